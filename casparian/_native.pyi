@@ -1,0 +1,309 @@
+# ruff: noqa: PYI021 -- the stub is where the surface is documented
+"""The native engine: hashing, walking, accounting and decoding, in Rust.
+
+Offsets, sizes and lengths are in bytes. Every call that reads or computes releases the GIL. A
+descriptor that is passed in stays the caller's: it is read with `pread`, its position is neither
+used nor moved. A bug in the engine (a panic) raises `RuntimeError`.
+"""
+
+from collections.abc import Sequence
+from typing import Final, Literal, final
+
+from typing_extensions import Buffer
+
+FLAG_NAMES: Final[dict[int, str]]
+"""The bits of `@flags`, each with the name that users see in `_cf_flags`."""
+
+class SourceError(Exception):
+    """The engine could not read a source, or reached one of its limits.
+
+    Codes: `source.missing`, `source.unreadable`, `source.changed` (bytes went missing),
+    `source.not_a_file`, `engine.limit`, `engine.arrow`.
+    """
+
+    code: str
+    message: str
+    offset: int | None
+    errno: int | None
+
+def build_info() -> dict[str, str]:
+    """What the module was built from: version, profile, features, rustc, engine_sources_hash."""
+
+def engine_sources_hash() -> str:
+    """Identity of the engine's sources, computed when the module was built.
+
+    `tree_hash("casparian.engine.v1", ...)` over `native/**/*.rs`, `Cargo.lock`,
+    `casparian/guest/**/*.py` and `casparian/sdk/**/*.py`; caches and hidden files are left out.
+    """
+
+def first_party_parsers() -> dict[str, str]:
+    """Name and artifact hash of each folder of `parsers/` when the module was built.
+
+    The hash is `tree_hash("casparian.artifact.v1", ...)` over the folder's files, with paths
+    relative to it.
+    """
+
+def tree_hash(domain: str, files: Sequence[tuple[str, bytes]]) -> str:
+    """Identity of files: `identity` over path and BLAKE3 hex digest of each, in path order."""
+
+def identity(domain: str, fields: Sequence[bytes]) -> str:
+    """H(domain, fields...): BLAKE3 over domain and fields, each behind its length (u64 LE)."""
+
+@final
+class Entry:
+    """One name in the evidence."""
+
+    @property
+    def path(self) -> bytes:
+        """Relative to the root; for a root that is not a directory its own last name."""
+
+    @property
+    def kind(
+        self,
+    ) -> Literal[
+        "file",
+        "directory",
+        "symlink",
+        "fifo",
+        "socket",
+        "char_device",
+        "block_device",
+        "unreadable",
+    ]:
+        """What the name stands for; `unreadable` has `error` and `errno`."""
+
+    @property
+    def size(self) -> int: ...
+    @property
+    def mtime_ns(self) -> int: ...
+    @property
+    def device(self) -> int: ...
+    @property
+    def inode(self) -> int: ...
+    @property
+    def links(self) -> int:
+        """How many names the inode has."""
+
+    @property
+    def link_target(self) -> bytes | None:
+        """Where a symbolic link points, as written; it was not followed."""
+
+    @property
+    def error(self) -> str | None: ...
+    @property
+    def errno(self) -> int | None: ...
+
+def walk(root: bytes) -> list[Entry]:
+    """Every name below `root` in byte order of the relative paths, the root itself not included.
+
+    Links are not followed (a root that is a link to a directory is). Whatever cannot be read is
+    an entry of kind `unreadable`; nothing raises.
+    """
+
+@final
+class FileDigest:
+    """Hashes, size and beginning of one file, or why there are none."""
+
+    @property
+    def blake3(self) -> str | None:
+        """Hex digest; None when `error` is set."""
+
+    @property
+    def sha256(self) -> str | None:
+        """Hex digest; None when `error` is set or it was not asked for."""
+
+    @property
+    def size(self) -> int: ...
+    @property
+    def head(self) -> bytes:
+        """The first 4096 bytes, or fewer when the file is shorter."""
+
+    @property
+    def changed(self) -> bool:
+        """Whether size or modification time changed in the pass, or bytes went missing."""
+
+    @property
+    def error(
+        self,
+    ) -> (
+        Literal["source.missing", "source.unreadable", "source.changed", "source.not_a_file"] | None
+    ): ...
+    @property
+    def message(self) -> str | None: ...
+
+def digest_files(
+    paths: Sequence[bytes], *, threads: int = 2, sha256: bool = True
+) -> list[FileDigest]:
+    """Whether size or modification time changed in the pass, or bytes went missing."""
+
+def digest_fd(fd: int, *, sha256: bool = False) -> FileDigest:
+    """Hash an open regular file from its first byte.
+
+    Raises:
+        OSError: the descriptor is not open.
+    """
+
+@final
+class Account:
+    """What an independent walk found in one source: how many units there are, and where."""
+
+    @property
+    def unit(self) -> Literal["record", "line"]: ...
+    @property
+    def declared(self) -> int | None:
+        """Units that the source's own headers claim."""
+
+    @property
+    def present(self) -> int:
+        """Units in the bytes: damaged regions included, slack and blank lines not."""
+
+    @property
+    def damaged(self) -> int:
+        """How many of `present` are damaged regions."""
+
+    @property
+    def slack_records(self) -> int: ...
+    @property
+    def window_origin(self) -> int: ...
+    @property
+    def window_bytes(self) -> int: ...
+    @property
+    def blank_units(self) -> int: ...
+    @property
+    def blank_bytes(self) -> int: ...
+    @property
+    def findings(self) -> list[tuple[str, int, int, str]]:
+        """(code, offset, length, message), at most 10,001."""
+
+    def to_bytes(self) -> bytes:
+        """The account in its stored form."""
+
+    @staticmethod
+    def from_bytes(data: bytes) -> Account:
+        """Read an account that another process wrote.
+
+        Raises:
+            ValueError: it is not whole, out of bounds, or its figures contradict each other.
+        """
+
+    def __eq__(self, other: object, /) -> bool: ...
+    def __ne__(self, other: object, /) -> bool: ...
+
+def account_evtx(fd: int, size: int) -> Account:
+    """Find the records of an event log. Bad content makes findings, never an error.
+
+    Raises:
+        SourceError: a read failed, or fewer than `size` bytes are there.
+    """
+
+def account_lines(fd: int, size: int, *, encoding: str | None = None) -> Account:
+    """Find the lines of a text.
+
+    Args:
+        fd: an open file.
+        size: how many of its bytes to read.
+        encoding: what the text is when it has no byte-order mark: `utf-8`, `utf-8-sig` or
+            `bytes` (all the same here), `utf-16-le`, `utf-16-be`. By default the place of NUL
+            bytes tells.
+
+    Raises:
+        SourceError: a read failed, or fewer than `size` bytes are there.
+        ValueError: the encoding is unknown.
+    """
+
+@final
+class WindowDifference:
+    """A window of the source in which walk and decoder do not agree."""
+
+    @property
+    def index(self) -> int:
+        """Number of the window; 2,097,152 stands for everything outside of the windows."""
+
+    @property
+    def offset(self) -> int: ...
+    @property
+    def present(self) -> int:
+        """Units that the walk found."""
+
+    @property
+    def accounted(self) -> int:
+        """Units that were added to the tally."""
+
+    @property
+    def same_units(self) -> bool:
+        """Whether the sums over the spans are equal."""
+
+@final
+class Tally:
+    """What came out of a decoder, by window of the source; to be compared with an `Account`."""
+
+    def __new__(cls, window_origin: int, window_bytes: int) -> Tally: ...
+    @property
+    def total(self) -> int:
+        """How many units were added."""
+
+    def add(self, offsets: Buffer, lengths: Buffer) -> None:
+        """Add units: two contiguous buffers of u64, or of bytes that are u64 little-endian.
+
+        Raises:
+            ValueError: the buffers hold something else, or different numbers of values.
+        """
+
+    def compare(self, account: Account) -> list[WindowDifference]:
+        """The windows that differ; none when every unit came out once and nothing else did.
+
+        Raises:
+            ValueError: the account has windows of another origin or width.
+        """
+
+@final
+class Batch:
+    """A record batch that any Arrow library can import without a copy."""
+
+    @property
+    def num_rows(self) -> int: ...
+    def __arrow_c_schema__(self) -> object: ...
+    def __arrow_c_array__(
+        self, requested_schema: object | None = None
+    ) -> tuple[object, object]: ...
+
+@final
+class EvtxReader:
+    """Decode an event log, batch by batch: `evtx_events`, `evtx_chunks` and `@quarantine`.
+
+    Every batch begins with `@offset`, `@length` (uint64) and `@flags` (uint32).
+
+    Args:
+        fd: an open file; the reader keeps a duplicate of its own.
+        size: how many of its bytes to read.
+        batch_rows: rows after which a batch is given, at least 1.
+        batch_bytes: bytes of values after which a batch is given, at least 1.
+        fault: rows to lose on purpose, `drop-record:N` or `drop-chunk:I`; only in a build with
+            the feature `sabotage`, for tests of the ledger.
+
+    Raises:
+        ValueError: an argument is out of range, or a fault in a build that has none.
+        SourceError: from `__next__`, when a read fails; from then on it raises `RuntimeError`.
+    """
+
+    def __new__(
+        cls,
+        fd: int,
+        size: int,
+        *,
+        batch_rows: int = 65536,
+        batch_bytes: int = 8388608,
+        fault: str | None = None,
+    ) -> EvtxReader: ...
+    def __iter__(self) -> EvtxReader: ...
+    def __next__(self) -> tuple[str, Batch]: ...
+
+def promote_noreplace(src: bytes, dst: bytes) -> Literal["rename", "link"]:
+    """Rename `src` to `dst`, which must not exist; tells which way was used.
+
+    `link` means that the file system has no atomic way: `dst` was linked, then `src` unlinked.
+
+    Raises:
+        FileExistsError: `dst` exists.
+        OSError: whatever else the operating system says.
+    """

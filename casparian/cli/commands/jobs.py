@@ -1,0 +1,198 @@
+"""`casparian jobs`: list, show, logs, cancel, retry."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from casparian import ids
+from casparian.cli.app import App, read
+from casparian.cli.framework import group, pass_app
+from casparian.cli.render import plain, short, time_text
+from casparian.display import show
+from casparian.domain.jobs import JobState
+from casparian.errors import UsageError
+from casparian.protocol import control
+
+
+@group("jobs", default="show", bare=True)
+@click.pass_context
+def command(ctx: click.Context) -> None:
+    """List, show, cancel and retry jobs.
+
+    Bare `jobs` lists them; `jobs ID` shows one.
+    """
+    if ctx.invoked_subcommand is None:
+        ctx.invoke(list_jobs)
+
+
+@command.command("list")
+@click.option(
+    "--state",
+    type=click.Choice([state.value for state in JobState]),
+    help="Only jobs in this state",
+)
+@click.option("--run", "run_id", metavar="RUN", help="Only jobs of this run")
+@click.option("--limit", type=click.IntRange(min=1), help="At most so many")
+@pass_app
+def list_jobs(
+    app: App, *, state: str | None = None, run_id: str | None = None, limit: int | None = None
+) -> None:
+    """List jobs by state."""
+    filters: dict[str, str | int | bool | None] = {
+        name: value for name, value in (("state", state), ("run_id", run_id)) if value is not None
+    }
+    jobs = [plain(row) for row in app.read("jobs", filters, limit=limit)]
+
+    def human() -> None:
+        if not jobs:
+            app.out.line(
+                "No job matches" if filters else "No jobs yet. Start with `casparian run DIR`"
+            )
+            return
+        app.out.table(
+            (
+                "job",
+                "state",
+                "parser",
+                "sources",
+                "bytes",
+                "rows",
+                "quarantined",
+                "code",
+                "updated",
+            ),
+            [
+                (
+                    str(job["job_id"]),
+                    "aborting" if job["aborting"] else job["state"],
+                    job["parser"],
+                    job["sources"],
+                    job["size_bytes"],
+                    job["rows"],
+                    job["quarantined"],
+                    job["code"],
+                    time_text(job["updated_at_ns"]),
+                )
+                for job in jobs
+            ],
+        )
+
+    app.out.emit({"jobs": jobs}, human)
+
+
+@command.command("show")
+@click.argument("job_id", type=int)
+@pass_app
+def show_job(app: App, *, job_id: int) -> None:
+    """Show one job: its steps, its sources, what became of each."""
+    if app.is_new:
+        raise _unknown(job_id)
+    with app.client() as client:
+        found = read(client, "jobs", {"job_id": job_id})
+        if not found:
+            raise _unknown(job_id)
+        events = [plain(row) for row in read(client, "job_events", {"job_id": job_id})]
+        sources = [plain(row) for row in read(client, "job_sources", {"job_id": job_id})]
+        logs = _logs(read(client, "job_log", {"job_id": job_id}))
+    job = plain(found[0])
+
+    def human() -> None:
+        out = app.out
+        out.line(
+            f"job     {job_id}  {'aborting' if job['aborting'] else job['state']}  {job['parser']}"
+        )
+        out.line(f"run     {job['run_id']}  attempts {job['attempts']}  epoch {job['epoch']}")
+        if job["code"]:
+            out.line(f"reason  {job['code']}: {show(job['message'] or '')}")
+        for event in events:
+            detail = f"  {show(str(event['detail']))}" if event["detail"] else ""
+            step = f"{event['from_state'] or '-'} -> {event['to_state']}"
+            out.line(f"  {time_text(event['at_ns'])}  {step:<26} epoch {event['epoch']}{detail}")
+        out.table(
+            ("source", "blake3", "status", "rows", "quarantined", "code", "message"),
+            [
+                (
+                    source["display_path"],
+                    short(source["source_hash"]),
+                    source["status"],
+                    source["rows"],
+                    source["quarantined"],
+                    source["code"],
+                    source["message"],
+                )
+                for source in sources
+            ],
+        )
+        if any(log["log"] for log in logs):
+            out.hint(f"casparian jobs logs {job_id}", "what the parser printed")
+
+    app.out.emit({"job": job, "events": events, "sources": sources, "logs": logs}, human)
+
+
+@command.command("logs")
+@click.argument("job_id", type=int)
+@pass_app
+def logs(app: App, *, job_id: int) -> None:
+    """Show what a job's parser printed, and how it was confined."""
+    entries = _logs(app.read("job_log", {"job_id": job_id}))
+
+    def human() -> None:
+        if not entries:
+            app.out.line("No log: the job printed nothing, has not ended, or does not exist")
+            return
+        for entry in entries:
+            app.out.line(f"epoch {entry['epoch']}")
+            for name, value in sorted((entry["isolation"] or {}).items()):
+                app.out.line(f"  {name:<20} {show(str(value))}")
+            for line in (entry["log"] or "").splitlines():
+                app.out.line(f"  | {show(line)}")
+
+    app.out.emit({"job_id": job_id, "logs": entries}, human)
+
+
+@command.command("cancel")
+@click.argument("job_id", type=int)
+@pass_app
+def cancel(app: App, *, job_id: int) -> None:
+    """Cancel a job that has not begun to commit."""
+    _mutate(app, control.CancelJob(request_id=ids.new_request_id(), job_id=job_id))
+
+
+@command.command("retry")
+@click.argument("job_id", type=int)
+@pass_app
+def retry(app: App, *, job_id: int) -> None:
+    """Queue a failed or cancelled job again."""
+    _mutate(app, control.RetryJob(request_id=ids.new_request_id(), job_id=job_id))
+
+
+def _mutate(app: App, request: control.CancelJob | control.RetryJob) -> None:
+    with app.client() as client:
+        done = client.ask(request, control.Done)
+    app.out.emit(
+        {"message": done.message, "count": done.count, **done.fields},
+        lambda: app.out.line(done.message),
+    )
+
+
+def _logs(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Log rows with the isolation record as an object."""
+    entries = []
+    for row in rows:
+        isolation = row["isolation"]
+        if isinstance(isolation, str):
+            isolation = json.loads(isolation) if isolation else {}
+        entries.append({**plain(row), "isolation": isolation})
+    return entries
+
+
+def _unknown(job_id: int) -> UsageError:
+    return UsageError(
+        f"there is no job {job_id}",
+        code="job.unknown",
+        hint="`casparian jobs` lists them",
+        job_id=job_id,
+    )

@@ -1,0 +1,240 @@
+"""`casparian parser`: list, show, test, new."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+import msgspec
+
+from casparian.cli.app import App
+from casparian.cli.framework import group, pass_app
+from casparian.cli.output import plural
+from casparian.cli.render import short
+from casparian.display import show
+from casparian.errors import CasparianError, ExitCode
+from casparian.paths import first_party_parsers
+
+if TYPE_CHECKING:
+    from casparian.control.parser_test import TestReport
+    from casparian.domain.parsers import ParserArtifact
+    from casparian.trust.library import ParserLibrary
+
+
+@group("parser")
+def command() -> None:
+    """List, show, test and make parsers."""
+
+
+def library(app: App) -> ParserLibrary:
+    """The parsers that came with the product and those of this home."""
+    from casparian.trust.library import ParserLibrary
+
+    return ParserLibrary(first_party_parsers(), app.home.parsers)
+
+
+@command.command("list")
+@pass_app
+def list_parsers(app: App) -> None:
+    """List parsers with their version, hash and whether they may run."""
+    parsers = []
+    for entry in library(app).list():
+        described: dict[str, Any] = {
+            "name": entry.name,
+            "directory": entry.directory,
+            "origin": str(entry.origin),
+            "version": None,
+            "artifact_hash": None,
+            "tags": [],
+            "tables": [],
+            "trusted": False,
+            "error": None,
+        }
+        if entry.artifact is not None:
+            described |= _summary(entry.artifact)
+        elif entry.error is not None:
+            described["error"] = {"code": entry.error.code, "message": entry.error.message}
+        parsers.append(described)
+
+    def human() -> None:
+        app.out.table(
+            ("parser", "version", "artifact", "trusted", "tags", "tables", "problem"),
+            [
+                (
+                    p["name"],
+                    p["version"],
+                    short(p["artifact_hash"]),
+                    p["trusted"],
+                    p["tags"],
+                    p["tables"],
+                    (p["error"] or {}).get("message"),
+                )
+                for p in parsers
+            ],
+        )
+
+    app.out.emit({"parsers": parsers}, human)
+
+
+@command.command("show")
+@click.argument("parser", metavar="NAME|DIR")
+@pass_app
+def show_parser(app: App, *, parser: str) -> None:
+    """Show one parser: settings, limits, tables and columns."""
+    artifact = library(app).find(parser)
+    verdict = _refusal(artifact)
+    document = {
+        **_summary(artifact),
+        "name": artifact.manifest.name,
+        "directory": artifact.directory,
+        "refusal": verdict,
+        "manifest": msgspec.to_builtins(artifact.manifest),
+        "contract": msgspec.to_builtins(artifact.contract),
+        "files": list(artifact.files),
+    }
+
+    def human() -> None:
+        out, manifest = app.out, artifact.manifest
+        out.line(f"{artifact.label}  {manifest.kind.value}  `{show(artifact.directory)}`")
+        if manifest.doc:
+            out.line(show(manifest.doc))
+        out.line(f"artifact {artifact.artifact_hash}")
+        out.line("trusted  yes" if verdict is None else f"trusted  no: {show(verdict)}")
+        out.line(f"takes    files tagged {', '.join(manifest.tags)}")
+        for name, option in manifest.config.items():
+            out.line(
+                f"setting  {name} ({option.type}, default {option.default!r}): {show(option.doc)}"
+            )
+        for output in artifact.contract.outputs:
+            out.line("")
+            out.line(f"table {output.table}{' (main)' if output.main else ''}  {show(output.doc)}")
+            out.table(
+                ("column", "type", "null", "meaning"),
+                [(c.name, c.type, c.nullable, c.doc) for c in output.columns],
+            )
+
+    app.out.emit(document, human)
+
+
+@command.command("test")
+@click.argument("parser", metavar="NAME|DIR")
+@click.argument("files", nargs=-1, type=click.Path())
+@click.option(
+    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="A setting of the parser"
+)
+@click.option(
+    "--rows",
+    "rows_shown",
+    type=click.IntRange(0, 1000),
+    default=5,
+    show_default=True,
+    help="Rows to show of each table",
+)
+@pass_app
+def test(
+    app: App, *, parser: str, files: tuple[str, ...], settings: tuple[str, ...], rows_shown: int
+) -> int:
+    """Run a parser twice on files and compare: no sentinel, nothing is committed.
+
+    Without FILES its own samples are taken. A parser that is not trusted yet can be tested too.
+    """
+    from casparian.control import parser_test, requests
+
+    artifact = library(app).find(parser)
+    name = artifact.manifest.name
+    typed = requests.merged_settings({}, [f"{name}.{text}" for text in settings]).get(name, {})
+    chosen = list(files) or parser_test.sample_files(artifact)
+    report = parser_test.run_test(artifact, chosen, typed, rows_shown=rows_shown)
+    document = {"passed": report.passed, "trusted": _refusal(artifact) is None}
+    document |= msgspec.to_builtins(report)
+    app.out.emit(document, lambda: _print_report(app, report))
+    return int(ExitCode.DONE if report.passed else ExitCode.FAILED)
+
+
+@command.command("new")
+@click.argument("name")
+@click.option(
+    "--into", default=".", type=click.Path(), show_default=True, help="Where to make the folder"
+)
+@pass_app
+def new(app: App, *, name: str, into: str) -> None:
+    """Write a working skeleton of a Python parser."""
+    from casparian.control.parser_new import write_skeleton
+
+    directory, files = write_skeleton(name, into)
+
+    def human() -> None:
+        app.out.line(f"wrote {plural(len(files), 'file')} to `{directory}`")
+        app.out.hint(f"casparian parser test {directory}", "run it on its sample")
+
+    app.out.emit({"name": name, "directory": directory, "files": list(files)}, human)
+
+
+def _summary(artifact: ParserArtifact) -> dict[str, Any]:
+    return {
+        "version": artifact.manifest.version,
+        "artifact_hash": artifact.artifact_hash,
+        "tags": list(artifact.manifest.tags),
+        "tables": [output.table for output in artifact.contract.outputs],
+        "trusted": _refusal(artifact) is None,
+    }
+
+
+def _refusal(artifact: ParserArtifact) -> str | None:
+    """Why the parser may not run here; `None` when it may."""
+    from casparian.trust import verdict
+
+    try:
+        verdict.verify(artifact)
+    except CasparianError as error:
+        return error.message
+    return None
+
+
+def _print_report(app: App, report: TestReport) -> None:
+    out = app.out
+    out.line(f"parser {report.parser}  artifact {short(report.artifact_hash)}")
+    out.table(
+        ("file", "rows", "quarantined", "present", "lost", "ledger", "code", "message"),
+        [
+            (
+                source.path,
+                sum(source.rows.values()),
+                source.quarantined,
+                source.ledger["present"] if source.ledger else None,
+                source.ledger["lost"] if source.ledger else None,
+                _balance(source.ledger),
+                source.code,
+                source.message,
+            )
+            for source in report.sources
+        ],
+    )
+    for table in report.tables:
+        out.line("")
+        out.line(f"{table.table}: {plural(table.rows, 'row')}")
+        if table.sample:
+            names = list(table.sample[0])
+            out.table(names, [[row[name] for name in names] for row in table.sample])
+    if report.quarantine:
+        out.line("")
+        out.line("quarantine:")
+        for row in report.quarantine:
+            out.line(f"  {show(row['reason'])} at {row['_cf_offset']}: {show(row['message'])}")
+    if report.log:
+        out.say("the parser printed:")
+        for line in report.log.splitlines():
+            out.say(f"  | {show(line)}")
+    out.line("")
+    if report.deterministic:
+        out.line("the second pass gave the same rows")
+    else:
+        out.line(
+            f"NOT DETERMINISTIC: the second pass gave other rows in {', '.join(report.different_tables)}"
+        )
+
+
+def _balance(ledger: dict[str, Any] | None) -> str:
+    if ledger is None:
+        return ""
+    return "balanced" if ledger["balanced"] else "NOT BALANCED"

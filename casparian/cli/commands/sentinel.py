@@ -1,0 +1,111 @@
+"""`casparian sentinel`: one runtime for many clients."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+import msgspec
+
+from casparian.cli.app import App
+from casparian.cli.framework import group, pass_app
+from casparian.cli.render import time_text
+from casparian.errors import ExitCode, SentinelUnreachable
+from casparian.protocol import control
+
+
+@group("sentinel")
+def command() -> None:
+    """Start, stop and look at the sentinel.
+
+    Commands start one for themselves when none runs, and it stops when it is idle. `start` keeps
+    one running.
+    """
+
+
+@command.command("start")
+@click.option(
+    "--workers", type=click.IntRange(min=1, max=256), help="Worker processes [default: one a core]"
+)
+@pass_app
+def start(app: App, *, workers: int | None) -> None:
+    """Start a sentinel that runs until it is stopped."""
+    from casparian.control import autostart
+    from casparian.control.client import Client, is_answering
+
+    running = is_answering(app.home)
+    if running:
+        with Client.connect(app.home) as client:
+            status = client.hello()
+        if status.on_demand:  # it would stop when idle: the asked-for one takes its place
+            autostart.stop(app.home)
+            running = False
+    if not running:
+        wanted = workers or app.config.settings.workers
+        autostart.start(app.home, on_demand=False, workers=wanted, notice=app.out.say).close()
+        with Client.connect(app.home) as client:
+            status = client.hello()
+    word = "is running already" if running else "started"
+    app.out.emit(
+        {"started": not running, "running": True, "status": _document(status)},
+        lambda: app.out.line(
+            f"sentinel {word}: process {status.pid}, {status.workers} workers, home `{status.home}`"
+        ),
+    )
+
+
+@command.command("stop")
+@pass_app
+def stop(app: App) -> None:
+    """Stop the sentinel: what is being committed is finished, the rest waits for the next one."""
+    from casparian.control import autostart
+
+    status = autostart.stop(app.home)
+
+    def human() -> None:
+        if status is None:
+            app.out.line(f"No sentinel runs on `{app.home.root}`")
+        else:
+            app.out.line(f"sentinel stopped: process {status.pid}")
+
+    app.out.emit({"stopped": status is not None, "running": False}, human)
+
+
+@command.command("status")
+@pass_app
+def status(app: App) -> int:
+    """Say whether a sentinel runs, and what it does; exit code 3 when none does."""
+    from casparian.control.client import Client
+
+    try:
+        with Client.connect(app.home) as client:
+            found = client.hello()
+    except SentinelUnreachable as error:
+        if error.code != SentinelUnreachable.code:
+            raise
+        app.out.emit(
+            {"running": False, "home": str(app.home.root)},
+            lambda: app.out.line(
+                f"No sentinel runs on `{app.home.root}`. Commands start one when they need it"
+            ),
+        )
+        return int(ExitCode.SENTINEL)
+
+    def human() -> None:
+        kind = "on demand: stops when idle" if found.on_demand else "until it is stopped"
+        app.out.line(f"sentinel {found.version}, process {found.pid}, {kind}")
+        app.out.line(f"home     `{found.home}` ({found.home_id})")
+        app.out.line(f"since    {time_text(found.started_at_ns)}")
+        app.out.line(f"workers  {found.workers}")
+        live = ", ".join(f"{number} {state}" for state, number in found.jobs.items() if number)
+        app.out.line(f"jobs     {live or 'none live'}")
+        app.out.line(f"engine   {found.engine_hash}")
+
+    app.out.emit({"running": True, "status": _document(found)}, human)
+    return int(ExitCode.DONE)
+
+
+def _document(found: control.SentinelStatus) -> dict[str, Any]:
+    document: dict[str, Any] = msgspec.to_builtins(found)
+    document.pop("type", None)
+    return document

@@ -1,0 +1,1 @@
+"""Contracts: read them, tighten them, check rows against them."""

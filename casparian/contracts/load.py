@@ -1,0 +1,248 @@
+"""`contract.toml` and `parser.toml`, from bytes to checked values.
+
+    schema_version = 1
+    [outputs.NAME]                main = true, doc = "…"
+    [[outputs.NAME.columns]]      name, type, nullable, minimum, maximum, pattern, allowed, action,
+    doc
+
+Rules: exactly one output is `main`; table names are plain identifiers that collide with nothing of
+ours; an entry stays inside the parser's folder. No file access here: callers pass bytes.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final, Literal, cast
+
+from casparian.contracts import columns
+from casparian.contracts.document import Table, quoted, read
+from casparian.display import show
+from casparian.domain.contracts import Contract, OutputContract
+from casparian.domain.outputs import RESERVED_TABLES
+from casparian.domain.parsers import ConfigOption, ConfigValue, Limits, ParserKind, ParserManifest
+from casparian.errors import ContractError
+
+CONTRACT_FILE: Final = "contract.toml"
+MANIFEST_FILE: Final = "parser.toml"
+OUTPUTS_MAX: Final = 64
+COLUMNS_MAX: Final = 1_000
+
+_NAME: Final = re.compile(r"[a-z][a-z0-9]*([._-][a-z0-9]+)*\Z")
+_VERSION: Final = re.compile(
+    r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(-[0-9A-Za-z]+([.-][0-9A-Za-z]+)*)?\Z"
+)
+_TABLE: Final = re.compile(r"[a-z][a-z0-9_]{0,62}\Z")
+_IDENTIFIER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+_TAG: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}\Z")
+_OPTION: Final = re.compile(r"[a-z][a-z0-9_]{0,62}\Z")
+_OPTION_TYPES: Final[dict[str, tuple[type, ...]]] = {
+    "string": (str,),
+    "integer": (int,),
+    "number": (int, float),
+    "boolean": (bool,),
+}
+
+
+def load_contract(raw: bytes, *, file: str = CONTRACT_FILE) -> Contract:
+    """Read a parser's contract.
+
+    Args:
+        raw: the file's bytes.
+        file: its name, for errors.
+
+    Raises:
+        ContractError: names file, key, what was expected, and in its hint the closest known word.
+    """
+    document = read(raw, file=file, kind="contract")
+    outputs_table = document.table("outputs")
+    document.finish()
+    outputs = (
+        []
+        if outputs_table is None
+        else [_output(name, t) for name, t in outputs_table.named_tables()]
+    )
+    mains = [output.table for output in outputs if output.main]
+    if not outputs or len(outputs) > OUTPUTS_MAX:
+        raise document.error(
+            "outputs",
+            f"declares {len(outputs)} tables, expected 1 to {OUTPUTS_MAX}",
+            "add `[outputs.NAME]`",
+        )
+    if len(mains) != 1:
+        problem = (
+            f"has {len(mains)} main tables ({quoted(mains)})" if mains else "has no main table"
+        )
+        raise document.error(
+            "outputs",
+            f"{problem}, expected exactly one",
+            "write `main = true` in the output whose rows are the units of the evidence",
+        )
+    return Contract(outputs=tuple(outputs))
+
+
+def load_manifest(raw: bytes, *, file: str = MANIFEST_FILE) -> ParserManifest:
+    """Read a parser's `parser.toml`.
+
+    Raises:
+        ContractError: as `load_contract`, with codes that begin with `manifest.`.
+    """
+    table = read(raw, file=file, kind="manifest")
+    name = _matching(
+        table, "name", _NAME, "lower-case words joined by `.`, `-` or `_`, like `linux.syslog`", 64
+    )
+    version = _matching(table, "version", _VERSION, "a version like `1.0.0`", 64)
+    kind = ParserKind(table.choice("kind", [kind.value for kind in ParserKind]))
+    manifest = ParserManifest(
+        name=name,
+        version=version,
+        kind=kind,
+        entry=_entry(table, kind),
+        tags=_tags(table),
+        unit=cast("Literal['record', 'line']", table.choice("unit", ["record", "line"])),
+        account=cast("Literal['evtx', 'lines']", table.choice("account", ["evtx", "lines"])),
+        doc=table.text("doc", ""),
+        config=_config(table.table("config")),
+        limits=_limits(table.table("limits")),
+        preload=_preload(table),
+    )
+    table.finish()
+    return manifest
+
+
+def _output(name: str, table: Table) -> OutputContract:
+    problem = table_name_problem(name)
+    if problem is not None:
+        raise ContractError(
+            f"`{show(table.file)}`: `{table.path}`: {problem}",
+            code="contract.table",
+            file=table.file,
+            key=table.path,
+        )
+    main = table.boolean("main", default=False)
+    doc = table.text("doc", "")
+    rows = [columns.read_column(column) for column in table.tables("columns")]
+    table.finish()
+    if not rows or len(rows) > COLUMNS_MAX:
+        raise table.error("columns", f"has {len(rows)} columns, expected 1 to {COLUMNS_MAX}")
+    columns.check_names(table, (column.name for column in rows))
+    return OutputContract(table=name, columns=tuple(rows), main=main, doc=doc)
+
+
+def table_name_problem(name: str) -> str | None:
+    """Why an output may not have this name, or `None`."""
+    if not _TABLE.match(name):
+        shown = show(name, width=60)
+        return f"`{shown}` is not a table name: lower-case letters, digits and `_`, at most 63"
+    if name in RESERVED_TABLES:
+        return f"`{name}` is a table of the host"
+    if name.startswith(("cf_", "scout_", "schema_")):
+        return "names that begin with `cf_`, `scout_` or `schema_` are the host's"
+    if name.endswith("__all"):
+        return "names that end with `__all` are views over every version of a table"
+    return None
+
+
+def _matching(
+    table: Table, key: str, form: re.Pattern[str], expected: str, characters_max: int
+) -> str:
+    value = table.text(key)
+    if not form.match(value) or len(value) > characters_max:
+        raise table.wrong(key, value, expected)
+    return value
+
+
+def _entry(table: Table, kind: ParserKind) -> str:
+    value = table.text("entry")
+    if kind is ParserKind.NATIVE:
+        if not _IDENTIFIER.match(value):
+            raise table.wrong("entry", value, "the name of a native entry, like `evtx`")
+        return value
+    path, colon, function = value.partition(":")
+    parts = path.split("/")
+    inside = all(
+        part and part[0] != "." and show(part) == part and "\\" not in part for part in parts
+    )
+    if not (colon and inside and path.endswith(".py") and _IDENTIFIER.match(function)):
+        raise table.wrong("entry", value, "`file.py:function`, a file of the parser's own folder")
+    return value
+
+
+def _tags(table: Table) -> tuple[str, ...]:
+    tags = table.texts("tags") or ()
+    if not tags:
+        raise table.error(
+            "tags", "is empty or missing, expected at least one tag of files to take", code="key"
+        )
+    for tag in tags:
+        if not _TAG.match(tag):
+            raise table.wrong("tags", tag, "lower-case letters, digits, `.`, `-` and `_`")
+    return tags
+
+
+def _preload(table: Table) -> tuple[str, ...]:
+    modules = table.texts("preload") or ()
+    for module in modules:
+        if not all(_IDENTIFIER.match(part) for part in module.split(".")):
+            raise table.wrong("preload", module, "the name of a Python module")
+    return modules
+
+
+def _config(table: Table | None) -> dict[str, ConfigOption]:
+    if table is None:
+        return {}
+    options = {}
+    for name, option in table.named_tables():
+        if not _OPTION.match(name):
+            raise table.error(name, "is not an option's name: lower-case letters, digits and `_`")
+        options[name] = _option(option)
+    return options
+
+
+def _option(table: Table) -> ConfigOption:
+    kind = table.choice("type", list(_OPTION_TYPES))
+    default = table.raw("default")
+    if default is None:
+        raise table.error("default", f"is missing, expected a value of type `{kind}`", code="key")
+    choices = table.raw("choices")
+    if choices is not None and (not isinstance(choices, list) or not choices):
+        raise table.wrong("choices", choices, "a list of values")
+    for key, value in (("default", default), *(("choices", choice) for choice in choices or ())):
+        if not is_of_type(kind, value):
+            raise table.wrong(key, value, f"a value of type `{kind}`")
+    if choices is not None and default not in choices:
+        raise table.wrong("default", default, f"one of {quoted(map(str, choices))}")
+    option = ConfigOption(
+        type=cast("Literal['string', 'integer', 'number', 'boolean']", kind),
+        default=cast("ConfigValue", default),
+        doc=table.text("doc", ""),
+        choices=None if choices is None else tuple(choices),
+    )
+    table.finish()
+    return option
+
+
+def is_of_type(kind: str, value: object) -> bool:
+    """Whether a value is of an option's type; `true` is not a number."""
+    if isinstance(value, bool):
+        return kind == "boolean"
+    return isinstance(value, _OPTION_TYPES[kind])
+
+
+def _limits(table: Table | None) -> Limits:
+    if table is None:
+        return Limits()
+    defaults = Limits()
+    limits = Limits(
+        memory_mb=table.integer("memory_mb", defaults.memory_mb, minimum=64, maximum=1 << 20),
+        cpu_seconds=table.integer("cpu_seconds", defaults.cpu_seconds, minimum=1, maximum=1 << 24),
+        idle_seconds=table.integer(
+            "idle_seconds", defaults.idle_seconds, minimum=1, maximum=1 << 24
+        ),
+        rows_max=table.integer("rows_max", defaults.rows_max, minimum=1, maximum=1 << 62),
+        output_mb_max=table.integer(
+            "output_mb_max", defaults.output_mb_max, minimum=1, maximum=1 << 40
+        ),
+        log_kb_max=table.integer("log_kb_max", defaults.log_kb_max, minimum=1, maximum=1 << 20),
+    )
+    table.finish()
+    return limits

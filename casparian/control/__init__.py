@@ -1,0 +1,1 @@
+"""The only road by which a front end changes anything: requests to the sentinel."""

@@ -1,0 +1,222 @@
+"""Find the sentinel of a home, or start one.
+
+Two commands may do this at the same moment: the sentinel's own lock lets one of the two started
+processes live, the other ends at once, and its command connects to the winner. A socket whose
+sentinel died is as good as none: the new sentinel replaces it. A sentinel that ends before it
+answers is an error that shows the last lines it wrote.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import subprocess
+import time
+from collections.abc import Callable
+from typing import Final
+
+from casparian import clock, config, processes
+from casparian.control.client import Client, open_socket
+from casparian.display import show
+from casparian.errors import CasparianError, SentinelUnreachable
+from casparian.paths import Home
+from casparian.protocol import control
+
+_POLL_SECONDS_FIRST: Final = 0.01
+_POLL_SECONDS_MAX: Final = 0.25
+_START_SECONDS_MAX: Final = 300  # recovery after a crash hashes what was being committed
+_NOTICE_SECONDS: Final = 2
+_LOG_LINES: Final = 12
+_OUTPUT_NAME: Final = "sentinel.out"
+
+Notice = Callable[[str], None]
+
+
+def connect(home: Home, *, workers: int = 0, notice: Notice | None = None) -> Client:
+    """Client of this home's sentinel; one is started on demand when none answers.
+
+    Args:
+        home: created if it does not exist.
+        workers: worker processes of a sentinel that has to be started; 0 is one for each core.
+        notice: told in a sentence when starting takes long.
+
+    Raises:
+        SentinelUnreachable: it could not be started, with the end of its log.
+    """
+
+    def dial() -> socket.socket:
+        try:
+            return open_socket(home)
+        except SentinelUnreachable:
+            return start(home, on_demand=True, workers=workers, notice=notice)
+
+    return Client.over(dial)
+
+
+def start(
+    home: Home, *, on_demand: bool, workers: int = 0, notice: Notice | None = None
+) -> socket.socket:
+    """Start a sentinel in a session of its own and return a connection to it.
+
+    Started twice if need be: the first one may have met the lock of a sentinel that was just
+    ending.
+    """
+    _make_home(home)
+    arguments = ["--on-demand"] if on_demand else []
+    if workers:
+        arguments += ["--workers", str(workers)]
+    try:
+        return _launch(home, arguments, notice)
+    except _EndedEarlyError:
+        try:
+            return _launch(home, arguments, notice)
+        except _EndedEarlyError as error:
+            raise error.as_unreachable(home) from error
+
+
+def stop(home: Home) -> control.SentinelStatus | None:
+    """Ask the sentinel to finish and wait until its process is gone; `None` when none runs."""
+    try:
+        client = Client.connect(home)
+    except SentinelUnreachable as error:
+        if error.code == "sentinel.version":
+            raise
+        return None
+    with client:
+        status = client.hello()
+        watched = _watch(status.pid)
+        try:
+            client.ask(control.Shutdown(), control.Done)
+        except SentinelUnreachable as error:
+            if error.code != "sentinel.lost":  # it may hang up as its last act
+                raise
+        if watched is not None:
+            try:
+                select.select([watched], [], [])
+            finally:
+                os.close(watched)
+    return status
+
+
+def output_tail(home: Home, *, since: int = 0) -> str:
+    """Last lines a sentinel wrote to its own output, safe to print; empty when there are none."""
+    try:
+        with open(home.logs / _OUTPUT_NAME, "rb") as log:
+            log.seek(max(since, os.fstat(log.fileno()).st_size - 16_384))
+            text = log.read().decode("utf-8", "backslashreplace")
+    except OSError:
+        return ""
+    return "\n".join(show(line) for line in text.splitlines()[-_LOG_LINES:])
+
+
+class _EndedEarlyError(Exception):
+    """A started sentinel ended before it answered, and no other one lives."""
+
+    def __init__(self, exit_code: int, tail: str) -> None:
+        super().__init__(exit_code)
+        self.exit_code = exit_code
+        self.tail = tail
+
+    def as_unreachable(self, home: Home) -> SentinelUnreachable:
+        said = f"; it said:\n{self.tail}" if self.tail else ""
+        return SentinelUnreachable(
+            f"the sentinel ended with code {self.exit_code} before it answered{said}",
+            code="sentinel.start_failed",
+            hint=f"its log is in `{home.logs}`; `casparian doctor` checks this machine",
+        )
+
+
+def _launch(home: Home, arguments: list[str], notice: Notice | None) -> socket.socket:
+    with open(home.logs / _OUTPUT_NAME, "ab") as log:
+        written_before = log.tell()
+        process = subprocess.Popen(
+            processes.command("sentinel", home, *arguments),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            cwd="/",
+            env=processes.host_environment() | _settings_environment(),
+        )
+    try:
+        return _wait_for_socket(home, process, written_before, notice)
+    finally:
+        # It outlives us on purpose: without this, Python would warn of a process left running.
+        if process.returncode is None:
+            process.returncode = 0
+
+
+def _wait_for_socket(
+    home: Home, process: subprocess.Popen[bytes], written_before: int, notice: Notice | None
+) -> socket.socket:
+    pause_seconds = _POLL_SECONDS_FIRST
+    started_ns = clock.monotonic_ns()
+    told = False
+    while True:
+        ended = process.poll()
+        try:
+            return open_socket(home)
+        except SentinelUnreachable as error:
+            waited_seconds = (clock.monotonic_ns() - started_ns) / 1e9
+            if ended is not None and not _lock_is_held(home):
+                raise _EndedEarlyError(ended, output_tail(home, since=written_before)) from error
+            if waited_seconds > _START_SECONDS_MAX:
+                raise SentinelUnreachable(
+                    f"the sentinel of `{home.root}` does not answer after {_START_SECONDS_MAX} s",
+                    code="sentinel.start_slow",
+                    hint=f"look at `{home.logs}`",
+                ) from error
+            if notice is not None and waited_seconds > _NOTICE_SECONDS and not told:
+                notice("waiting for the sentinel: it puts right what an earlier end left behind")
+                told = True
+        time.sleep(pause_seconds)
+        pause_seconds = min(pause_seconds * 1.6, _POLL_SECONDS_MAX)
+
+
+def _lock_is_held(home: Home) -> bool:
+    """Whether another sentinel lives on this home (it may not listen yet).
+
+    Read from the kernel's list: taking the lock to see whether it is free could make a starting
+    sentinel fail.
+    """
+    try:
+        inode = os.stat(home.lock_file).st_ino
+        with open("/proc/locks", encoding="ascii") as locks:
+            return any(
+                fields[1] == "FLOCK" and fields[5].rpartition(":")[2] == str(inode)
+                for fields in map(str.split, locks)
+                if len(fields) > 5
+            )
+    except OSError:
+        return False
+
+
+def _make_home(home: Home) -> None:
+    try:
+        os.makedirs(home.root, mode=0o700, exist_ok=True)
+        os.makedirs(home.logs, exist_ok=True)
+    except OSError as error:
+        raise CasparianError(
+            f"the home `{home.root}` cannot be made: {error.strerror}",
+            code="home.unwritable",
+            hint="choose another with `--home DIR`",
+            path=str(home.root),
+        ) from error
+
+
+def _settings_environment() -> dict[str, str]:
+    """Settings given as variables reach the sentinel too; nothing else of ours does."""
+    return {
+        f"{config.PREFIX}{name.upper()}": os.environ[f"{config.PREFIX}{name.upper()}"]
+        for name in config.SCALARS
+        if f"{config.PREFIX}{name.upper()}" in os.environ
+    }
+
+
+def _watch(pid: int) -> int | None:
+    """Descriptor that becomes readable when the process ends; `None` when it is gone already."""
+    try:
+        return os.pidfd_open(pid)
+    except OSError:
+        return None

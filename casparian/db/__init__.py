@@ -1,0 +1,1 @@
+"""The control database. Only the sentinel opens it."""

@@ -1,0 +1,54 @@
+"""Numbered SQL migrations, applied in order, each in one transaction, with a checkpoint after it."""
+
+from __future__ import annotations
+
+import re
+from importlib import resources
+from typing import TYPE_CHECKING, Final
+
+from casparian.db.rows import scalar
+from casparian.errors import UsageError
+
+if TYPE_CHECKING:
+    import duckdb
+
+_NAME: Final = re.compile(r"(\d{4})_[a-z0-9_]+\.sql\Z")
+
+
+def migrations() -> list[tuple[int, str, str]]:
+    """(number, file name, SQL) of every migration, in order."""
+    found = []
+    for entry in resources.files("casparian.db").joinpath("migrations").iterdir():
+        match = _NAME.match(entry.name)
+        if match:
+            found.append((int(match[1]), entry.name, entry.read_text(encoding="utf-8")))
+    return sorted(found)
+
+
+def migrate(connection: duckdb.DuckDBPyConnection) -> int:
+    """Bring the database to the newest schema and return its number.
+
+    Raises:
+        UsageError: the database was written by a newer Casparian.
+    """
+    connection.execute(
+        "CREATE TABLE IF NOT EXISTS cf_schema_version (number BIGINT PRIMARY KEY, name VARCHAR NOT NULL)"
+    )
+    current = scalar(connection, "SELECT coalesce(max(number), 0) FROM cf_schema_version")
+    known = migrations()
+    newest = known[-1][0]
+    if current > newest:
+        raise UsageError(
+            f"this home was written by a newer Casparian (schema {current}, this one knows {newest})",
+            code="db.newer_schema",
+            hint="use the newer version, or another --home",
+        )
+    for number, name, sql in known:
+        if number <= current:
+            continue
+        connection.execute("BEGIN")
+        connection.execute(sql)
+        connection.execute("INSERT INTO cf_schema_version VALUES (?, ?)", [number, name])
+        connection.execute("COMMIT")
+        connection.execute("CHECKPOINT")
+    return newest

@@ -1,0 +1,199 @@
+"""Every change of the control database, as a value. `db.writer` applies them; nothing else writes.
+
+Operations of one `Persist` effect are applied in order and in one transaction; several effects may share a transaction (group
+commit). A compare-and-swap that finds another state raises `StaleStep`, and that effect as a whole does not happen.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from casparian.db.records import (
+    ContractRow,
+    DispositionRow,
+    ExpectedOutputRow,
+    FindingRow,
+    JobRow,
+    LedgerRow,
+    MaterializationRow,
+    OutputPairRow,
+    OutputRow,
+    Pair,
+    PlanItemRow,
+)
+from casparian.domain.files import CataloguedFile
+from casparian.domain.jobs import JobState
+
+
+class _Operation(msgspec.Struct, frozen=True, kw_only=True):
+    at_ns: int
+
+
+class SaveScan(_Operation, frozen=True, kw_only=True):
+    """Replace what is known about a root, and remember every new (path, content) pair."""
+
+    root: str
+    files: tuple[CataloguedFile, ...]
+
+
+class StartRun(_Operation, frozen=True, kw_only=True):
+    """A run begins."""
+
+    run_id: str
+    root: str
+    actor: str
+    request: str
+
+
+class SavePlan(_Operation, frozen=True, kw_only=True):
+    """Keep the newest plan of a root, line by line."""
+
+    run_id: str
+    root: str
+    items: tuple[PlanItemRow, ...]
+    contracts: tuple[ContractRow, ...]
+    expected: tuple[ExpectedOutputRow, ...]
+
+
+class InsertJobs(_Operation, frozen=True, kw_only=True):
+    """New jobs, queued."""
+
+    jobs: tuple[JobRow, ...]
+
+
+class StepJob(_Operation, frozen=True, kw_only=True):
+    """Compare-and-swap on (id, state, epoch), with everything that is recorded beside it."""
+
+    job_id: int
+    before: JobState
+    after: JobState
+    epoch: int  # expected before the step
+    new_epoch: int | None = None
+    attempts: int | None = None
+    code: str | None = None
+    message: str | None = None
+    detail: str = ""
+    spec: bytes | None = None
+    dispositions: tuple[DispositionRow, ...] = ()
+    log: str = ""
+    isolation: str = ""
+
+
+class PairClaim(msgspec.Struct, frozen=True, kw_only=True):
+    """What a job is about to materialize; checked against the living at T1."""
+
+    dataset_id: str
+    source_id: str
+    materialization_key: str
+
+
+class BeginCommit(_Operation, frozen=True, kw_only=True):
+    """T1, the point of no return: CAS Running -> Committing and the intents.
+
+    Result: `CommitClaims`. With conflicts nothing changes, and the job must go back without those sources.
+    """
+
+    job_id: int
+    epoch: int
+    mode: str
+    claims: tuple[PairClaim, ...]
+    receipt: bytes
+    intents: bytes
+
+
+class CommitClaims(msgspec.Struct, frozen=True, kw_only=True):
+    """What T1 found: sources that lost a race, pairs that this commit retires."""
+
+    conflicts: tuple[str, ...] = ()
+    retire: tuple[Pair, ...] = ()
+
+
+class FinishCommit(_Operation, frozen=True, kw_only=True):
+    """T2: everything that the commit means, and the job's end, in one transaction."""
+
+    job_id: int
+    epoch: int
+    after: JobState  # COMPLETED, or FAILED when a policy failed it and only its quarantine lives
+    code: str | None
+    message: str | None
+    rows: int
+    quarantined: int
+    materializations: tuple[MaterializationRow, ...]
+    outputs: tuple[OutputRow, ...]
+    output_pairs: tuple[OutputPairRow, ...]
+    ledgers: tuple[LedgerRow, ...]
+    findings: tuple[FindingRow, ...]
+    dispositions: tuple[DispositionRow, ...]
+    retire: tuple[Pair, ...]
+    log: str
+    isolation: str
+
+
+class RemoveOutput(_Operation, frozen=True, kw_only=True):
+    """An output file left the disk: all its pairs are retired, or `replaced_by` holds what lives on."""
+
+    path: str
+    replaced_by: OutputRow | None = None
+    pairs: tuple[OutputPairRow, ...] = ()
+
+
+class FinishRun(_Operation, frozen=True, kw_only=True):
+    """A run ended."""
+
+    run_id: str
+    state: str
+    result: str
+
+
+class SaveReply(_Operation, frozen=True, kw_only=True):
+    """The reply to a mutation, kept so that a repeated request does not act twice."""
+
+    request_id: str
+    kind: str
+    reply: bytes
+
+
+class InsertRule(_Operation, frozen=True, kw_only=True):
+    """A tagging rule. Result: its number."""
+
+    pattern: str
+    tag: str
+
+
+class DeleteRule(_Operation, frozen=True, kw_only=True):
+    """Remove a rule. Result: how many were removed."""
+
+    rule_id: int
+
+
+class TagPaths(_Operation, frozen=True, kw_only=True):
+    """Tag paths by hand, or take such a tag away. Result: how many paths."""
+
+    pattern: str  # glob over the display path
+    tag: str
+    remove: bool
+
+
+class RecordDecision(_Operation, frozen=True, kw_only=True):
+    """A decision of a person, for the tape (for example `--accept-engine`)."""
+
+    kind: str
+    fields: dict[str, str | int]
+
+
+Operation = (
+    SaveScan
+    | StartRun
+    | SavePlan
+    | InsertJobs
+    | StepJob
+    | BeginCommit
+    | FinishCommit
+    | RemoveOutput
+    | FinishRun
+    | SaveReply
+    | InsertRule
+    | DeleteRule
+    | TagPaths
+    | RecordDecision
+)

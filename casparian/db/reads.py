@@ -1,0 +1,210 @@
+"""Named reads of control-plane truth, for front ends. Names, filters and columns are part of the Control API.
+
+Each view is one SELECT; a filter is one condition with one parameter. Nothing a client sends becomes SQL text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from casparian.db.rows import first_row
+from casparian.errors import UsageError
+
+if TYPE_CHECKING:
+    import duckdb
+
+Filters = Mapping[str, str | int | bool | None]
+
+
+class View:
+    """One named read."""
+
+    def __init__(self, sql: str, *, order: str, filters: Mapping[str, str] | None = None) -> None:
+        self.sql = sql
+        self.order = order
+        self.filters = dict(filters or {})
+
+
+_GLOB: Final = "display_path GLOB ?"
+
+VIEWS: Final[dict[str, View]] = {
+    "files": View(
+        "SELECT root, path, display_path, status, size_bytes, mtime_ns, source_hash, sha256, source_id, tags, tag_reasons, "
+        "link_target, message FROM scout_files",
+        order="root, walk_order",
+        filters={
+            "root": "root = ?",
+            "tag": "list_contains(tags, ?)",
+            "status": "status = ?",
+            "source_hash": "starts_with(source_hash, ?)",
+            "glob": _GLOB,
+        },
+    ),
+    "rules": View("SELECT rule_id, pattern, tag FROM scout_rules", order="rule_id"),
+    "jobs": View(
+        "SELECT job_id, run_id, state, epoch, attempts, parser, sources, size_bytes, rows, quarantined, code, message, "
+        "created_at_ns, updated_at_ns, false AS aborting FROM cf_processing_queue",
+        order="created_at_ns, job_id",
+        filters={"job_id": "job_id = ?", "run_id": "run_id = ?", "state": "state = ?"},
+    ),
+    "job_events": View(
+        "SELECT job_id, epoch, row_number() OVER (PARTITION BY job_id ORDER BY rowid) AS seq, from_state, to_state, at_ns, "
+        "detail FROM cf_job_events",
+        order="job_id, seq",
+        filters={"job_id": "job_id = ?"},
+    ),
+    "job_sources": View(
+        "SELECT job_id, source_index, display_path, source_id, source_hash, status, code, message, rows, quarantined "
+        "FROM cf_dispositions",
+        order="job_id, source_index",
+        filters={"job_id": "job_id = ?", "status": "status = ?"},
+    ),
+    "job_log": View(
+        "SELECT job_id, epoch, log, isolation FROM cf_job_logs",
+        order="job_id, epoch",
+        filters={"job_id": "job_id = ?"},
+    ),
+    "outputs": View(
+        "SELECT table_name, sink, path, rows, size_bytes, blake3, job_id, epoch, committed_at_ns, "
+        "removed_at_ns IS NULL AS live FROM cf_outputs",
+        order="table_name, committed_at_ns, path",
+        filters={
+            "table_name": "table_name = ?",
+            "job_id": "job_id = ?",
+            "live": "(removed_at_ns IS NULL) = ?",
+        },
+    ),
+    "materializations": View(
+        "SELECT * EXCLUDE (retired_by), retired_by IS NOT NULL AS retired FROM cf_materializations",
+        order="sequence",
+        filters={
+            "table_name": "table_name = ?",
+            "source_id": "source_id = ?",
+            "job_id": "job_id = ?",
+            "source_hash": "starts_with(source_hash, ?)",
+        },
+    ),
+    "ledger": View(
+        "SELECT source_path, source_hash, source_id, sha256, unit, declared, present, rows, "
+        "recovered_live + recovered_extra AS recovered, recovered_live, recovered_extra, quarantined, quarantined_extra, lost, "
+        "balanced, parser, job_id, root FROM cf_ledgers QUALIFY row_number() OVER "
+        "(PARTITION BY source_id, split_part(parser, '@', 1) ORDER BY rowid DESC) = 1",
+        order="root, source_path",
+        filters={
+            "root": "root = ?",
+            "source_hash": "starts_with(source_hash, ?)",
+            "glob": "source_path GLOB ?",
+            "unbalanced": "balanced = NOT ?",
+        },
+    ),
+    "findings": View(
+        'SELECT source_id, job_id, source_path, code, "offset", length, message FROM cf_findings',
+        order='source_path, job_id, "offset"',
+        filters={"source_id": "source_id = ?", "job_id": "job_id = ?"},
+    ),
+    "plan": View(
+        "SELECT root, display_path, parser, decision, reason, detail, source_id, job_id FROM cf_plan_items",
+        order="root, display_path, parser",
+        filters={
+            "root": "root = ?",
+            "glob": _GLOB,
+            "decision": "decision = ?",
+            "run_id": "run_id = ?",
+            "source_id": "source_id = ?",
+        },
+    ),
+    "runs": View(
+        "SELECT run_id, root, started_at_ns, finished_at_ns, state FROM cf_runs",
+        order="started_at_ns",
+        filters={"run_id": "run_id = ?"},
+    ),
+    "contracts": View(
+        "SELECT table_name, revision, contract_hash, parser, promoted_at_ns, origin FROM schema_contracts",
+        order="parser, table_name, revision",
+        filters={"parser": "parser = ?", "table_name": "table_name = ?"},
+    ),
+    "tape": View("SELECT seq, hash, entry FROM cf_tape", order="seq"),
+}
+
+
+def read(
+    connection: duckdb.DuckDBPyConnection, name: str, filters: Filters, limit: int | None
+) -> tuple[tuple[str, ...], list[tuple[Any, ...]], bool]:
+    """Columns, rows, and whether the limit cut rows off.
+
+    Raises:
+        UsageError: no such view, or no such filter of it.
+    """
+    view = VIEWS.get(name)
+    if view is None:
+        raise UsageError(
+            f"no view is named `{name}`",
+            code="read.view",
+            hint=f"there are {', '.join(sorted(VIEWS))}",
+        )
+    conditions: list[str] = []
+    parameters: list[Any] = []
+    for key, value in filters.items():
+        if key not in view.filters:
+            raise UsageError(
+                f"view `{name}` has no filter `{key}`",
+                code="read.filter",
+                hint=f"it has {', '.join(sorted(view.filters)) or 'none'}",
+            )
+        conditions.append(view.filters[key])
+        parameters.append(value)
+    # The filters are conditions on the view's own rows: windows inside it are computed before.
+    where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
+    sql = f"SELECT * FROM ({view.sql} ORDER BY {view.order})" if not where else ""
+    if where:
+        sql = f"WITH narrowed AS ({_narrow(view, where)}) SELECT * FROM narrowed"
+    if limit is not None:
+        sql += f" LIMIT {int(limit) + 1}"
+    cursor = connection.execute(sql, parameters)
+    columns = tuple(column[0] for column in cursor.description or ())
+    rows = cursor.fetchall()
+    cut = limit is not None and len(rows) > limit
+    return columns, rows[:limit] if cut else rows, cut
+
+
+def _narrow(view: View, where: str) -> str:
+    """Put the conditions where the view's base columns are still visible."""
+    head, qualify, tail = view.sql.partition(" QUALIFY ")
+    return f"{head}{where}{qualify}{tail} ORDER BY {view.order}"
+
+
+def job_for_retry(
+    connection: duckdb.DuckDBPyConnection, job_id: int
+) -> tuple[str, int, bytes] | None:
+    """State, epoch and specification of a job."""
+    row = first_row(
+        connection, "SELECT state, epoch, spec FROM cf_processing_queue WHERE job_id = ?", [job_id]
+    )
+    return None if row is None else (str(row[0]), int(row[1]), bytes(row[2]))
+
+
+def live_jobs(connection: duckdb.DuckDBPyConnection) -> Sequence[tuple[Any, ...]]:
+    """(job_id, run_id, state, epoch, attempts, spec, receipt, intents) of jobs that a crash may have left."""
+    rows: Sequence[tuple[Any, ...]] = connection.execute(
+        "SELECT q.job_id, q.run_id, q.state, q.epoch, q.attempts, q.spec, q.receipt, i.document FROM cf_processing_queue q "
+        "LEFT JOIN cf_commit_intents i ON i.job_id = q.job_id AND i.epoch = q.epoch "
+        "WHERE q.state IN ('queued', 'dispatched', 'running', 'committing') ORDER BY q.created_at_ns, q.rowid"
+    ).fetchall()
+    return rows
+
+
+def known_sinks(connection: duckdb.DuckDBPyConnection) -> list[str]:
+    """Canonical URIs of all sinks that this home has written to."""
+    return [
+        str(row[0])
+        for row in connection.execute("SELECT DISTINCT sink FROM cf_materializations").fetchall()
+    ]
+
+
+def recent_replies(connection: duckdb.DuckDBPyConnection, limit: int) -> dict[str, bytes]:
+    """Replies to the newest mutations, by request id."""
+    rows = connection.execute(
+        "SELECT request_id, reply FROM cf_requests ORDER BY at_ns DESC LIMIT ?", [limit]
+    ).fetchall()
+    return {str(request_id): bytes(reply) for request_id, reply in rows}

@@ -1,0 +1,1 @@
+"""Frozen values and pure rules: no clock, no disk, no database."""

@@ -1,0 +1,70 @@
+"""What a parser says about itself: manifest, settings, limits; and the artifact that was found on disk."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Literal
+
+import msgspec
+
+from casparian.domain.contracts import Contract
+
+ConfigValue = str | int | float | bool
+
+
+class ParserKind(StrEnum):
+    """How a parser is executed; always in a confined guest."""
+
+    NATIVE = "native"  # an entry of the native module
+    PYTHON = "python"  # a generator function in the parser's own files
+
+
+class ConfigOption(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One setting a parser takes; its value is part of the materialization key."""
+
+    type: Literal["string", "integer", "number", "boolean"]
+    default: ConfigValue
+    doc: str = ""
+    choices: tuple[ConfigValue, ...] | None = None
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Bounds of one guest; crossing one ends the source with a reason code."""
+
+    memory_mb: int = 1024
+    cpu_seconds: int = 3600
+    idle_seconds: int = 120  # nothing received from the guest for so long
+    rows_max: int = 500_000_000  # per source
+    output_mb_max: int = 262_144  # bytes over the bridge, per source
+    log_kb_max: int = 80
+
+
+class ParserManifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`parser.toml`. `entry` is a native entry's name, or `file.py:function` inside the artifact."""
+
+    name: str
+    version: str
+    kind: ParserKind
+    entry: str
+    tags: tuple[str, ...]
+    unit: Literal["record", "line"]
+    account: Literal["evtx", "lines"]  # the independent walk that says what is present
+    doc: str = ""
+    config: dict[str, ConfigOption] = {}
+    limits: Limits = Limits()
+    preload: tuple[str, ...] = ()
+
+
+class ParserArtifact(msgspec.Struct, frozen=True, kw_only=True):
+    """A parser folder as read: every byte of it is in `artifact_hash`."""
+
+    manifest: ParserManifest
+    contract: Contract
+    directory: str
+    artifact_hash: str
+    files: tuple[str, ...]  # relative paths, sorted
+
+    @property
+    def label(self) -> str:
+        """`name@version`, as `_cf_parser` shows it."""
+        return f"{self.manifest.name}@{self.manifest.version}"

@@ -1,0 +1,77 @@
+"""What worker and zygote say to each other: MessagePack over an AF_UNIX SEQPACKET pair, one message a packet.
+
+Who sends what:
+    zygote -> worker   ZygoteReady                             once, when everything is loaded
+    worker -> zygote   ForkGuest + [bridge socket, log pipe]   descriptors by SCM_RIGHTS
+    zygote -> worker   GuestForked + [pidfd], or ForkFailed
+    zygote -> worker   GuestExited                             when the guest was reaped
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+PACKET_BYTES_MAX: Final = 65_536
+
+
+class ZygoteReady(msgspec.Struct, frozen=True, kw_only=True, tag="ready"):
+    """The zygote is loaded and single-threaded."""
+
+    pid: int
+    modules: int
+
+
+class ForkGuest(msgspec.Struct, frozen=True, kw_only=True, tag="fork"):
+    """Fork a guest under these limits. They hold before the guest reads its first byte."""
+
+    request: int
+    memory_bytes: int
+    cpu_seconds: int
+
+
+class GuestForked(msgspec.Struct, frozen=True, kw_only=True, tag="forked"):
+    """The guest exists; its pidfd travels beside this message."""
+
+    request: int
+    pid: int
+
+
+class ForkFailed(msgspec.Struct, frozen=True, kw_only=True, tag="failed"):
+    """No guest: the fork failed, or the zygote is not single-threaded any more and must be replaced."""
+
+    request: int
+    message: str
+
+
+class GuestExited(msgspec.Struct, frozen=True, kw_only=True, tag="exited"):
+    """The guest was reaped. `status` is what `wait` gave: exit code or signal."""
+
+    pid: int
+    status: int
+    cpu_seconds: float
+    memory_peak_bytes: int
+
+
+FromZygote = ZygoteReady | GuestForked | ForkFailed | GuestExited
+
+_from_zygote = msgspec.msgpack.Decoder(FromZygote)
+_fork_guest = msgspec.msgpack.Decoder(ForkGuest)
+
+
+def encode(message: msgspec.Struct) -> bytes:
+    """One packet."""
+    return msgspec.msgpack.encode(message)
+
+
+def decode_from_zygote(packet: bytes) -> FromZygote:
+    """Read a packet of the zygote; `msgspec.DecodeError` for anything else."""
+    message: FromZygote = _from_zygote.decode(packet)
+    return message
+
+
+def decode_fork(packet: bytes) -> ForkGuest:
+    """Read a packet of the worker; `msgspec.DecodeError` for anything else."""
+    request: ForkGuest = _fork_guest.decode(packet)
+    return request

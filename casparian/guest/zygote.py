@@ -1,0 +1,129 @@
+"""The zygote: a fresh, single-threaded interpreter that has everything loaded and forks one guest a request.
+
+It never reads evidence and never decodes a batch. It dies with the worker that started it (end of its channel, and the kernel's
+death signal); its guests die with it. A second thread would make a fork unsafe: then it refuses, and the worker replaces it.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import struct
+import sys
+import traceback
+from typing import Final, NoReturn
+
+from casparian.guest import messages
+from casparian.guest.bridge import Bridge, HostGone
+from casparian.guest.confine import BRIDGE_FD, confine, die_with_parent, keep_only
+from casparian.guest.job import leave, run_job
+from casparian.guest.messages import ForkFailed, ForkGuest, GuestExited, GuestForked, ZygoteReady
+from casparian.guest.preload import preload
+
+_PEER_CREDENTIALS: Final = struct.Struct("3i")
+_GUEST_FAILED: Final = 70
+
+
+class Zygote:
+    """Serves fork requests on one channel."""
+
+    def __init__(self, channel: socket.socket) -> None:
+        self._channel = channel
+        self._guests: dict[int, int] = {}  # pidfd -> pid
+        self._poll = select.poll()
+        self._poll.register(channel, select.POLLIN)
+
+    def serve(self) -> None:
+        """Run until the worker closes the channel."""
+        while True:
+            for descriptor, _ in self._poll.poll():
+                if descriptor in self._guests:
+                    self._reap(descriptor)
+                elif not self._answer():
+                    return
+
+    def _answer(self) -> bool:
+        packet, descriptors, _, _ = socket.recv_fds(
+            self._channel, messages.PACKET_BYTES_MAX, 2, socket.MSG_CMSG_CLOEXEC
+        )
+        if not packet:
+            return False
+        request = messages.decode_fork(packet)
+        try:
+            if len(descriptors) != 2:
+                raise RuntimeError(f"expected 2 descriptors, got {len(descriptors)}")
+            self._fork(request, descriptors[0], descriptors[1])
+        except (OSError, RuntimeError) as error:
+            self._channel.send(
+                messages.encode(ForkFailed(request=request.request, message=str(error)))
+            )
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
+        return True
+
+    def _fork(self, request: ForkGuest, bridge_fd: int, log_fd: int) -> None:
+        threads = len(os.listdir("/proc/self/task"))
+        if threads != 1:
+            raise RuntimeError(f"the zygote has {threads} threads: a fork would not be safe")
+        zygote = os.getpid()
+        pid = os.fork()
+        if pid == 0:
+            become_guest(request, bridge_fd, log_fd, zygote)
+        pidfd = os.pidfd_open(pid)
+        self._guests[pidfd] = pid
+        self._poll.register(pidfd, select.POLLIN)
+        forked = messages.encode(GuestForked(request=request.request, pid=pid))
+        socket.send_fds(self._channel, [forked], [pidfd])
+
+    def _reap(self, pidfd: int) -> None:
+        pid = self._guests.pop(pidfd)
+        self._poll.unregister(pidfd)
+        os.close(pidfd)
+        _, status, usage = os.wait4(pid, 0)
+        exited = GuestExited(
+            pid=pid,
+            status=status,
+            cpu_seconds=usage.ru_utime + usage.ru_stime,
+            memory_peak_bytes=usage.ru_maxrss * 1024,
+        )
+        self._channel.send(messages.encode(exited))
+
+
+def become_guest(request: ForkGuest, bridge_fd: int, log_fd: int, zygote: int) -> NoReturn:
+    """All that a guest does, from its first instruction to its last. Never returns into the zygote's loop."""
+    status = _GUEST_FAILED
+    try:
+        keep_only(bridge_fd, log_fd)
+        isolation = confine(
+            parent_pid=zygote, memory_bytes=request.memory_bytes, cpu_seconds=request.cpu_seconds
+        )
+        with socket.socket(fileno=BRIDGE_FD) as channel:
+            run_job(Bridge(channel), isolation)
+        status = 0
+    except HostGone:
+        status = 0
+    except BaseException:  # noqa: BLE001 - the last border of the process: it goes to the log, and the host sees the exit code
+        traceback.print_exc()
+    finally:
+        leave(status)
+    raise AssertionError("unreachable")
+
+
+def main(channel_fd: int) -> None:
+    """Load everything, say so, and serve."""
+    channel = socket.socket(fileno=channel_fd)
+    # The worker made the channel, so its credentials name the worker.
+    credentials = channel.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER_CREDENTIALS.size)
+    die_with_parent(_PEER_CREDENTIALS.unpack(credentials)[0])
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.dont_write_bytecode = True
+    modules = preload()
+    channel.send(messages.encode(ZygoteReady(pid=os.getpid(), modules=modules)))
+    try:
+        Zygote(channel).serve()
+    except (BrokenPipeError, ConnectionResetError):
+        leave(0)  # the worker is gone
+    leave(0)

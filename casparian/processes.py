@@ -1,0 +1,49 @@
+"""How Casparian starts its own processes.
+
+Every process carries `--home DIR` in its command line, so that an operator (or `doctor`) can tell whose it is. Interpreters run
+isolated (`-I`): neither the working directory nor `PYTHON*` variables can change what code runs.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Literal
+
+from casparian.paths import Home
+
+Role = Literal["sentinel", "worker", "guest"]
+
+_ENVIRONMENT_KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ", "NO_COLOR")
+
+
+def command(role: Role, home: Home, *arguments: str) -> list[str]:
+    """Command line of one of our processes: `python -I -m casparian.<role> --home DIR …`."""
+    return [
+        sys.executable,
+        "-I",
+        "-B",
+        "-m",
+        f"casparian.{role}",
+        "--home",
+        str(home.root),
+        *arguments,
+    ]
+
+
+def host_environment() -> dict[str, str]:
+    """Environment of sentinel and workers: little, and nothing that changes how Python runs."""
+    return {name: os.environ[name] for name in _ENVIRONMENT_KEPT if name in os.environ}
+
+
+def guest_environment() -> dict[str, str]:
+    """Environment of the confined process: a constant, nothing inherited."""
+    return {
+        "PATH": "/usr/bin:/bin",
+        "LANG": "C.UTF-8",
+        "TZ": "UTC",
+        "ARROW_DEFAULT_MEMORY_POOL": "system",
+        "JE_ARROW_MALLOC_CONF": "background_thread:false",
+        "OMP_NUM_THREADS": "1",
+        "PYTHONHASHSEED": "0",
+    }

@@ -1,0 +1,1 @@
+"""Identity, frames and messages: everything that two processes must agree on."""

@@ -1,0 +1,334 @@
+"""The Control API: requests, replies and events between front ends and the sentinel.
+
+One AF_UNIX stream socket, mode 0600. A client sends CONTROL_REQUEST (number = its own request counter); the sentinel answers
+with any number of CONTROL_EVENT frames and exactly one CONTROL_REPLY of the same number. Mutations carry a `request_id`,
+stored with the result: a client that retries after a crash acts once.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from casparian.domain.outputs import Sink, SinkMode
+from casparian.domain.parsers import ConfigValue
+from casparian.errors import ProtocolError
+
+
+class Selection(msgspec.Struct, frozen=True, kw_only=True):
+    """Which files: all conditions must hold; empty means no condition."""
+
+    tags: tuple[str, ...] = ()
+    parsers: tuple[str, ...] = ()  # names, or paths of parser folders
+    include: tuple[str, ...] = ()  # globs over the display path
+    exclude: tuple[str, ...] = ()
+    since_ns: int | None = None  # modification time, a hint only; its use is recorded in the plan
+
+
+class Hello(msgspec.Struct, frozen=True, kw_only=True, tag="hello"):
+    """Who answers? Reply: `SentinelStatus`."""
+
+
+class Scan(msgspec.Struct, frozen=True, kw_only=True, tag="scan"):
+    """Discover an evidence root: walk, hash, identify, tag. Reply: `ScanResult`; events: `Discovering`."""
+
+    request_id: str
+    evidence: bytes  # absolute path
+    dry_run: bool = False  # list and identify, record nothing
+
+
+class Run(msgspec.Struct, frozen=True, kw_only=True, tag="run"):
+    """Evidence to committed tables. Reply: `RunResult`; events: `Discovering`, `Planned`, `Progress`."""
+
+    request_id: str
+    evidence: bytes  # absolute path
+    sinks: dict[str, Sink] = {}  # table -> sink; the key "" is the default sink
+    mode: SinkMode = SinkMode.APPEND
+    selection: Selection = Selection()
+    parser_config: dict[
+        str, dict[str, ConfigValue]
+    ] = {}  # parser -> settings that differ from the defaults
+    retry_failed: bool = False
+    accept_engine: bool = False
+    dry_run: bool = False  # plan only
+    quarantine_rows_max: int | None = None
+    quarantine_percent_max: float | None = None
+
+
+class Select(msgspec.Struct, frozen=True, kw_only=True, tag="select"):
+    """Which catalogued files would be taken, by which parser. Reply: `Rows` (no re-scan)."""
+
+    selection: Selection
+    root: str | None = None
+
+
+class AddRule(msgspec.Struct, frozen=True, kw_only=True, tag="add_rule"):
+    """Add a tagging rule. Reply: `Done`."""
+
+    request_id: str
+    pattern: str
+    tag: str
+
+
+class RemoveRule(msgspec.Struct, frozen=True, kw_only=True, tag="remove_rule"):
+    """Remove a tagging rule. Reply: `Done`."""
+
+    request_id: str
+    rule_id: int
+
+
+class TagFiles(msgspec.Struct, frozen=True, kw_only=True, tag="tag_files"):
+    """Add (or remove) a tag by hand on catalogued paths that match a glob. Reply: `Done` with the count."""
+
+    request_id: str
+    pattern: str
+    tag: str
+    remove: bool = False
+
+
+class CancelJob(msgspec.Struct, frozen=True, kw_only=True, tag="cancel_job"):
+    """Cancel a job, or all live jobs of a run. Reply: `Done`, or an error `job.too_late` once it commits."""
+
+    request_id: str
+    job_id: int | None = None
+    run_id: str | None = None
+
+
+class RetryJob(msgspec.Struct, frozen=True, kw_only=True, tag="retry_job"):
+    """Queue a failed or aborted job again. Reply: `Done`."""
+
+    request_id: str
+    job_id: int
+
+
+class Read(msgspec.Struct, frozen=True, kw_only=True, tag="read"):
+    """A named read of control-plane truth (`db/reads.py` lists names, filters and columns). Reply: `Rows`."""
+
+    view: str
+    filters: dict[str, str | int | bool | None] = {}
+    limit: int | None = None
+
+
+class Doctor(msgspec.Struct, frozen=True, kw_only=True, tag="doctor"):
+    """Ask the sentinel for its own checks. Reply: `Rows` with columns check, status (ok, warn, fail), message."""
+
+
+class Shutdown(msgspec.Struct, frozen=True, kw_only=True, tag="shutdown"):
+    """Finish what is committing, requeue the rest, stop. Reply: `Done`."""
+
+
+Request = (
+    Hello
+    | Scan
+    | Run
+    | Select
+    | AddRule
+    | RemoveRule
+    | TagFiles
+    | CancelJob
+    | RetryJob
+    | Read
+    | Doctor
+    | Shutdown
+)
+
+
+class SentinelStatus(msgspec.Struct, frozen=True, kw_only=True, tag="status"):
+    """State of the sentinel that answers."""
+
+    version: str
+    protocol: int
+    pid: int
+    home_id: str
+    home: str
+    started_at_ns: int
+    on_demand: bool  # started by a command, and stops when idle
+    workers: int
+    jobs: dict[str, int]  # live jobs by state
+    engine_hash: str
+
+
+class ScanResult(msgspec.Struct, frozen=True, kw_only=True, tag="scan_result"):
+    """What lies under an evidence root."""
+
+    root: str
+    files: int
+    size_bytes: int
+    unreadable: int
+    links: int
+    special: int
+    directories: int
+    duplicates: int  # paths whose content was seen at an earlier path
+    by_tag: dict[str, int]
+    untagged: int
+    problems: tuple[tuple[str, str], ...] = ()  # (display path, reason), the first thousand
+
+
+class FileCounts(msgspec.Struct, frozen=True, kw_only=True):
+    """`seen = selected + skipped + unmatched + unreadable`; `failed` is a part of `selected`."""
+
+    seen: int = 0
+    selected: int = 0
+    skipped: int = 0
+    unmatched: int = 0
+    unreadable: int = 0
+    failed: int = 0
+
+
+class JobCounts(msgspec.Struct, frozen=True, kw_only=True):
+    """Jobs of one run by how they ended."""
+
+    completed: int = 0
+    failed: int = 0
+    aborted: int = 0
+    rejected: int = 0
+
+
+class OutputSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """Rows and files that this run added to one table."""
+
+    table: str
+    rows: int
+    files: tuple[str, ...]
+    sink: str
+
+
+class LedgerTotals(msgspec.Struct, frozen=True, kw_only=True):
+    """Sum of the ledgers of the sources that this run read. `rows` excludes recovered ones."""
+
+    balanced: bool = True
+    present: int = 0
+    rows: int = 0
+    recovered: int = 0
+    quarantined: int = 0
+    lost: int = 0
+    findings: int = 0
+
+
+class FileProblem(msgspec.Struct, frozen=True, kw_only=True):
+    """A file that was refused, could not be read or failed."""
+
+    path: str
+    code: str
+    message: str
+
+
+class RunResult(msgspec.Struct, frozen=True, kw_only=True, tag="run_result"):
+    """How a run ended."""
+
+    run_id: str
+    root: str
+    dry_run: bool
+    files: FileCounts
+    jobs: JobCounts
+    outputs: tuple[OutputSummary, ...]
+    quarantined: int
+    ledger: LedgerTotals
+    reasons: dict[str, int]  # plan reason -> files, e.g. {"done": 134}
+    rejected: dict[str, int]  # reject code -> files
+    problems: tuple[FileProblem, ...]
+    quarantine_limit: bool
+    elapsed_ns: int
+    cancelled: bool = False
+
+
+class Rows(msgspec.Struct, frozen=True, kw_only=True, tag="rows"):
+    """A table. Cells are JSON values; bytes columns hold `bytes`."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Any, ...], ...]
+    truncated: bool = False
+
+
+class Done(msgspec.Struct, frozen=True, kw_only=True, tag="done"):
+    """A mutation happened (or had happened already under the same request id)."""
+
+    message: str
+    count: int = 0
+    fields: dict[str, str | int] = {}
+
+
+class Failure(msgspec.Struct, frozen=True, kw_only=True, tag="failure"):
+    """The request was not carried out. The client raises it again as the error class of this exit code."""
+
+    code: str
+    message: str
+    exit_code: int
+    hint: str | None = None
+
+
+Reply = SentinelStatus | ScanResult | RunResult | Rows | Done | Failure
+
+
+class Discovering(msgspec.Struct, frozen=True, kw_only=True, tag="discovering"):
+    """The walk and the hashing are under way."""
+
+    files: int
+    files_total: int
+    size_bytes: int
+    size_bytes_total: int
+
+
+class Planned(msgspec.Struct, frozen=True, kw_only=True, tag="planned"):
+    """The plan stands: what will be done, and why the rest will not."""
+
+    run_id: str
+    root: str
+    files: FileCounts
+    size_bytes: int
+    jobs: int
+    by_parser: dict[str, int]
+    reasons: dict[str, int]
+
+
+class Progress(msgspec.Struct, frozen=True, kw_only=True, tag="progress"):
+    """At most four a second."""
+
+    run_id: str
+    jobs_done: int
+    jobs_total: int
+    files_done: int
+    files_total: int
+    bytes_done: int
+    bytes_total: int
+    rows: int
+    quarantined: int
+
+
+Event = Discovering | Planned | Progress
+
+
+def encode(message: msgspec.Struct) -> bytes:
+    """MessagePack of a request, reply or event."""
+    return msgspec.msgpack.encode(message)
+
+
+_requests = msgspec.msgpack.Decoder(Request)
+_replies = msgspec.msgpack.Decoder(Reply)
+_events = msgspec.msgpack.Decoder(Event)
+
+
+def decode_request(payload: bytes) -> Request:
+    """Read a request."""
+    message: Request = _decode(_requests, payload, "request")
+    return message
+
+
+def decode_reply(payload: bytes) -> Reply:
+    """Read a reply."""
+    message: Reply = _decode(_replies, payload, "reply")
+    return message
+
+
+def decode_event(payload: bytes) -> Event:
+    """Read an event."""
+    message: Event = _decode(_events, payload, "event")
+    return message
+
+
+def _decode(decoder: Any, payload: bytes, what: str) -> Any:
+    try:
+        return decoder.decode(payload)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise ProtocolError(f"malformed {what}: {error}", code="protocol.payload") from error

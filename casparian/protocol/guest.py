@@ -1,0 +1,88 @@
+"""Messages of the bridge between worker (host) and guest. Nothing that a guest says is trusted.
+
+One job on one AF_UNIX stream socket:
+
+    host  -> guest   BRIDGE_JOB GuestJob                      flags: 0
+    guest -> host    BRIDGE_READY Ready
+    host  -> guest   BRIDGE_SOURCE GuestSource + one open descriptor (SCM_RIGHTS on the frame's first byte)
+    guest -> host    BRIDGE_BATCH …                       flags: output number (below); payload: one Arrow record-batch message
+    guest -> host    BRIDGE_END SourceEnd | BRIDGE_FAILED SourceFailed          then the host sends the next source
+    host  -> guest   BRIDGE_FINISH
+    (an accounting guest answers each BRIDGE_SOURCE with one BRIDGE_ACCOUNT or BRIDGE_FAILED instead)
+
+The header's number is the job's epoch in both directions. Output numbers: 0 is quarantine, 1… are the job's outputs in
+order; `QUARANTINE_OF | n` are rows of output n that do not fit its columns. A batch is decoded against the host's own
+schema: three bookkeeping columns, then the contract's columns. A BRIDGE_FAILED of index -1 is about the job: the parser
+could not be loaded.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+import msgspec
+
+from casparian.domain.contracts import Column, OutputContract
+from casparian.domain.parsers import ConfigValue, Limits, ParserKind
+
+QUARANTINE_OUTPUT: Final = 0
+QUARANTINE_OF: Final = 0x8000
+JOB_INDEX: Final = -1  # in SourceFailed: not about one source
+RAW_INLINE_BYTES_MAX: Final = 65_536  # longer quarantined bytes are kept by offset, length and hash
+BATCH_ROWS_MAX: Final = 1 << 20
+
+BOOKKEEPING: Final = (
+    Column(name="@offset", type="uint64", nullable=False),
+    Column(name="@length", type="uint64", nullable=False),
+    Column(name="@flags", type="uint32", nullable=False),
+)
+
+QUARANTINE_COLUMNS: Final = (
+    Column(name="reason", type="utf8", nullable=False),
+    Column(name="field", type="utf8"),
+    Column(name="message", type="utf8", nullable=False),
+    Column(name="raw", type="binary"),
+)
+
+
+class GuestJob(msgspec.Struct, frozen=True, kw_only=True):
+    """What a guest is to do. `files` holds the verified bytes of a Python parser, by relative path."""
+
+    task: Literal["parse", "account"]
+    parser_name: str
+    kind: ParserKind
+    entry: str
+    account: str
+    config: dict[str, ConfigValue]
+    outputs: tuple[OutputContract, ...]
+    files: dict[str, bytes]
+    limits: Limits
+
+
+class Ready(msgspec.Struct, frozen=True, kw_only=True):
+    """The guest has closed what it does not need, is limited, and has loaded the parser."""
+
+    isolation: dict[str, str]
+
+
+class GuestSource(msgspec.Struct, frozen=True, kw_only=True):
+    """One source; its descriptor is open for reading only. `display_path` serves parsers whose rules read the path."""
+
+    index: int
+    size_bytes: int
+    display_path: str
+
+
+class SourceEnd(msgspec.Struct, frozen=True, kw_only=True):
+    """All batches of this source were sent: rows by output number, for the host to compare with what it received."""
+
+    index: int
+    rows: dict[int, int]
+
+
+class SourceFailed(msgspec.Struct, frozen=True, kw_only=True):
+    """The parser gave up on this source."""
+
+    index: int
+    code: str
+    message: str

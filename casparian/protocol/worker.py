@@ -1,0 +1,176 @@
+"""Messages between sentinel and worker. Payloads are MessagePack of these structs; the epoch comes first in each.
+
+worker -> sentinel   Identify, Heartbeat (accepted, and then progress), Conclude, WorkerError
+sentinel -> worker   Dispatch, Abort
+"""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import msgspec
+
+from casparian.domain.contracts import OutputContract
+from casparian.domain.ledger import Ledger
+from casparian.domain.outputs import Sink
+from casparian.domain.parsers import ConfigValue, Limits, ParserKind
+from casparian.errors import ProtocolError
+
+
+class Identify(msgspec.Struct, frozen=True, kw_only=True):
+    """First message of a worker."""
+
+    epoch: int = 0
+    worker_id: str
+    pid: int
+    version: str
+
+
+class SourceTask(msgspec.Struct, frozen=True, kw_only=True):
+    """One source of a job."""
+
+    index: int  # position in the job
+    source_id: str
+    source_hash: str
+    sha256: str
+    size_bytes: int
+    path: bytes  # absolute, byte-exact
+    display_path: str  # relative to the evidence root, as `_cf_source_path` carries it
+
+
+class OutputTask(msgspec.Struct, frozen=True, kw_only=True):
+    """One output of a job. `stage` is an absolute directory on the sink's own file system."""
+
+    contract: OutputContract
+    contract_hash: str
+    sink: Sink
+    stage: str
+
+
+class ParserTask(msgspec.Struct, frozen=True, kw_only=True):
+    """The parser to run. The worker hashes the folder again before the guest sees a byte of it."""
+
+    name: str
+    version: str
+    kind: ParserKind
+    entry: str
+    directory: str
+    artifact_hash: str
+    account: str
+    unit: str
+    config: dict[str, ConfigValue]
+    limits: Limits
+
+
+class Dispatch(msgspec.Struct, frozen=True, kw_only=True):
+    """Run one parser artifact over a batch of sources. The epoch is the fencing token."""
+
+    epoch: int
+    job_id: int
+    home_id: str
+    parser: ParserTask
+    sources: tuple[SourceTask, ...]
+    outputs: tuple[OutputTask, ...]
+    quarantine: Sink
+    quarantine_stage: str
+    processed_at_ns: int
+    lineage_version: int
+    quarantine_rows_max: int | None = None  # policy: above it the job's verdict is a failure
+    quarantine_percent_max: float | None = None
+
+
+class Abort(msgspec.Struct, frozen=True, kw_only=True):
+    """Kill the guest of this job, remove its staging, say nothing more about this epoch."""
+
+    epoch: int
+    job_id: int
+
+
+class SourceProgress(msgspec.Struct, frozen=True, kw_only=True):
+    """How far a job is."""
+
+    sources_done: int = 0
+    bytes_done: int = 0
+    rows: int = 0
+    quarantined: int = 0
+
+
+class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
+    """Sent at least every second. The first one of a job acknowledges the dispatch."""
+
+    epoch: int
+    job_id: int
+    progress: SourceProgress = SourceProgress()
+
+
+class StagedFile(msgspec.Struct, frozen=True, kw_only=True):
+    """One complete, fsynced file in the stage. `sources` are the indexes whose rows it holds."""
+
+    table: str
+    sink: Sink
+    path: str  # absolute, inside the stage directory that the dispatch named
+    size_bytes: int
+    blake3: str
+    rows: int
+    sources: tuple[int, ...]
+
+
+class SourceReceipt(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of one source. A source with a `code` is excluded: none of its rows are in any staged file."""
+
+    index: int
+    code: str | None = None  # why it was excluded: `source.changed`, `guest.crash`, `limit.cpu`, …
+    message: str = ""
+    transient: bool = False  # may succeed if tried again unchanged
+    rows: dict[str, int] = {}  # by table
+    quarantined: int = 0
+    ledger: Ledger | None = None
+
+
+class Receipt(msgspec.Struct, frozen=True, kw_only=True):
+    """The worker's account of a job. Nothing in it is trusted before the epoch is checked."""
+
+    sources: tuple[SourceReceipt, ...]
+    files: tuple[StagedFile, ...]
+    isolation: dict[str, str]
+    guest_log: str = ""
+    code: str | None = (
+        None  # the job as a whole: policy verdict (`quarantine.limit`) or a fault before any source
+    )
+    message: str = ""
+    transient: bool = False
+
+
+class Conclude(msgspec.Struct, frozen=True, kw_only=True):
+    """The job is over as far as the worker is concerned; the guest is reaped, files and stage are fsynced."""
+
+    epoch: int
+    job_id: int
+    receipt: Receipt
+
+
+class WorkerError(msgspec.Struct, frozen=True, kw_only=True):
+    """A fault of the worker itself, or an answer to a message it cannot read."""
+
+    epoch: int
+    job_id: int
+    code: str
+    message: str
+
+
+T = TypeVar("T")
+
+
+def encode(message: msgspec.Struct) -> bytes:
+    """MessagePack of a message."""
+    return msgspec.msgpack.encode(message)
+
+
+def decode(payload: bytes, kind: type[T]) -> T:
+    """Read a message of a known kind; anything else is a `ProtocolError`."""
+    try:
+        return msgspec.msgpack.decode(payload, type=kind)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise ProtocolError(
+            f"malformed {kind.__name__}: {error}", code="protocol.payload"
+        ) from error

@@ -1,0 +1,141 @@
+"""Everything the sentinel can do to the world. `io` carries effects out, in order; what comes of them returns as events."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from casparian.db.operations import CommitClaims, Operation
+from casparian.domain.outputs import Sink
+from casparian.protocol import control, worker
+from casparian.sentinel.state import JobSpec
+
+
+class _Effect(msgspec.Struct, frozen=True, kw_only=True):
+    pass
+
+
+class Persist(_Effect, frozen=True, kw_only=True):
+    """Make operations durable, in order, all or nothing; then `Persisted(then)`."""
+
+    operations: tuple[Operation, ...]
+    then: Any
+
+
+class SendReply(_Effect, frozen=True, kw_only=True):
+    """The one reply to a request."""
+
+    client_id: int
+    number: int
+    reply: control.Reply
+
+
+class SendEvent(_Effect, frozen=True, kw_only=True):
+    """Progress for a waiting client; may be dropped when the client does not read."""
+
+    client_id: int
+    number: int
+    event: control.Event
+
+
+class StartWorker(_Effect, frozen=True, kw_only=True):
+    """Start a worker process."""
+
+    worker_id: str
+
+
+class SendWorker(_Effect, frozen=True, kw_only=True):
+    """Dispatch or abort."""
+
+    worker_id: str
+    message: worker.Dispatch | worker.Abort
+
+
+class KillWorker(_Effect, frozen=True, kw_only=True):
+    """SIGKILL; `WorkerGone` follows when it is reaped."""
+
+    worker_id: str
+
+
+class MakePlan(_Effect, frozen=True, kw_only=True):
+    """Discover and plan, beside the loop."""
+
+    run_id: str
+    client_id: int | None
+    number: int
+    request: control.Run
+
+
+class MakeScan(_Effect, frozen=True, kw_only=True):
+    """Discover only, beside the loop."""
+
+    client_id: int
+    number: int
+    request: control.Scan
+
+
+class Promote(_Effect, frozen=True, kw_only=True):
+    """P1 and P2 (file sinks), or the sink database's transaction, from the receipt in the intents."""
+
+    job_id: int
+    epoch: int
+    spec: JobSpec
+    receipt: worker.Receipt
+    claims: CommitClaims
+
+
+class RemoveStages(_Effect, frozen=True, kw_only=True):
+    """Remove a job's staging directories of one epoch, in every sink it writes to."""
+
+    job_id: int
+    epoch: int
+    sinks: tuple[Sink, ...]
+
+
+class Publish(_Effect, frozen=True, kw_only=True):
+    """Publish database sinks, swap the catalog, remove files without a living pair; then `Published(run_ids)`."""
+
+    run_ids: tuple[str, ...]
+    sinks: tuple[Sink, ...]
+
+
+class ReadRows(_Effect, frozen=True, kw_only=True):
+    """Answer a read from committed truth."""
+
+    client_id: int
+    number: int
+    request: control.Read | control.Select | control.Doctor
+    aborting: tuple[int, ...] = ()  # cancelled jobs whose worker has not let go yet
+
+
+class LoadJob(_Effect, frozen=True, kw_only=True):
+    """Fetch an ended job for a retry; `JobLoaded`, or a refusal by `RowsRead`."""
+
+    client_id: int
+    number: int
+    request: control.RetryJob
+
+
+class Stop(_Effect, frozen=True, kw_only=True):
+    """Leave the loop."""
+
+    reason: str
+
+
+Effect = (
+    Persist
+    | SendReply
+    | SendEvent
+    | StartWorker
+    | SendWorker
+    | KillWorker
+    | MakePlan
+    | MakeScan
+    | Promote
+    | RemoveStages
+    | Publish
+    | ReadRows
+    | LoadJob
+    | Stop
+)

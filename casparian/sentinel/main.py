@@ -1,0 +1,96 @@
+"""The sentinel's process: take the home, open the database, recover, loop."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import Final
+
+import msgspec
+
+from casparian import clock, config, log
+from casparian.db.connection import ControlDatabase, HomeLock
+from casparian.db.writer import DatabaseWriter
+from casparian.domain.outputs import Sink
+from casparian.paths import Home
+from casparian.protocol.engine import current_engine_hash
+from casparian.sentinel import planner
+from casparian.sentinel.events import StopAsked
+from casparian.sentinel.io import SentinelIO
+from casparian.sentinel.recovery import recover
+from casparian.sentinel.state import State
+from casparian.sentinel.step import step
+from casparian.sinks.uri import parse_sink
+
+_BUSY_TICK_SECONDS: Final = 0.25
+_LOG = logging.getLogger(__name__)
+
+
+def serve(home: Home, *, on_demand: bool, workers: int | None = None) -> None:
+    """Run the sentinel of a home until it is told to stop, or (on demand) has been idle for a while.
+
+    Raises:
+        Conflict: another sentinel holds the home.
+    """
+    home.root.mkdir(parents=True, exist_ok=True)
+    log.configure(home, "sentinel")
+    lock = HomeLock(home)
+    settings = config.load(home).settings
+    cores = len(os.sched_getaffinity(0))
+    workers_max = workers or settings.workers or cores
+    with ControlDatabase(home) as database:
+        writer = DatabaseWriter(database.writer)
+        engine_hash = current_engine_hash()
+        started_ns = clock.now_ns()
+        initial = State(
+            home_id=database.home_id,
+            home=str(home.root),
+            engine_hash=engine_hash,
+            workers_max=workers_max,
+            on_demand=on_demand,
+            started_ns=started_ns,
+            idle_since_ns=clock.monotonic_ns(),
+        )
+        recovered = recover(
+            initial, database.writer, writer, planner.quarantine_sink(home), now_ns=started_ns
+        )
+        io = SentinelIO(
+            home,
+            database,
+            writer,
+            engine_hash=engine_hash,
+            workers=workers_max,
+            hash_threads=settings.hash_threads or cores,
+            default_sink=_default_sink(home, settings.default_sink),
+        )
+        _LOG.info(
+            "sentinel started",
+            extra={"fields": {"home_id": database.home_id, "workers": workers_max}},
+        )
+        try:
+            io.perform(recovered.effects)
+            _loop(io, recovered.state, idle_ns=settings.idle_seconds * 1_000_000_000)
+        finally:
+            io.close()
+            _LOG.info("sentinel stopped", extra={"fields": {"reason": io.stop_reason or "fault"}})
+    lock.release()
+
+
+def _default_sink(home: Home, uri: str | None) -> Sink:
+    return parse_sink(uri, base=str(home.root)) if uri else planner.default_sink(home)
+
+
+def _loop(io: SentinelIO, state: State, *, idle_ns: int) -> None:
+    while io.stop_reason is None:
+        waits = state.busy or state.on_demand or state.stopping or state.catalog_dirty
+        for event in io.wait(_BUSY_TICK_SECONDS if waits else None):
+            state, effects = step(
+                state, event, now_ns=clock.now_ns(), monotonic_ns=clock.monotonic_ns()
+            )
+            io.perform(effects)
+        now = clock.monotonic_ns()
+        if state.busy or state.clients or state.catalog_dirty or not state.on_demand:
+            state = msgspec.structs.replace(state, idle_since_ns=now)
+        elif now - state.idle_since_ns > idle_ns and not state.stopping:
+            state, effects = step(state, StopAsked(), now_ns=clock.now_ns(), monotonic_ns=now)
+            io.perform(effects)

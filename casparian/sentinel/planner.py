@@ -1,0 +1,528 @@
+"""The plan of a run: which file goes to which parser, what is done already and why, what is refused and why.
+
+Rules, per (file, parser), in this order:
+  1. A parser that trust refuses makes its files REJECTED.
+  2. Equal content is read once, at its first path in walk order.
+  3. Error mode: a living materialization of (dataset, source) refuses the file.
+  4. The same key in every output is a skip. A key that differs says in which part.
+  5. A lasting failure under the same key is not tried again without `--retry-failed`.
+
+The planner reads the disk and the database, changes neither, and runs beside the sentinel's loop.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import msgspec
+
+from casparian import ids
+from casparian.contracts import overrides, settings
+from casparian.db.planning import History, Recorded
+from casparian.db.records import ContractRow, ExpectedOutputRow, PlanItemRow
+from casparian.display import path_text
+from casparian.domain.contracts import OutputContract
+from casparian.domain.files import CataloguedFile, Decision, FileStatus, PlanReason
+from casparian.domain.lineage import LINEAGE_VERSION
+from casparian.domain.outputs import Sink, SinkKind, SinkMode
+from casparian.domain.parsers import ParserArtifact
+from casparian.errors import CasparianError, Refused, UsageError
+from casparian.paths import Home
+from casparian.protocol import control, identity
+from casparian.protocol.worker import ParserTask, SourceTask
+from casparian.scout.selection import selects_parser, why_not_selected
+from casparian.sentinel.events import PlannedJob, PlanReady
+from casparian.sentinel.state import JobSpec, OutputSpec
+from casparian.sinks.quarantine import QUARANTINE_CONTRACT
+from casparian.sinks.uri import default_settings
+from casparian.trust import verdict
+from casparian.trust.library import ParserLibrary
+
+BATCH_FILES_MAX: Final = 256
+BATCH_BYTES_MAX: Final = 64 * 1024 * 1024
+_BATCH_BYTES_MIN: Final = 1024 * 1024
+
+# Parts of the key, in the order in which a difference is named, and the reason each stands for.
+_PARTS: Final = (
+    ("artifact_hash", PlanReason.PARSER_CHANGED),
+    ("env_hash", PlanReason.ENVIRONMENT_CHANGED),
+    ("parser_config_hash", PlanReason.CONFIG_CHANGED),
+    ("schema_hash", PlanReason.SCHEMA_CHANGED),
+    ("contract_hash", PlanReason.CONTRACT_CHANGED),
+    ("sink_mode", PlanReason.MODE_CHANGED),
+    ("sink_config_hash", PlanReason.SINK_SETTING_CHANGED),
+    ("lineage_version", PlanReason.LINEAGE_CHANGED),
+    ("engine_hash", PlanReason.ENGINE_CHANGED),
+)
+
+
+class PlanContext(msgspec.Struct, frozen=True, kw_only=True):
+    """What a plan needs besides the request."""
+
+    home: Home
+    engine_hash: str
+    library: ParserLibrary
+    workers: int
+    history: Callable[[Sequence[str]], History]
+    now_ns: int
+
+
+class _Candidate:
+    """A parser that may take files of this run, with everything that goes into its keys."""
+
+    def __init__(
+        self, context: PlanContext, request: control.Run, artifact: ParserArtifact
+    ) -> None:
+        manifest = artifact.manifest
+        self.artifact = artifact
+        self.refused: Refused | None = None
+        try:
+            verdict.verify(artifact)
+        except Refused as error:
+            self.refused = error
+        override = overrides.find_override(context.home.contracts, manifest.name)
+        self.contract = overrides.effective(artifact.contract, override)
+        self.origin = "parser" if override is None else "laboratory"
+        config = settings.effective_config(manifest, request.parser_config.get(manifest.name, {}))
+        outputs = tuple(
+            _output_spec(output, _sink_of(context, request, output.table))
+            for output in self.contract.outputs
+        )
+        self.spec = JobSpec(
+            root="",
+            mode=request.mode,
+            parser=ParserTask(
+                name=manifest.name,
+                version=manifest.version,
+                kind=manifest.kind,
+                entry=manifest.entry,
+                directory=artifact.directory,
+                artifact_hash=artifact.artifact_hash,
+                account=manifest.account,
+                unit=manifest.unit,
+                config=config,
+                limits=manifest.limits,
+            ),
+            env_hash=identity.environment_hash(()),
+            engine_hash=context.engine_hash,
+            parser_config_hash=identity.config_hash(config),
+            lineage_version=LINEAGE_VERSION,
+            sources=(),
+            outputs=outputs,
+            quarantine=_output_spec(QUARANTINE_CONTRACT, quarantine_sink(context.home)),
+            quarantine_rows_max=request.quarantine_rows_max,
+            quarantine_percent_max=request.quarantine_percent_max,
+        )
+
+    def takes(self, file: CataloguedFile) -> bool:
+        """Whether the file carries one of the parser's tags."""
+        return not set(self.artifact.manifest.tags).isdisjoint(file.tags)
+
+
+def quarantine_sink(home: Home) -> Sink:
+    """Where quarantined rows of a home go, whatever sink the clean rows have."""
+    return Sink(
+        kind=SinkKind.PARQUET,
+        location=str(home.quarantine),
+        settings=default_settings(SinkKind.PARQUET),
+    )
+
+
+def default_sink(home: Home) -> Sink:
+    """`parquet:<home>/outputs`."""
+    return Sink(
+        kind=SinkKind.PARQUET,
+        location=str(home.outputs),
+        settings=default_settings(SinkKind.PARQUET),
+    )
+
+
+def _sink_of(context: PlanContext, request: control.Run, table: str) -> Sink:
+    chosen = request.sinks.get(table) or request.sinks.get("")
+    return chosen or default_sink(context.home)
+
+
+def _output_spec(output: OutputContract, sink: Sink) -> OutputSpec:
+    return OutputSpec(
+        contract=output,
+        contract_hash=identity.contract_hash(output),
+        schema_hash=identity.schema_hash(output),
+        sink=sink,
+        sink_config_hash=identity.sink_config_hash(sink),
+        dataset_id=identity.dataset_id(sink.uri, output.table),
+    )
+
+
+def candidates(
+    context: PlanContext, request: control.Run
+) -> tuple[list[_Candidate], list[control.FileProblem]]:
+    """Parsers of this run, and parser folders that cannot be used.
+
+    Raises:
+        CasparianError: a parser that was asked for by name is unknown or unusable, or a setting of it is wrong.
+    """
+    problems: list[control.FileProblem] = []
+    wanted = request.selection.parsers
+    artifacts = [context.library.find(name) for name in wanted]
+    if not wanted:
+        for entry in context.library.list():
+            if entry.artifact is not None:
+                artifacts.append(entry.artifact)
+            elif entry.error is not None:
+                problems.append(
+                    control.FileProblem(
+                        path=entry.directory, code=entry.error.code, message=entry.error.message
+                    )
+                )
+    names = {artifact.manifest.name for artifact in artifacts}
+    for name in request.parser_config:
+        if name not in names:
+            context.library.find(name)  # raises for a name that nobody knows
+    found = []
+    for artifact in artifacts:
+        if selects_parser(
+            request.selection, name=artifact.manifest.name, directory=artifact.directory
+        ):
+            found.append(_Candidate(context, request, artifact))
+    tables = {output.contract.table for c in found for output in c.spec.outputs}
+    unknown = [table for table in request.sinks if table and table not in tables]
+    if unknown:
+        raise UsageError(
+            f"no output is named `{unknown[0]}`",
+            code="sink.table",
+            hint=f"outputs here: {', '.join(sorted(tables)) or 'none'}",
+            table=unknown[0],
+        )
+    return found, problems
+
+
+class _Tally:
+    """Decisions as they are made."""
+
+    def __init__(self, run_id: str) -> None:
+        self.run_id = run_id
+        self.items: list[PlanItemRow] = []
+        self.rejected: Counter[str] = Counter()
+        self.problems: list[control.FileProblem] = []
+
+    def add(
+        self,
+        file: CataloguedFile,
+        decision: Decision,
+        reason: PlanReason,
+        detail: str = "",
+        *,
+        parser: str | None = None,
+        job_id: int | None = None,
+    ) -> None:
+        self.items.append(
+            PlanItemRow(
+                run_id=self.run_id,
+                root=file.root,
+                path=file.path,
+                display_path=file.display_path,
+                parser=parser,
+                decision=decision.value,
+                reason=reason.value,
+                detail=detail,
+                source_id=file.source_id,
+                job_id=job_id,
+            )
+        )
+
+    def reject(
+        self, file: CataloguedFile, reason: PlanReason, code: str, message: str, parser: str
+    ) -> None:
+        self.add(file, Decision.REJECTED, reason, f"{code}: {message}", parser=parser)
+        self.rejected[code] += 1
+        self.problems.append(
+            control.FileProblem(path=file.display_path, code=code, message=message)
+        )
+
+
+def make_plan(
+    context: PlanContext, request: control.Run, files: Sequence[CataloguedFile], root: bytes
+) -> PlanReady:
+    """Decide about every file. `files` is in walk order."""
+    found, problems = candidates(context, request)
+    tally = _Tally(request.request_id)
+    tally.problems += problems
+    history = context.history([f.source_id for f in files if f.source_id is not None])
+    chosen: dict[int, list[CataloguedFile]] = {index: [] for index in range(len(found))}
+    first_path: dict[tuple[int, str], str] = {}
+    unmatched = unreadable = 0
+    accepted_engine = 0
+    for file in files:
+        if file.status is FileStatus.LINK:
+            tally.add(file, Decision.IGNORED, PlanReason.LINK, file.message or "")
+            continue
+        if file.status is FileStatus.SPECIAL:
+            tally.add(file, Decision.IGNORED, PlanReason.SPECIAL, file.message or "")
+            continue
+        if file.status is not FileStatus.CATALOGUED or file.source_id is None:
+            unreadable += 1
+            tally.add(file, Decision.UNREADABLE, PlanReason.READ_ERROR, file.message or "")
+            code = "source.changed" if file.status is FileStatus.CHANGED else "source.unreadable"
+            tally.problems.append(
+                control.FileProblem(path=file.display_path, code=code, message=file.message or "")
+            )
+            continue
+        why = why_not_selected(
+            request.selection,
+            display_path=file.display_path,
+            tags=file.tags,
+            mtime_ns=file.mtime_ns,
+        )
+        takers = [(index, c) for index, c in enumerate(found) if c.takes(file)]
+        if why is not None and (takers or request.selection.tags or request.selection.include):
+            tally.add(file, Decision.SKIPPED, PlanReason.NOT_SELECTED, why)
+            continue
+        if not takers:
+            unmatched += 1
+            detail = f"tags: {', '.join(file.tags)}" if file.tags else "no tags"
+            tally.add(file, Decision.UNMATCHED, PlanReason.NO_PARSER, detail)
+            continue
+        for index, candidate in takers:
+            outcome = _decide(candidate, file, history, request, first_path, index, tally)
+            if outcome is PlanReason.ENGINE_ACCEPTED:
+                accepted_engine += 1
+            elif outcome is None:
+                chosen[index].append(file)
+    jobs = _batches(context, found, chosen, root)
+    return _assemble(
+        request,
+        root,
+        files,
+        found,
+        chosen,
+        jobs,
+        tally,
+        unmatched,
+        unreadable,
+        accepted_engine,
+        context.now_ns,
+    )
+
+
+def _decide(
+    candidate: _Candidate,
+    file: CataloguedFile,
+    history: History,
+    request: control.Run,
+    first_path: dict[tuple[int, str], str],
+    index: int,
+    tally: _Tally,
+) -> PlanReason | None:
+    """Decide about one (file, parser); `None` when a job must read it."""
+    assert file.source_id is not None
+    spec, source, label = candidate.spec, file.source_id, candidate.artifact.label
+    if candidate.refused is not None:
+        error = candidate.refused
+        tally.reject(file, PlanReason.UNTRUSTED, error.code, error.message, label)
+        return PlanReason.UNTRUSTED
+    earlier = first_path.setdefault((index, source), file.display_path)
+    if earlier != file.display_path:
+        tally.add(
+            file,
+            Decision.SKIPPED,
+            PlanReason.DUPLICATE_CONTENT,
+            f"same content as {earlier}",
+            parser=label,
+        )
+        return PlanReason.DUPLICATE_CONTENT
+    living = {
+        output.dataset_id: history.recorded.get((output.dataset_id, source), [])
+        for output in spec.outputs
+    }
+    if spec.mode is SinkMode.ERROR:
+        for output in spec.outputs:
+            if living[output.dataset_id]:
+                job = living[output.dataset_id][-1].job_id
+                message = f"`{output.contract.table}` holds this source already (job {job})"
+                tally.reject(file, PlanReason.EXISTS, "sink.exists", message, label)
+                return PlanReason.EXISTS
+    reason, detail = _compare(spec, source, living, accept_engine=request.accept_engine)
+    if reason in (PlanReason.DONE, PlanReason.ENGINE_ACCEPTED):
+        tally.add(file, Decision.SKIPPED, reason, detail, parser=label)
+        return reason
+    main_key = spec.key_parts(spec.main, source).materialization_key()
+    failed = history.failures.get(main_key)
+    if failed is not None and not request.retry_failed:
+        tally.add(file, Decision.SKIPPED, PlanReason.FAILED_BEFORE, failed, parser=label)
+        tally.problems.append(
+            control.FileProblem(
+                path=file.display_path, code="failed_before", message=f"failed before: {failed}"
+            )
+        )
+        return PlanReason.FAILED_BEFORE
+    if failed is not None:
+        reason, detail = PlanReason.RETRY, f"failed before: {failed}"
+    tally.add(file, Decision.SELECTED, reason, detail, parser=label)
+    return None
+
+
+def _compare(
+    spec: JobSpec, source: str, living: dict[str, list[Recorded]], *, accept_engine: bool
+) -> tuple[PlanReason, str]:
+    """Whether all outputs are recorded under the very same key; if not, which part differs."""
+    differing: list[PlanReason] = []
+    jobs: set[int] = set()
+    for output in spec.outputs:
+        parts = spec.key_parts(output, source)
+        key = parts.materialization_key()
+        recorded = living[output.dataset_id]
+        same = next((r for r in recorded if r.materialization_key == key), None)
+        if same is not None:
+            jobs.add(same.job_id)
+            continue
+        by_parser = [r for r in recorded if r.parser == spec.parser.name]
+        if not by_parser:
+            return PlanReason.NEW, f"not in `{output.contract.table}` of {output.sink.uri}"
+        newest = by_parser[-1]
+        jobs.add(newest.job_id)
+        differing += [why for part, why in _PARTS if getattr(newest, part) != getattr(parts, part)]
+    if not differing:
+        return PlanReason.DONE, f"recorded by job {max(jobs)}"
+    reasons = list(dict.fromkeys(differing))
+    if reasons == [PlanReason.ENGINE_CHANGED] and accept_engine:
+        return PlanReason.ENGINE_ACCEPTED, f"recorded by job {max(jobs)} with another engine"
+    return reasons[0], f"differs from job {max(jobs)} in: {', '.join(r.value for r in reasons)}"
+
+
+def _batches(
+    context: PlanContext,
+    found: Sequence[_Candidate],
+    chosen: dict[int, list[CataloguedFile]],
+    root: bytes,
+) -> list[PlannedJob]:
+    """Cut each parser's files into jobs: at most 256 files or 64 MiB, and enough jobs to keep every worker busy."""
+    total = sum(file.size_bytes for files in chosen.values() for file in files)
+    per_worker = total // (2 * max(context.workers, 1))
+    bytes_max = min(max(per_worker, _BATCH_BYTES_MIN), BATCH_BYTES_MAX)
+    base = os.path.dirname(root) if not os.path.isdir(root) else root
+    jobs: list[PlannedJob] = []
+    for index, candidate in enumerate(found):
+        batch: list[CataloguedFile] = []
+        size = 0
+        for file in chosen[index]:
+            if batch and (len(batch) == BATCH_FILES_MAX or size + file.size_bytes > bytes_max):
+                jobs.append(_job(candidate, batch, base, root))
+                batch, size = [], 0
+            batch.append(file)
+            size += file.size_bytes
+        if batch:
+            jobs.append(_job(candidate, batch, base, root))
+    return jobs
+
+
+def _job(
+    candidate: _Candidate, files: Sequence[CataloguedFile], base: bytes, root: bytes
+) -> PlannedJob:
+    sources = []
+    for index, file in enumerate(files):
+        assert file.source_id is not None
+        assert file.source_hash is not None
+        assert file.sha256 is not None
+        sources.append(
+            SourceTask(
+                index=index,
+                source_id=file.source_id,
+                source_hash=file.source_hash,
+                sha256=file.sha256,
+                size_bytes=file.size_bytes,
+                path=os.path.join(base, file.path),
+                display_path=file.display_path,
+            )
+        )
+    spec = msgspec.structs.replace(candidate.spec, root=path_text(root), sources=tuple(sources))
+    keys = tuple(spec.key_parts(spec.main, s.source_id).materialization_key() for s in sources)
+    return PlannedJob(job_id=ids.new_job_id(), spec=spec, keys=keys)
+
+
+def _assemble(
+    request: control.Run,
+    root: bytes,
+    files: Sequence[CataloguedFile],
+    found: Sequence[_Candidate],
+    chosen: dict[int, list[CataloguedFile]],
+    jobs: Sequence[PlannedJob],
+    tally: _Tally,
+    unmatched: int,
+    unreadable: int,
+    accepted_engine: int,
+    now_ns: int,
+) -> PlanReady:
+    job_of = {
+        (job.spec.label, source.source_id): job.job_id
+        for job in jobs
+        for source in job.spec.sources
+    }
+    items = [
+        msgspec.structs.replace(item, job_id=job_of.get((item.parser, item.source_id)))
+        if item.decision == Decision.SELECTED
+        and item.parser is not None
+        and item.source_id is not None
+        else item
+        for item in tally.items
+    ]
+    seen = sum(f.status not in (FileStatus.LINK, FileStatus.SPECIAL) for f in files)
+    selected_paths = {file.path for batch in chosen.values() for file in batch}
+    counts = control.FileCounts(
+        seen=seen,
+        selected=len(selected_paths),
+        skipped=seen - len(selected_paths) - unmatched - unreadable,
+        unmatched=unmatched,
+        unreadable=unreadable,
+    )
+    return PlanReady(
+        run_id=request.request_id,
+        root=path_text(root),
+        files=counts,
+        items=tuple(items),
+        jobs=tuple(jobs),
+        contracts=tuple(
+            ContractRow(
+                parser=c.artifact.manifest.name,
+                table_name=output.contract.table,
+                contract_hash=output.contract_hash,
+                schema_hash=output.schema_hash,
+                document=msgspec.json.encode(output.contract).decode(),
+                origin=c.origin,
+            )
+            for c in found
+            if c.refused is None
+            for output in c.spec.outputs
+        ),
+        expected=tuple(
+            ExpectedOutputRow(
+                parser=c.artifact.label,
+                artifact_hash=c.artifact.artifact_hash,
+                table_name=output.contract.table,
+                main=output.contract.main,
+                contract_hash=output.contract_hash,
+                sink=output.sink.uri,
+                declared_at_ns=now_ns,
+            )
+            for c in found
+            if c.refused is None
+            for output in c.spec.outputs
+        ),
+        problems=tuple(tally.problems),
+        rejected=dict(tally.rejected),
+        by_parser={c.artifact.label: len(chosen[i]) for i, c in enumerate(found) if chosen[i]},
+        accepted_engine=accepted_engine,
+    )
+
+
+def failure_of(error: Exception) -> control.Failure:
+    """An error as the reply that a client turns back into the same error."""
+    if isinstance(error, CasparianError):
+        return control.Failure(
+            code=error.code, message=error.message, exit_code=int(error.exit_code), hint=error.hint
+        )
+    return control.Failure(
+        code="internal", message=f"{type(error).__name__}: {error}", exit_code=70, hint=None
+    )

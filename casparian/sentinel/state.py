@@ -1,0 +1,199 @@
+"""What the sentinel holds in memory: live jobs, workers, runs. Values only; the database is the truth they mirror.
+
+`State` is immutable: a step returns a new one. Its mappings are copied when they change and never changed in place.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+from casparian.db.operations import CommitClaims
+from casparian.domain.contracts import OutputContract
+from casparian.domain.jobs import JobState
+from casparian.domain.outputs import Sink, SinkMode
+from casparian.domain.parsers import ParserKind
+from casparian.protocol import control
+from casparian.protocol.identity import KeyParts
+from casparian.protocol.worker import ParserTask, Receipt, SourceProgress, SourceTask
+
+
+class OutputSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """One output of a job, with the identities that its materializations are recorded under."""
+
+    contract: OutputContract
+    contract_hash: str
+    schema_hash: str
+    sink: Sink
+    sink_config_hash: str
+    dataset_id: str
+
+
+class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything a job is, as stored with it: it can be dispatched again after any crash."""
+
+    root: str
+    mode: SinkMode
+    parser: ParserTask
+    env_hash: str
+    engine_hash: str
+    parser_config_hash: str
+    lineage_version: int
+    sources: tuple[SourceTask, ...]
+    outputs: tuple[OutputSpec, ...]
+    quarantine: OutputSpec
+    quarantine_rows_max: int | None = None
+    quarantine_percent_max: float | None = None
+
+    def key_parts(self, output: OutputSpec, source_id: str) -> KeyParts:
+        """The parts of one (output, source)'s materialization key."""
+        return KeyParts(
+            dataset_id=output.dataset_id,
+            schema_hash=output.schema_hash,
+            sink_mode=self.mode,
+            sink_config_hash=output.sink_config_hash,
+            source_id=source_id,
+            artifact_hash=self.parser.artifact_hash,
+            env_hash=self.env_hash,
+            engine_hash=self.engine_hash,
+            parser_config_hash=self.parser_config_hash,
+            contract_hash=output.contract_hash,
+            lineage_version=self.lineage_version,
+        )
+
+    @property
+    def main(self) -> OutputSpec:
+        """The output whose rows are the ledger's units."""
+        return next(output for output in self.outputs if output.contract.main)
+
+    @property
+    def label(self) -> str:
+        """`name@version`."""
+        return f"{self.parser.name}@{self.parser.version}"
+
+    @property
+    def is_native(self) -> bool:
+        """Whether the parser is an entry of the native module."""
+        return self.parser.kind is ParserKind.NATIVE
+
+    @property
+    def size_bytes(self) -> int:
+        """Evidence bytes of the job."""
+        return sum(source.size_bytes for source in self.sources)
+
+
+class JobEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """A job that has not ended."""
+
+    job_id: int
+    run_ids: tuple[str, ...]
+    spec: JobSpec
+    state: JobState
+    epoch: int = 0
+    attempts: int = 0
+    order: int = 0
+    worker_id: str | None = None
+    not_before_ns: int = 0  # monotonic: back-off after a transient fault
+    deadline_ns: int = 0  # monotonic: the lease
+    progress: SourceProgress = SourceProgress()
+    receipt: Receipt | None = None
+    claims: CommitClaims = CommitClaims()
+    redo_of: str = ""  # why it is queued again, for the event log
+
+
+class WorkerState(StrEnum):
+    """Where a worker process stands."""
+
+    STARTING = "starting"
+    IDLE = "idle"
+    BUSY = "busy"
+    KILLED = "killed"  # killed by us, not reaped yet
+
+
+class WorkerEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """A worker process."""
+
+    worker_id: str
+    state: WorkerState = WorkerState.STARTING
+    job_id: int | None = None
+    epoch: int = 0
+
+
+class RunState(StrEnum):
+    """Phases of a run."""
+
+    PLANNING = "planning"
+    RUNNING = "running"
+    PUBLISHING = "publishing"
+
+
+class OutputTotal(msgspec.Struct, frozen=True, kw_only=True):
+    """Rows and files that a run added to one table of one sink."""
+
+    table: str
+    sink: str
+    rows: int = 0
+    files: tuple[str, ...] = ()
+
+
+class RunEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """A run whose client waits, or went away."""
+
+    run_id: str
+    request: control.Run
+    actor: str
+    client_id: int | None
+    number: int
+    started_ns: int
+    root: str
+    state: RunState = RunState.PLANNING
+    files: control.FileCounts = control.FileCounts()
+    reasons: dict[str, int] = {}
+    rejected: dict[str, int] = {}
+    problems: tuple[control.FileProblem, ...] = ()
+    jobs_open: frozenset[int] = frozenset()
+    jobs_total: int = 0
+    files_total: int = 0
+    bytes_total: int = 0
+    files_done: int = 0
+    bytes_done: int = 0
+    jobs: control.JobCounts = control.JobCounts()
+    outputs: dict[tuple[str, str], OutputTotal] = {}
+    quarantined: int = 0
+    ledger: control.LedgerTotals = control.LedgerTotals()
+    quarantine_limit: bool = False
+    cancelled: bool = False
+    progress_sent_ns: int = 0
+
+
+class State(msgspec.Struct, frozen=True, kw_only=True):
+    """All of it."""
+
+    home_id: str
+    home: str
+    engine_hash: str
+    workers_max: int
+    on_demand: bool
+    started_ns: int
+    now_ns: int = 0  # wall clock of the event under way
+    monotonic_ns: int = 0
+    jobs: dict[int, JobEntry] = {}
+    job_order: int = 0
+    keys_in_flight: dict[str, int] = {}  # main output's materialization key -> job
+    workers: dict[str, WorkerEntry] = {}
+    workers_started: int = 0
+    runs: dict[str, RunEntry] = {}
+    clients: dict[int, str] = {}  # client -> actor
+    planning: int = 0  # plans and scans under way
+    replies: dict[str, bytes] = {}  # request id -> encoded reply of a finished mutation
+    stopping: bool = False
+    stop_reply: tuple[int, int] | None = None
+    idle_since_ns: int = 0
+    catalog_dirty: bool = False
+    publishing: bool = False
+
+    @property
+    def busy(self) -> bool:
+        """Whether anything is under way that must not be cut short."""
+        return bool(self.jobs or self.runs or self.planning or self.publishing)

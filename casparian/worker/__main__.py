@@ -1,0 +1,34 @@
+"""`python -I -B -m casparian.worker --home DIR (--channel-fd N --worker-id W | --once)`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from casparian.errors import CasparianError
+from casparian.paths import Home
+
+
+def _main() -> int:
+    parser = argparse.ArgumentParser(prog="casparian.worker", allow_abbrev=False)
+    parser.add_argument("--home", required=True, help="the home it works for")
+    parser.add_argument("--channel-fd", type=int, help="stream socket to the sentinel")
+    parser.add_argument("--worker-id", default="0", help="how the sentinel calls it")
+    parser.add_argument("--once", action="store_true", help="one job from stdin to stdout")
+    arguments = parser.parse_args()
+    if arguments.once == (arguments.channel_fd is not None):
+        parser.error("give either --once or --channel-fd")
+    from casparian.worker import main  # loads pyarrow: only when the arguments make sense
+
+    home = Home.at(arguments.home)
+    try:
+        if arguments.once:
+            return main.once(home)
+        return main.serve(home, arguments.channel_fd, arguments.worker_id)
+    except CasparianError as error:
+        sys.stderr.write(f"casparian.worker: {error.message}\n")
+        return int(error.exit_code)
+
+
+if __name__ == "__main__":
+    sys.exit(_main())

@@ -1,0 +1,170 @@
+"""Balance the ledger of one source: what the independent walk found against what became of it.
+
+The spans of main rows and of quarantined units are tallied window by window and compared with the
+walk's, so that a lost unit cannot be hidden by a doubled one. Slack and carved units are outside of
+`present` and are not tallied.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from casparian import _native
+from casparian.domain.ledger import Finding, Ledger
+from casparian.domain.lineage import EXTRA_BITS, FLAG_BITS
+
+FINDINGS_MAX: Final = 10_000
+WINDOWS: Final = {"evtx": (4_096, 65_536), "lines": (0, 1 << 20)}  # origin and width, in bytes
+_RECOVERED: Final = pa.scalar(FLAG_BITS["recovered"], pa.uint32())
+_EXTRA: Final = pa.scalar(EXTRA_BITS, pa.uint32())
+_ZERO: Final = pa.scalar(0, pa.uint32())
+
+
+class Units:
+    """Units of one source as they come out of the parser: counts by class, and a tally of spans.
+
+    Args:
+        account: which walk they will be compared with.
+    """
+
+    def __init__(self, account: str) -> None:
+        self._tally = _native.Tally(*WINDOWS[account])
+        self.rows = 0
+        self.recovered_live = 0
+        self.recovered_extra = 0
+        self.quarantined = 0
+        self.quarantined_extra = 0
+
+    @property
+    def live(self) -> int:
+        """Units that `present` should account for."""
+        return self.rows + self.recovered_live + self.quarantined
+
+    def add_rows(self, batch: pa.RecordBatch) -> None:
+        """Rows of the main output that keep the contract."""
+        live = self._add(batch)
+        self.recovered_extra += batch.num_rows - live.num_rows
+        recovered = _count(live, _RECOVERED)
+        self.recovered_live += recovered
+        self.rows += live.num_rows - recovered
+
+    def add_quarantined(self, batch: pa.RecordBatch) -> None:
+        """Units that were set aside."""
+        live = self._add(batch)
+        self.quarantined_extra += batch.num_rows - live.num_rows
+        self.quarantined += live.num_rows
+
+    def _add(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """Tally what is not slack or carved; returns it."""
+        if _count(batch, _EXTRA):
+            kept = pc.equal(pc.bit_wise_and(batch.column(2), _EXTRA), _ZERO)
+            batch = batch.filter(kept)
+        self._tally.add(_numbers(batch.column(0)), _numbers(batch.column(1)))
+        return batch
+
+    def differences(self, account: _native.Account) -> list[_native.WindowDifference]:
+        """Windows that do not agree; `ValueError` when the account has other windows."""
+        return self._tally.compare(account)
+
+
+def balance(units: Units, account: _native.Account | None, unit: str, why: str = "") -> Ledger:
+    """The ledger of one source.
+
+    Args:
+        units: what came out of the parser and stayed after the contract.
+        account: what the walk found; `None` when it failed.
+        unit: the main output's unit, `record` or `line`.
+        why: the reason when there is no account.
+    """
+    if account is None:
+        return _unavailable(units, unit, why)
+    try:
+        differences = units.differences(account)
+    except ValueError as error:
+        return _unavailable(units, unit, str(error))
+    findings = [
+        Finding(code=code, offset=offset, length=length, message=message)
+        for code, offset, length, message in account.findings[: FINDINGS_MAX + 1]
+    ]
+    lost = 0
+    for difference in differences:
+        missing = max(0, difference.present - difference.accounted)
+        if difference.present == difference.accounted:
+            missing = 1  # as many units, but not the same: at least one is not accounted for
+        lost += missing
+        if len(findings) < 2 * FINDINGS_MAX:
+            findings.append(_finding(difference, unit, account.window_bytes))
+    if len(differences) > FINDINGS_MAX:
+        findings.append(_capped(len(differences)))
+    return Ledger(
+        unit=unit,
+        declared=account.declared,
+        present=account.present,
+        rows=units.rows,
+        recovered_live=units.recovered_live,
+        recovered_extra=units.recovered_extra,
+        quarantined=units.quarantined,
+        quarantined_extra=units.quarantined_extra,
+        lost=lost,
+        blank_units=account.blank_units,
+        blank_bytes=account.blank_bytes,
+        balanced=not differences,
+        findings=tuple(findings),
+    )
+
+
+def _finding(difference: _native.WindowDifference, unit: str, window_bytes: int) -> Finding:
+    present, accounted = difference.present, difference.accounted
+    if present > accounted:
+        code = f"{unit}.lost"
+        message = f"{present} {unit}s are present here, {accounted} are accounted for"
+    elif present < accounted:
+        code = "ledger.surplus"
+        message = f"{accounted} {unit}s are accounted for here, {present} are present"
+    else:
+        code = "ledger.mismatch"
+        message = f"{present} {unit}s are present and as many accounted for, but not the same ones"
+    return Finding(code=code, offset=difference.offset, length=window_bytes, message=message)
+
+
+def _capped(windows: int) -> Finding:
+    message = f"{windows} windows do not balance; the first of them are listed"
+    return Finding(code="findings.capped", offset=0, length=0, message=message)
+
+
+def _unavailable(units: Units, unit: str, why: str) -> Ledger:
+    message = f"the independent walk failed, so nothing proves that all {unit}s are here: {why}"
+    return Ledger(
+        unit=unit,
+        declared=None,
+        present=units.live,
+        rows=units.rows,
+        recovered_live=units.recovered_live,
+        recovered_extra=units.recovered_extra,
+        quarantined=units.quarantined,
+        quarantined_extra=units.quarantined_extra,
+        lost=0,
+        blank_units=0,
+        blank_bytes=0,
+        balanced=False,
+        findings=(Finding(code="ledger.unavailable", offset=0, length=0, message=message),),
+    )
+
+
+def _count(batch: pa.RecordBatch, bits: pa.Scalar) -> int:
+    """How many rows have one of these flags."""
+    flags = batch.column(2)
+    if not batch.num_rows or not pc.max(flags).as_py():
+        return 0
+    found: int = pc.sum(pc.not_equal(pc.bit_wise_and(flags, bits), _ZERO)).as_py()
+    return found
+
+
+def _numbers(column: pa.Array) -> pa.Buffer | bytes:
+    """The column's values as a buffer of little-endian u64, without a copy."""
+    if not len(column):
+        return b""
+    return column.buffers()[1].slice(column.offset * 8, len(column) * 8)

@@ -1,0 +1,129 @@
+"""The worker's end of its channel to the sentinel: a thread reads, several threads may send.
+
+The reader never blocks on a job: an abort takes effect while one runs. When the channel ends, the
+sentinel is dead: guests are killed and the process ends at once, leaving its stage for recovery.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import socket
+import threading
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+import msgspec
+
+from casparian.errors import ProtocolError
+from casparian.protocol import frame
+from casparian.protocol.frame import Frame, FrameDecoder, Opcode
+from casparian.protocol.worker import Abort, Dispatch, decode, encode
+from casparian.worker.cancel import Cancellation
+
+_READ_BYTES: Final = 1024 * 1024
+
+
+class Job(NamedTuple):
+    """A dispatch and the means to cancel it, together from the moment it arrived."""
+
+    dispatch: Dispatch
+    cancellation: Cancellation
+
+
+class Channel:
+    """Frames to and from the sentinel.
+
+    Args:
+        descriptor: stream socket; owned from here on.
+        on_end: called on the reading thread when the sentinel is gone; must not return.
+    """
+
+    def __init__(self, descriptor: int, on_end: Callable[[], None]) -> None:
+        self._socket = socket.socket(fileno=descriptor)
+        self._on_end = on_end
+        self._sending = threading.Lock()
+        self._current: Job | None = None
+        self._state = threading.Lock()
+        self._inbox: queue.SimpleQueue[Job | ProtocolError | None] = queue.SimpleQueue()
+        self._reader = threading.Thread(target=self._read, name="channel", daemon=True)
+
+    def start(self) -> None:
+        """Begin to read."""
+        self._reader.start()
+
+    def send(self, opcode: Opcode, message: msgspec.Struct, *, job_id: int = 0) -> None:
+        """Send one frame; ends the process when the sentinel is gone."""
+        data = frame.encode(opcode, encode(message), number=job_id)
+        try:
+            with self._sending:
+                self._socket.sendall(data)
+        except OSError:
+            self._on_end()
+            os._exit(0)
+
+    def next_job(self) -> Job | None:
+        """Wait for a dispatch; `None` when the worker is to stop.
+
+        Raises:
+            ProtocolError: the sentinel sent something that is not in the protocol.
+        """
+        item = self._inbox.get()
+        if isinstance(item, ProtocolError):
+            raise item
+        return item
+
+    def done(self, job: Job) -> None:
+        """The job has ended: an abort that comes now is about nothing."""
+        with self._state:
+            self._current = None
+        job.cancellation.close()
+
+    def stop(self) -> None:
+        """Cancel what runs and have `next_job` give `None`; from a signal handler or any thread."""
+        current = self._current
+        if current is not None:
+            current.cancellation.set()
+        self._inbox.put(None)
+
+    def cancel_current(self) -> None:
+        """Kill the guests of what runs."""
+        current = self._current
+        if current is not None:
+            current.cancellation.set()
+
+    def _read(self) -> None:
+        decoder = FrameDecoder()
+        try:
+            while data := self._socket.recv(_READ_BYTES):
+                for received in decoder.feed(data):
+                    self._take(received)
+        except ProtocolError as error:
+            self.cancel_current()
+            self._inbox.put(error)
+            return
+        except OSError:
+            self.cancel_current()
+        self._on_end()
+
+    def _take(self, received: Frame) -> None:
+        if received.opcode is Opcode.DISPATCH:
+            dispatch = decode(received.payload, Dispatch)
+            if received.number != dispatch.job_id:
+                raise ProtocolError("a dispatch whose header names another job")
+            with self._state:
+                if self._current is not None:
+                    raise ProtocolError("a dispatch while another job runs")
+                self._current = Job(dispatch, Cancellation())
+                self._inbox.put(self._current)
+        elif received.opcode is Opcode.ABORT:
+            abort = decode(received.payload, Abort)
+            with self._state:
+                current = self._current
+                if current is not None and (abort.job_id, abort.epoch) == (
+                    current.dispatch.job_id,
+                    current.dispatch.epoch,
+                ):
+                    current.cancellation.set()
+        else:
+            raise ProtocolError(f"{received.opcode.name} is not for a worker")

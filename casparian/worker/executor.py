@@ -1,0 +1,365 @@
+"""Execute one dispatch: parser and sources in, staged files and a receipt out.
+
+Each source is hashed by the host, parsed in one confined guest and accounted for in another, at the
+same time. Its rows are kept only when all three are done and the bytes are the recorded ones.
+  * A guest that dies or breaks the protocol: the source is rolled back and tried once more, alone,
+    in a fresh guest; after a second failure it is excluded with its code.
+  * A source that changed, cannot be read, or whose parser gave up is excluded; the others go on.
+  * Both guests are reaped before any file is finished; files are fsynced before the receipt is
+    given. A cancelled job leaves no guest and no stage.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import Final
+
+import msgspec
+
+from casparian import _native
+from casparian.domain.parsers import ParserKind
+from casparian.errors import CasparianError, SinkFault
+from casparian.paths import Home
+from casparian.protocol.guest import GuestJob
+from casparian.protocol.worker import (
+    Dispatch,
+    Receipt,
+    SourceProgress,
+    SourceReceipt,
+    SourceTask,
+)
+from casparian.sinks.faults import is_transient
+from casparian.trust.artifact import hash_artifact, read_artifact
+from casparian.worker.balance import balance
+from casparian.worker.cancel import Cancellation, Cancelled
+from casparian.worker.evidence import Evidence
+from casparian.worker.faults import GuestFault, JobFault, SourceExcluded
+from casparian.worker.guest_process import Guests
+from casparian.worker.outputs import Outputs
+from casparian.worker.session import AccountSession, ParseSession
+
+_log = logging.getLogger(__name__)
+_ATTEMPTS: Final = 2
+_LOG_CHARACTERS_MAX: Final = 128 * 1024
+_CANCEL_LOOK_SECONDS: Final = 0.05
+
+ReportProgress = Callable[[SourceProgress], None]
+
+
+class Services:
+    """What outlives a job: the zygote. Use it from one thread that lives as long as the process."""
+
+    def __init__(self, home: Home) -> None:
+        self.guests = Guests(home)
+
+    def close(self) -> None:
+        """End the zygote."""
+        self.guests.close()
+
+
+def execute(
+    dispatch: Dispatch, services: Services, progress: ReportProgress, cancellation: Cancellation
+) -> Receipt:
+    """Run one job to its end.
+
+    Args:
+        dispatch: the job; its stages do not exist yet.
+        services: the zygote to fork guests from.
+        progress: called on this thread, often; must return quickly.
+        cancellation: may be set from any thread; guests are killed at once.
+
+    Raises:
+        Cancelled: the guests are reaped and the stage is removed.
+    """
+    execution = _Execution(dispatch, services, progress, cancellation)
+    try:
+        return execution.run()
+    except (JobFault, SinkFault) as error:
+        execution.abandon()
+        cancellation.check()
+        return Receipt(
+            sources=(),
+            files=(),
+            isolation=execution.isolation,
+            guest_log=execution.log,
+            code=error.code,
+            message=error.message,
+            transient=is_transient(error),
+        )
+    except BaseException:
+        execution.abandon()
+        raise
+    finally:
+        execution.close()
+
+
+class _Execution:
+    """State of one job while it runs."""
+
+    def __init__(
+        self,
+        dispatch: Dispatch,
+        services: Services,
+        progress: ReportProgress,
+        cancellation: Cancellation,
+    ) -> None:
+        self._dispatch = dispatch
+        self._guests = services.guests
+        self._report = progress
+        self._cancellation = cancellation
+        self._hasher = ThreadPoolExecutor(1, thread_name_prefix="hash")
+        self._files: dict[str, bytes] = {}
+        self._parser: ParseSession | None = None
+        self._accountant: AccountSession | None = None
+        self._outputs: Outputs | None = None
+        self._done = SourceProgress()
+        self._logs: list[str] = []
+        self.isolation: dict[str, str] = {}
+
+    def run(self) -> Receipt:
+        """All sources, then the files, then the receipt."""
+        self._files = self._artifact()
+        outputs = self._outputs = Outputs(self._dispatch, self._dispatch.parser.artifact_hash)
+        receipts = []
+        for task in self._dispatch.sources:
+            self._cancellation.check()
+            receipts.append(self._source(task, outputs))
+            self._count(receipts[-1], task.size_bytes)
+        for session in (self._parser, self._accountant):
+            if session is not None:
+                session.finish()
+        self._retire_sessions()
+        self._cancellation.check()
+        message = self._over_policy(outputs)
+        files = outputs.finish(quarantine_only=message is not None)
+        self._cancellation.check()
+        return Receipt(
+            sources=tuple(receipts),
+            files=files,
+            isolation=self.isolation,
+            guest_log=self.log,
+            code=None if message is None else "quarantine.limit",
+            message=message or "",
+        )
+
+    def _artifact(self) -> dict[str, bytes]:
+        """The parser's files, hashed again: what runs is what was planned."""
+        parser = self._dispatch.parser
+        try:
+            files = read_artifact(parser.directory)
+        except (OSError, CasparianError) as error:
+            raise JobFault(
+                "trust.artifact_changed", f"the parser `{parser.name}` cannot be read: {error}"
+            ) from error
+        if hash_artifact(files) != parser.artifact_hash:
+            raise JobFault(
+                "trust.artifact_changed", f"the parser `{parser.name}` changed since it was planned"
+            )
+        return files
+
+    def _source(self, task: SourceTask, outputs: Outputs) -> SourceReceipt:
+        try:
+            with Evidence(task) as source:
+                return self._open_source(source, outputs)
+        except SourceExcluded as error:
+            return _excluded(task, error)
+
+    def _open_source(self, source: Evidence, outputs: Outputs) -> SourceReceipt:
+        task = source.task
+        verdict = self._hasher.submit(source.verify)
+        why_no_account = self._begin_account(source)
+        excluded: SourceExcluded | GuestFault | None = None
+        try:
+            self._parse(source, outputs)
+        except (SourceExcluded, GuestFault) as error:
+            excluded = error
+        # The host's own word on the evidence comes before what a guest made of it.
+        excluded = self._result(verdict) or excluded
+        if excluded is not None:
+            outputs.rollback()
+            self._retire_accountant()
+            return _excluded(task, excluded)
+        account, why = self._end_account(source, why_no_account)
+        ledger = balance(outputs.units, account, self._dispatch.parser.unit, why)
+        receipt = SourceReceipt(
+            index=task.index, rows=outputs.rows, quarantined=outputs.quarantined, ledger=ledger
+        )
+        outputs.commit()
+        return receipt
+
+    def _parse(self, source: Evidence, outputs: Outputs) -> None:
+        """Parse one source into the stages; a guest's death is forgiven once."""
+        for attempt in range(1, _ATTEMPTS + 1):
+            outputs.begin(source)
+            try:
+                self._stream(source, outputs)
+            except GuestFault:
+                outputs.rollback()
+                self._retire_parser()
+                if attempt == _ATTEMPTS:
+                    raise
+            else:
+                if attempt > 1:  # it was alone with its guest, and stays alone
+                    self._retire_parser()
+                return
+
+    def _stream(self, source: Evidence, outputs: Outputs) -> None:
+        session = self._parsing()
+        try:
+            for batch in session.batches(source):
+                outputs.write(batch)
+                self._tell(outputs, batch.rows.column(0)[-1].as_py())
+        finally:
+            if session.busy:  # it still sends what nobody wants any more
+                self._retire_parser()
+
+    def _parsing(self) -> ParseSession:
+        if self._parser is None:
+            dispatch = self._dispatch
+            self._parser = ParseSession(
+                self._guests,
+                self._job("parse"),
+                epoch=dispatch.epoch,
+                cancellation=self._cancellation,
+            )
+            self.isolation = self._parser.isolation
+        return self._parser
+
+    def _begin_account(self, source: Evidence) -> str:
+        """Let the other guest walk the source meanwhile; why it cannot, if it cannot."""
+        try:
+            if self._accountant is None:
+                self._accountant = AccountSession(
+                    self._guests,
+                    self._job("account"),
+                    epoch=self._dispatch.epoch,
+                    cancellation=self._cancellation,
+                )
+            self._accountant.begin(source)
+        except GuestFault as fault:
+            self._retire_accountant()
+            return fault.message
+        return ""
+
+    def _end_account(self, source: Evidence, why: str) -> tuple[_native.Account | None, str]:
+        """The account, or why there is none; a guest's death is forgiven once here as well."""
+        for attempt in range(1, _ATTEMPTS + 1):
+            if self._accountant is None:
+                why = self._begin_account(source)
+            if self._accountant is None:
+                continue
+            try:
+                return self._accountant.result(source), ""
+            except SourceExcluded as error:
+                return None, error.message
+            except GuestFault as fault:
+                why = fault.message
+                self._retire_accountant()
+                _log.warning("accounting failed, attempt %d: %s", attempt, why)
+        return None, why
+
+    def _job(self, task: str) -> GuestJob:
+        parser = self._dispatch.parser
+        if task == "account":
+            return GuestJob(
+                task="account",
+                parser_name=parser.name,
+                kind=ParserKind.NATIVE,
+                entry="",
+                account=parser.account,
+                config={},
+                outputs=(),
+                files={},
+                limits=parser.limits,
+            )
+        return GuestJob(
+            task="parse",
+            parser_name=parser.name,
+            kind=parser.kind,
+            entry=parser.entry,
+            account=parser.account,
+            config=parser.config,
+            outputs=tuple(output.contract for output in self._dispatch.outputs),
+            files=self._files if parser.kind is ParserKind.PYTHON else {},
+            limits=parser.limits,
+        )
+
+    def _result(self, verdict: Future[SourceExcluded | None]) -> SourceExcluded | None:
+        """Wait for the hash, and look at the cancellation while waiting."""
+        while not wait((verdict,), timeout=_CANCEL_LOOK_SECONDS).done:
+            self._cancellation.check()
+        return verdict.result()
+
+    def _over_policy(self, outputs: Outputs) -> str | None:
+        """Why the policy calls this job a failure, if it does."""
+        quarantined, rows_max = outputs.quarantined_total, self._dispatch.quarantine_rows_max
+        if rows_max is not None and quarantined > rows_max:
+            return f"{quarantined} rows are quarantined, the policy allows {rows_max}"
+        percent_max = self._dispatch.quarantine_percent_max
+        everything = quarantined + outputs.rows_total
+        if percent_max is not None and quarantined * 100 > percent_max * everything:
+            percent = quarantined * 100 / everything
+            return f"{percent:.2f} % of the rows are quarantined, the policy allows {percent_max} %"
+        return None
+
+    def _tell(self, outputs: Outputs, position: int) -> None:
+        """Progress in the middle of a source."""
+        self._report(
+            msgspec.structs.replace(
+                self._done,
+                bytes_done=self._done.bytes_done + position,
+                rows=self._done.rows + sum(outputs.rows.values()),
+                quarantined=self._done.quarantined + outputs.quarantined,
+            )
+        )
+
+    def _count(self, receipt: SourceReceipt, size_bytes: int) -> None:
+        self._done = SourceProgress(
+            sources_done=self._done.sources_done + 1,
+            bytes_done=self._done.bytes_done + size_bytes,
+            rows=self._done.rows + sum(receipt.rows.values()),
+            quarantined=self._done.quarantined + receipt.quarantined,
+        )
+        self._report(self._done)
+
+    def _retire_parser(self) -> None:
+        if self._parser is not None:
+            self._parser.close()
+            self._logs.append(self._parser.log)
+            self._parser = None
+
+    def _retire_accountant(self) -> None:
+        if self._accountant is not None:
+            self._accountant.close()
+            self._logs.append(self._accountant.log)
+            self._accountant = None
+
+    def _retire_sessions(self) -> None:
+        self._retire_parser()
+        self._retire_accountant()
+
+    @property
+    def log(self) -> str:
+        """What the guests printed, capped."""
+        return "".join(self._logs)[:_LOG_CHARACTERS_MAX]
+
+    def abandon(self) -> None:
+        """Reap the guests, then remove what was staged."""
+        self._retire_sessions()
+        if self._outputs is not None:
+            self._outputs.abort()
+
+    def close(self) -> None:
+        """Let go of threads; a hash that still runs ends by itself."""
+        self._hasher.shutdown(wait=False, cancel_futures=True)
+
+
+def _excluded(task: SourceTask, error: SourceExcluded | GuestFault) -> SourceReceipt:
+    return SourceReceipt(
+        index=task.index, code=error.code, message=error.message, transient=error.transient
+    )
+
+
+__all__ = ["Cancelled", "ReportProgress", "Services", "execute"]

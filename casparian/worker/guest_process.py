@@ -1,0 +1,283 @@
+"""Processes of the execution plane, from the worker's side: the zygote and the guests it forks.
+
+The zygote is started from a thread that lives as long as the worker: the kernel's death signal is
+tied to that thread. A guest is killed by its pidfd, from any thread, and never by SIGTERM: there is
+nothing in it to clean up. A zygote that died, or has forked often enough, is replaced.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import subprocess
+import threading
+
+import msgspec
+
+from casparian import processes
+from casparian.guest import messages
+from casparian.guest.messages import (
+    ForkFailed,
+    ForkGuest,
+    FromZygote,
+    GuestExited,
+    GuestForked,
+    ZygoteReady,
+)
+from casparian.paths import Home
+from casparian.worker import faults
+from casparian.worker.bridge import socket_pair
+from casparian.worker.cancel import Cancellation
+from casparian.worker.faults import Exit, JobFault
+from casparian.worker.guest_log import GuestLog
+
+_START_SECONDS = 120.0
+_FORK_SECONDS = 60.0
+_FORKS_MAX = 1_000  # all forks of one zygote share its address layout
+_ZYGOTE_LOG_BYTES_MAX = 16 * 1024
+
+
+class GuestProcess:
+    """One guest: its process, its end of the bridge, its log."""
+
+    def __init__(
+        self, zygote: _Zygote, pid: int, pidfd: int, channel: socket.socket, log: GuestLog
+    ) -> None:
+        self.pid = pid
+        self.channel = channel
+        self._zygote = zygote
+        self._lock = threading.RLock()  # a signal handler may interrupt the thread that holds it
+        self._pidfd = pidfd
+        self._log = log
+        self._killed = False
+        self._reaped = False
+        self._memory_kills = faults.memory_kills()
+
+    @property
+    def open(self) -> bool:
+        """Whether it was not closed yet: it may live."""
+        return self._pidfd >= 0
+
+    def kill(self) -> None:
+        """SIGKILL; from any thread, any number of times, also when the guest is dead."""
+        with self._lock:
+            if self._pidfd < 0:
+                return
+            if not self._dead(0):
+                self._killed = True
+            try:
+                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+            except ProcessLookupError:
+                return
+
+    def wait(self, seconds: float) -> Exit | None:
+        """Wait until the guest is dead and reaped; `None` when it lives after so many seconds."""
+        if not self._dead(seconds):
+            return None
+        exited = self._zygote.exit_of(self.pid)
+        self._reaped = True
+        if exited is None:
+            return Exit(status=None, killed=self._killed)
+        return Exit(
+            status=exited.status,
+            cpu_seconds=exited.cpu_seconds,
+            memory_peak_bytes=exited.memory_peak_bytes,
+            memory_kills=faults.memory_kills() - self._memory_kills,
+            killed=self._killed,
+        )
+
+    def _dead(self, seconds: float | None) -> bool:
+        poll = select.poll()
+        poll.register(self._pidfd, select.POLLIN)
+        return bool(poll.poll(None if seconds is None else seconds * 1000))
+
+    def close(self) -> str:
+        """Kill it if it lives, reap it, give everything back; returns its log."""
+        self.kill()
+        self.channel.close()
+        if self._pidfd >= 0:
+            self._dead(None)  # no limit: a killed process ends when the kernel lets it
+            if not self._reaped:
+                self._zygote.exit_of(self.pid)
+            with self._lock:
+                pidfd, self._pidfd = self._pidfd, -1
+                os.close(pidfd)
+        return self._log.text()
+
+
+class _Zygote:
+    """One zygote process and the conversation with it."""
+
+    def __init__(self, home: Home) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        log_read, log_write = os.pipe()
+        try:
+            self._process = subprocess.Popen(
+                processes.command("guest", home, "--channel-fd", str(theirs.fileno())),
+                pass_fds=[theirs.fileno()],
+                env=processes.guest_environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=log_write,
+                stderr=log_write,
+                cwd="/",
+                start_new_session=True,  # a terminal's ctrl-C does not reach it
+            )
+        finally:
+            theirs.close()
+            os.close(log_write)
+        self._channel = ours
+        self._log = GuestLog(log_read, _ZYGOTE_LOG_BYTES_MAX)
+        self._exits: dict[int, GuestExited] = {}
+        self._requests = 0
+        self.alive = True
+        ready, _ = self._answer(_START_SECONDS)
+        if not isinstance(ready, ZygoteReady):
+            raise JobFault("guest.zygote", f"the zygote did not start: {self.close()}")
+
+    @property
+    def forks(self) -> int:
+        """How many guests were asked for."""
+        return self._requests
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    def fork(self, memory_bytes: int, cpu_seconds: int, log_bytes_max: int) -> GuestProcess:
+        """A new guest under these limits.
+
+        Raises:
+            JobFault: `guest.fork` (transient): the zygote died or refused; it is not used again.
+        """
+        self._requests += 1
+        request = ForkGuest(
+            request=self._requests, memory_bytes=memory_bytes, cpu_seconds=cpu_seconds
+        )
+        ours, theirs = socket_pair()
+        log_read, log_write = os.pipe()
+        log = GuestLog(log_read, log_bytes_max)
+        try:
+            socket.send_fds(self._channel, [messages.encode(request)], [theirs.fileno(), log_write])
+        except OSError as error:
+            self.alive = False
+            ours.close()
+            raise JobFault("guest.fork", f"the zygote is gone: {error}", transient=True) from error
+        finally:
+            theirs.close()
+            os.close(log_write)
+        forked, pidfd = self._answer(_FORK_SECONDS)
+        if isinstance(forked, GuestForked) and pidfd is not None:
+            return GuestProcess(self, forked.pid, pidfd, ours, log)
+        ours.close()
+        self.alive = False
+        why = forked.message if isinstance(forked, ForkFailed) else "it does not answer"
+        raise JobFault("guest.fork", f"no guest from the zygote: {why}", transient=True)
+
+    def exit_of(self, pid: int) -> GuestExited | None:
+        """How a dead guest ended; `None` when the zygote died before it could say."""
+        while pid not in self._exits:
+            message, _ = self._receive(_FORK_SECONDS)
+            if message is None:
+                return None
+        return self._exits.pop(pid)
+
+    def _answer(self, seconds: float) -> tuple[FromZygote | None, int | None]:
+        """Next message that is not about a guest's end."""
+        while True:
+            message, descriptor = self._receive(seconds)
+            if not isinstance(message, GuestExited):
+                return message, descriptor
+
+    def _receive(self, seconds: float) -> tuple[FromZygote | None, int | None]:
+        """Next message and its descriptor; `None` when the zygote is dead or silent.
+
+        Ends of guests are put aside for `exit_of`, and returned as well.
+        """
+        poll = select.poll()
+        poll.register(self._channel, select.POLLIN)
+        descriptors: list[int] = []
+        message = None
+        if self.alive and poll.poll(seconds * 1000):
+            try:
+                packet, descriptors, _, _ = socket.recv_fds(
+                    self._channel, messages.PACKET_BYTES_MAX, 1, socket.MSG_CMSG_CLOEXEC
+                )
+                message = messages.decode_from_zygote(packet) if packet else None
+            except (OSError, msgspec.DecodeError):
+                message = None
+        if message is None:
+            self.alive = False
+        if isinstance(message, GuestExited):
+            self._exits[message.pid] = message
+        return message, descriptors[0] if descriptors else None
+
+    def close(self) -> str:
+        """End it and its guests; returns what it printed."""
+        self.alive = False
+        self._channel.close()
+        self._process.kill()
+        self._process.wait()
+        return self._log.text()
+
+
+class Guests:
+    """Where guests come from: a zygote that is started when it is needed and replaced when it must be.
+
+    Not for use by several threads at once; only `GuestProcess.kill` is.
+    """
+
+    def __init__(self, home: Home) -> None:
+        self._home = home
+        self._zygote: _Zygote | None = None
+        self._forked: list[GuestProcess] = []
+
+    @property
+    def zygote_pid(self) -> int | None:
+        """Process id of the zygote, if one runs."""
+        return self._zygote.pid if self._zygote is not None else None
+
+    def start(self) -> None:
+        """Have a zygote ready before the first job."""
+        self._forked = [guest for guest in self._forked if guest.open]
+        worn = self._zygote is not None and self._zygote.forks >= _FORKS_MAX and not self._forked
+        if self._zygote is not None and (worn or not self._zygote.alive):
+            self._zygote.close()
+            self._zygote = None
+        if self._zygote is None:
+            self._zygote = _Zygote(self._home)
+
+    def fork(
+        self,
+        *,
+        memory_bytes: int,
+        cpu_seconds: int,
+        log_bytes_max: int,
+        cancellation: Cancellation,
+    ) -> GuestProcess:
+        """A fresh guest, which dies when the job is cancelled.
+
+        Raises:
+            JobFault: no zygote could be started, or it could not fork.
+        """
+        try:
+            guest = self._fork(memory_bytes, cpu_seconds, log_bytes_max)
+        except JobFault:
+            # It died since it was last used: once more, with a new one.
+            guest = self._fork(memory_bytes, cpu_seconds, log_bytes_max)
+        self._forked.append(guest)
+        cancellation.watch(guest.kill)
+        return guest
+
+    def _fork(self, memory_bytes: int, cpu_seconds: int, log_bytes_max: int) -> GuestProcess:
+        self.start()
+        assert self._zygote is not None
+        return self._zygote.fork(memory_bytes, cpu_seconds, log_bytes_max)
+
+    def close(self) -> None:
+        """End the zygote; guests that live die with it."""
+        if self._zygote is not None:
+            self._zygote.close()
+            self._zygote = None

@@ -1,0 +1,199 @@
+"""From checked batches to staged files: contract, lineage, one stage an output and one for quarantine.
+
+A source's rows are in all stages or in none. The bytes of a quarantined row are read by the host
+from the evidence; a row that breaks its contract counts as quarantined. Ordinals count from 0 in
+each (source, table), in the order of arrival.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from typing import Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from casparian.contracts.check import split
+from casparian.domain.contracts import OutputContract
+from casparian.domain.outputs import QUARANTINE_TABLE
+from casparian.errors import SinkFault
+from casparian.protocol.guest import RAW_INLINE_BYTES_MAX
+from casparian.protocol.worker import Dispatch, StagedFile
+from casparian.sinks import lineage, quarantine
+from casparian.sinks.faults import StagingFault
+from casparian.sinks.staging import OutputStage, sync_directories
+from casparian.worker.balance import Units
+from casparian.worker.evidence import Evidence
+from casparian.worker.faults import SourceExcluded
+from casparian.worker.session import Batch
+
+_RAW_BYTES_PER_BATCH: Final = 8 * 1024 * 1024
+
+
+class Outputs:
+    """All stages of one job.
+
+    Args:
+        dispatch: names the outputs, their contracts and their stages.
+        artifact_hash: of the parser that was really run.
+    """
+
+    def __init__(self, dispatch: Dispatch, artifact_hash: str) -> None:
+        self._dispatch = dispatch
+        self._artifact_hash = artifact_hash
+        self._label = f"{dispatch.parser.name}@{dispatch.parser.version}"
+        attempt = (dispatch.job_id, dispatch.epoch)
+        self._stages = [
+            OutputStage(task.contract, task.sink, task.stage, *attempt) for task in dispatch.outputs
+        ]
+        self._quarantine = OutputStage(
+            quarantine.QUARANTINE_CONTRACT,
+            dispatch.quarantine,
+            dispatch.quarantine_stage,
+            *attempt,
+        )
+        self._main = next((i for i, task in enumerate(dispatch.outputs) if task.contract.main), 0)
+        self._source: Evidence | None = None
+        self._ordinals: dict[str, int] = {}
+        self.units = Units(dispatch.parser.account)
+        self.rows_total = 0
+        self.quarantined_total = 0
+
+    @property
+    def rows(self) -> dict[str, int]:
+        """Rows of the open source by table, quarantine left out."""
+        return {
+            task.contract.table: self._ordinals[task.contract.table]
+            for task in self._dispatch.outputs
+            if self._ordinals.get(task.contract.table)
+        }
+
+    @property
+    def quarantined(self) -> int:
+        """Quarantined rows of the open source, of all outputs."""
+        return self._ordinals.get(QUARANTINE_TABLE, 0)
+
+    def begin(self, source: Evidence) -> None:
+        """Start a source."""
+        self._source = source
+        self._ordinals = {}
+        self.units = Units(self._dispatch.parser.account)
+        for stage in self._all():
+            stage.begin_source(source.task.index)
+
+    def write(self, batch: Batch) -> None:
+        """Take one batch of the open source.
+
+        Raises:
+            SourceExcluded: `contract.violation`, or a value that no sink can hold: the source fails.
+            StagingFault: the stage cannot be written.
+        """
+        if batch.quarantine:
+            self._set_aside(batch.output, batch.rows)
+            return
+        assert batch.output is not None
+        task = self._dispatch.outputs[batch.output]
+        sides = split(batch.rows, task.contract)
+        if sides.failure is not None:
+            raise SourceExcluded("contract.violation", sides.failure.message)
+        if sides.rejected.num_rows:
+            self._set_aside(batch.output, sides.rejected)
+        if sides.valid.num_rows:
+            if batch.output == self._main:
+                self.units.add_rows(sides.valid)
+            stage = self._stages[batch.output]
+            self._store(stage, task.contract, task.contract_hash, sides.valid)
+
+    def _set_aside(self, output: int | None, rows: pa.RecordBatch) -> None:
+        """Quarantine rows of an output, or units (`None`) that became no row: these are the main output's."""
+        if output is None or output == self._main:
+            self.units.add_quarantined(rows)
+        task = self._dispatch.outputs[self._main if output is None else output]
+        assert self._source is not None
+        for part in _bounded(rows):
+            table = quarantine.rows(part, table_name=task.contract.table, read=self._source.read)
+            self._store(self._quarantine, quarantine.QUARANTINE_CONTRACT, task.contract_hash, table)
+
+    def _store(
+        self, stage: OutputStage, contract: OutputContract, contract_hash: str, rows: pa.RecordBatch
+    ) -> None:
+        assert self._source is not None
+        first = self._ordinals.get(contract.table, 0)
+        stored = lineage.add(
+            rows,
+            output=contract,
+            source=self._source.task,
+            parser_label=self._label,
+            artifact_hash=self._artifact_hash,
+            contract_hash=contract_hash,
+            job_id=self._dispatch.job_id,
+            processed_at_ns=self._dispatch.processed_at_ns,
+            first_ordinal=first,
+        )
+        try:
+            stage.write(stored)
+        except StagingFault:
+            raise
+        except SinkFault as error:
+            raise SourceExcluded(error.code, error.message) from error
+        self._ordinals[contract.table] = first + rows.num_rows
+
+    def commit(self) -> None:
+        """Keep the open source's rows."""
+        for stage in self._all():
+            stage.commit_source()
+        self.rows_total += sum(self.rows.values())
+        self.quarantined_total += self.quarantined
+        self._source = None
+
+    def rollback(self) -> None:
+        """Forget the open source; nothing when none is open."""
+        if self._source is not None:
+            for stage in self._all():
+                stage.rollback_source()
+            self._source = None
+
+    def finish(self, *, quarantine_only: bool) -> tuple[StagedFile, ...]:
+        """Complete and fsync all files, then their directories (after every guest was reaped)."""
+        if quarantine_only:
+            for stage in self._stages:
+                stage.abort()
+            _remove_empty(task.stage for task in self._dispatch.outputs)
+            kept = [self._quarantine]
+        else:
+            kept = list(self._all())
+        files = [file for stage in kept for file in stage.finish()]
+        sync_directories(sorted({os.path.dirname(file.path) for file in files}))
+        return tuple(files)
+
+    def abort(self) -> None:
+        """Remove everything that was staged."""
+        for stage in self._all():
+            with suppress(OSError):  # the sentinel may be removing the same stage
+                stage.abort()
+        _remove_empty(
+            [task.stage for task in self._dispatch.outputs] + [self._dispatch.quarantine_stage]
+        )
+
+    def _all(self) -> Iterator[OutputStage]:
+        yield from self._stages
+        yield self._quarantine
+
+
+def _remove_empty(directories: Iterable[str]) -> None:
+    for directory in set(directories):
+        with suppress(OSError):  # it was never made, or holds the files of another stage
+            os.rmdir(directory)
+
+
+def _bounded(rows: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+    """Slices whose inline bytes fit in memory together."""
+    raw = pc.min_element_wise(rows.column(1), pa.scalar(RAW_INLINE_BYTES_MAX, pa.uint64()))
+    if rows.num_rows > 1 and pc.sum(raw).as_py() > _RAW_BYTES_PER_BATCH:
+        middle = rows.num_rows // 2
+        yield from _bounded(rows.slice(0, middle))
+        yield from _bounded(rows.slice(middle))
+    else:
+        yield rows

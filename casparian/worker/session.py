@@ -1,0 +1,276 @@
+"""Conversations with a guest: one that parses, one that accounts.
+
+The accounting runs in a guest of its own, so that a parser cannot forge it. Both go through the
+same steps: JOB and READY, then for each source SOURCE and its answer, then FINISH. A guest that
+broke the protocol or died is closed by `fault`, which says why as the host sees it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Final, NamedTuple, TypeVar
+
+import msgspec
+import pyarrow as pa
+
+from casparian import _native
+from casparian.domain.contracts import OutputContract
+from casparian.protocol.arrow import bridge_schema
+from casparian.protocol.frame import Opcode
+from casparian.protocol.guest import (
+    JOB_INDEX,
+    QUARANTINE_OF,
+    QUARANTINE_OUTPUT,
+    GuestJob,
+    GuestSource,
+    Ready,
+    SourceEnd,
+    SourceFailed,
+)
+from casparian.worker import isolation
+from casparian.worker.bridge import GuestClosed, HostBridge, Received
+from casparian.worker.cancel import Cancellation
+from casparian.worker.evidence import Evidence
+from casparian.worker.faults import GuestFault, JobFault, SourceExcluded, classify
+from casparian.worker.guest_process import GuestProcess, Guests
+from casparian.worker.ipc import read_batch
+
+_GRACE_SECONDS: Final = 2.0  # between the end of a stream and the end of its process
+_FINISH_SECONDS: Final = 10.0
+_READ_BYTES_PER_SECOND_MIN: Final = 20_000_000  # a guest may be silent while it reads on
+_MEBIBYTE: Final = 1024 * 1024
+_CODE_CHARACTERS: Final = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_.")
+_CODE_CHARACTERS_MAX: Final = 64
+_MESSAGE_CHARACTERS_MAX: Final = 4_096
+_GUEST_CODES: Final = ("parser.", "limit.", "source.")
+
+T = TypeVar("T")
+
+
+class Batch(NamedTuple):
+    """Rows of one output (`output` is its position in the job), or quarantined rows (of an output or of none)."""
+
+    output: int | None
+    quarantine: bool
+    rows: pa.RecordBatch
+
+
+class Session:
+    """A guest with one job. Any `GuestFault` leaves it closed."""
+
+    def __init__(
+        self, guests: Guests, job: GuestJob, *, epoch: int, cancellation: Cancellation
+    ) -> None:
+        self._job = job
+        self._cancellation = cancellation
+        self._process: GuestProcess = guests.fork(
+            memory_bytes=job.limits.memory_mb * _MEBIBYTE,
+            cpu_seconds=job.limits.cpu_seconds,
+            log_bytes_max=job.limits.log_kb_max * 1024,
+            cancellation=cancellation,
+        )
+        self._bridge = HostBridge(self._process.channel, epoch, cancellation)
+        self._log: str | None = None
+        self.isolation: dict[str, str] = {}
+        self.busy = False  # a source was given and not answered to its end
+        try:
+            self._start()
+        except BaseException:
+            self.close()
+            raise
+
+    def _start(self) -> None:
+        idle = self._job.limits.idle_seconds
+        self._guarded(lambda: self._bridge.send(Opcode.BRIDGE_JOB, self._job, idle_seconds=idle))
+        answer = self._guarded(lambda: self._bridge.receive(idle))
+        if answer.opcode is Opcode.BRIDGE_FAILED:
+            failed = self._decoded(answer, SourceFailed)
+            if failed.index != JOB_INDEX:
+                raise self.fault(_protocol("a failure of a source it was never given"))
+            raise JobFault(
+                "parser.load", f"the parser could not be loaded: {_text(failed.message)}"
+            )
+        if answer.opcode is not Opcode.BRIDGE_READY:
+            raise self.fault(_protocol(f"{answer.opcode.name} instead of READY"))
+        claimed = self._decoded(answer, Ready).isolation
+        self.isolation = isolation.record(claimed, isolation.observe(self._process.pid))
+
+    @property
+    def open(self) -> bool:
+        """Whether it can take another source."""
+        return self._log is None
+
+    @property
+    def pid(self) -> int:
+        """Process id of the guest."""
+        return self._process.pid
+
+    def fault(self, fault: GuestFault) -> GuestFault:
+        """Close the guest and return why it is of no use any more, as the host sees it."""
+        if isinstance(fault, GuestClosed):
+            exit_ = self._process.wait(_GRACE_SECONDS)
+            if exit_ is None:
+                self._process.kill()
+                exit_ = self._process.wait(_FINISH_SECONDS)
+            if exit_ is not None:
+                fault = classify(exit_, self._job.limits.cpu_seconds)
+        self.close()
+        self._cancellation.check()
+        return fault
+
+    def finish(self) -> None:
+        """No more sources: let it end, and reap it."""
+        if self.open:
+            try:
+                self._bridge.send(Opcode.BRIDGE_FINISH, idle_seconds=_FINISH_SECONDS)
+                self._process.wait(_FINISH_SECONDS)
+            except GuestFault:
+                self.close()  # it died after its last answer, which was whole
+        self.close()
+
+    def close(self) -> None:
+        """Kill the guest if it lives, and reap it."""
+        if self._log is None:
+            self._log = self._process.close()
+            self._cancellation.forget(self._process.kill)
+
+    @property
+    def log(self) -> str:
+        """What the guest printed; after `close`."""
+        return self._log or ""
+
+    def _give(self, source: Evidence) -> None:
+        """Send one source with a descriptor of its own."""
+        task = source.task
+        message = GuestSource(
+            index=task.index, size_bytes=task.size_bytes, display_path=task.display_path
+        )
+        idle = self._job.limits.idle_seconds
+        self.busy = True
+        with source.duplicate() as descriptor:
+            self._guarded(
+                lambda: self._bridge.send(
+                    Opcode.BRIDGE_SOURCE, message, idle_seconds=idle, descriptor=descriptor
+                )
+            )
+
+    def _answer(self, source: Evidence) -> Received:
+        """Next frame about a source."""
+        patience = self._job.limits.idle_seconds
+        patience += source.task.size_bytes // _READ_BYTES_PER_SECOND_MIN
+        return self._guarded(lambda: self._bridge.receive(patience))
+
+    def _guarded(self, step: Callable[[], T]) -> T:
+        try:
+            return step()
+        except GuestFault as fault:
+            raise self.fault(fault) from fault
+
+    def _decoded(self, received: Received, kind: type[T]) -> T:
+        try:
+            return msgspec.msgpack.decode(received.payload, type=kind)
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise self.fault(_protocol(f"a malformed {kind.__name__}: {error}")) from error
+
+    def _failed(self, received: Received, index: int) -> SourceExcluded:
+        """The exclusion that a guest's own failure message stands for."""
+        failed = self._decoded(received, SourceFailed)
+        if failed.index != index:
+            raise self.fault(_protocol(f"a failure of source {failed.index}"))
+        self.busy = False
+        code = failed.code
+        if not (
+            code.startswith(_GUEST_CODES)
+            and len(code) <= _CODE_CHARACTERS_MAX
+            and _CODE_CHARACTERS.issuperset(code)
+        ):
+            code = "parser.failed"
+        if code == "limit.memory":  # what it holds may be what earlier sources left behind
+            raise self.fault(GuestFault(code, _text(failed.message)))
+        return SourceExcluded(code, _text(failed.message))
+
+
+class ParseSession(Session):
+    """A guest that turns sources into batches."""
+
+    def batches(self, source: Evidence) -> Iterator[Batch]:
+        """Give a source and yield its batches, each checked, until the guest says it is done.
+
+        Raises:
+            SourceExcluded: the parser gave up on the source, or crossed a limit.
+            GuestFault: the guest died or broke the protocol; it is closed.
+            Cancelled: the job was cancelled.
+        """
+        limits = self._job.limits
+        counts: dict[int, int] = {}
+        self._bridge.received_bytes = 0
+        self._give(source)
+        while True:
+            received = self._answer(source)
+            if received.opcode is Opcode.BRIDGE_END:
+                end = self._decoded(received, SourceEnd)
+                if end.index != source.task.index or end.rows != counts:
+                    raise self.fault(_protocol("other counts than the rows that came"))
+                self.busy = False
+                return
+            if received.opcode is Opcode.BRIDGE_FAILED:
+                raise self._failed(received, source.task.index)
+            if received.opcode is not Opcode.BRIDGE_BATCH:
+                raise self.fault(_protocol(f"{received.opcode.name} in the middle of a source"))
+            batch = self._batch(received, source.task.size_bytes)
+            counts[received.flags] = counts.get(received.flags, 0) + batch.rows.num_rows
+            if sum(counts.values()) > limits.rows_max:
+                raise self._over("limit.rows", f"more than {limits.rows_max} rows")
+            if self._bridge.received_bytes > limits.output_mb_max * _MEBIBYTE:
+                raise self._over("limit.output", f"more than {limits.output_mb_max} MiB of rows")
+            yield batch
+
+    def _batch(self, received: Received, source_bytes: int) -> Batch:
+        number = received.flags & ~QUARANTINE_OF
+        quarantine = received.flags == QUARANTINE_OUTPUT or bool(received.flags & QUARANTINE_OF)
+        if number > len(self._job.outputs) or (number == 0 and received.flags != QUARANTINE_OUTPUT):
+            raise self.fault(_protocol(f"a batch of the unknown output {received.flags}"))
+        contract: OutputContract | None = None if quarantine else self._job.outputs[number - 1]
+        try:
+            rows = read_batch(received.payload, bridge_schema(contract), source_bytes)
+        except GuestFault as fault:
+            raise self.fault(fault) from fault
+        return Batch(number - 1 if number else None, quarantine, rows)
+
+    def _over(self, code: str, what: str) -> SourceExcluded:
+        return SourceExcluded(code, f"the parser gave {what} for one source")
+
+
+class AccountSession(Session):
+    """A guest that walks sources and says what units are there."""
+
+    def begin(self, source: Evidence) -> None:
+        """Give a source; the walk goes on while the parser works."""
+        self._give(source)
+
+    def result(self, source: Evidence) -> _native.Account:
+        """The account of the source that was given last.
+
+        Raises:
+            SourceExcluded: the walk gave up.
+            GuestFault: the guest died or broke the protocol; it is closed.
+        """
+        received = self._answer(source)
+        if received.opcode is Opcode.BRIDGE_FAILED:
+            raise self._failed(received, source.task.index)
+        if received.opcode is not Opcode.BRIDGE_ACCOUNT:
+            raise self.fault(_protocol(f"{received.opcode.name} instead of an account"))
+        self.busy = False
+        try:
+            return _native.Account.from_bytes(received.payload.to_pybytes())
+        except (ValueError, _native.SourceError) as error:
+            fault = GuestFault("bridge.invalid_account", f"the guest sent a bad account: {error}")
+            raise self.fault(fault) from error
+
+
+def _protocol(what: str) -> GuestFault:
+    return GuestFault("bridge.protocol", f"the guest sent {what}")
+
+
+def _text(message: str) -> str:
+    return message[:_MESSAGE_CHARACTERS_MAX]

@@ -1,0 +1,178 @@
+//! One 64 KiB slot of an event log: its verdicts, and where records can begin and end in it.
+//!
+//! Offsets here are within the slot. The slot may be cut off by the end of the file at any byte.
+
+use memchr::memmem::Finder;
+
+const CHUNK_MAGIC: &[u8; 8] = b"ElfChnk\0";
+/// Size of a whole slot, in bytes.
+const SLOT_BYTES: usize = 65_536;
+/// Records begin behind the chunk header and its string and template tables.
+pub(super) const FIRST_RECORD: usize = 512;
+const SECTOR_BYTES: usize = 512;
+/// Magic, size, id and time before the event, the repeated size after it.
+const RECORD_BYTES_MIN: usize = 28;
+
+/// A slot that is not all zeros, examined.
+pub(super) struct Slot<'bytes> {
+    /// What the file has of it.
+    pub(super) bytes: &'bytes [u8],
+    pub(super) magic_ok: bool,
+    pub(super) header_crc_ok: bool,
+    pub(super) data_crc_ok: bool,
+    /// Whether the free-space offset can be believed, so that slack can be told from damage.
+    pub(super) trusted: bool,
+    /// Where the live area ends.
+    pub(super) live_end: usize,
+    /// How many records a believable header claims.
+    pub(super) records_claimed: Option<u64>,
+}
+
+/// A record, as far as accounting looks at it.
+pub(super) struct RecordSpan {
+    pub(super) size: usize,
+    pub(super) id: u64,
+}
+
+impl<'bytes> Slot<'bytes> {
+    pub(super) fn examine(bytes: &'bytes [u8]) -> Self {
+        let available = bytes.len();
+        let magic_ok = bytes.starts_with(CHUNK_MAGIC);
+        let header_crc_ok = match (bytes.get(..120), bytes.get(128..512), u32_at(bytes, 124)) {
+            (Some(first), Some(second), Some(stored)) => {
+                let mut crc = crc32fast::Hasher::new();
+                crc.update(first);
+                crc.update(second);
+                crc.finalize() == stored
+            }
+            _ => false,
+        };
+        let free_space = u32_at(bytes, 48).map_or(0, |value| value as usize);
+        let data_crc_ok = bytes
+            .get(FIRST_RECORD..free_space)
+            .is_some_and(|live| u32_at(bytes, 52) == Some(crc32fast::hash(live)));
+
+        let header_says =
+            magic_ok && header_crc_ok && (FIRST_RECORD..=SLOT_BYTES).contains(&free_space);
+        // A checksum over no bytes proves nothing about the offset.
+        let data_says = data_crc_ok && free_space > FIRST_RECORD;
+        let trusted = header_says || data_says;
+        Self {
+            bytes,
+            magic_ok,
+            header_crc_ok,
+            data_crc_ok,
+            trusted,
+            live_end: if trusted {
+                free_space.min(available)
+            } else {
+                available
+            },
+            records_claimed: (magic_ok && header_crc_ok).then(|| records_claimed(bytes)),
+        }
+    }
+
+    /// The record that begins at `at` and ends at or before `limit`.
+    pub(super) fn record_at(&self, at: usize, limit: usize) -> Option<RecordSpan> {
+        let space = self.bytes.get(at..limit)?;
+        if !space.starts_with(&super::RECORD_MAGIC) {
+            return None;
+        }
+        let size = u32_at(space, 4)? as usize;
+        if size < RECORD_BYTES_MIN || size > space.len() {
+            return None;
+        }
+        let size_again = u32_at(space, size - 4)? as usize;
+        (size_again == size).then_some(RecordSpan {
+            size,
+            id: u64_at(space, 8)?,
+        })
+    }
+
+    /// Where the first record at or after `from` begins, at whatever byte.
+    pub(super) fn find_record(
+        &self,
+        from: usize,
+        limit: usize,
+        magic: &Finder<'_>,
+    ) -> Option<usize> {
+        let mut from = from;
+        loop {
+            let candidate = from + magic.find(self.bytes.get(from..limit)?)?;
+            if self.record_at(candidate, limit).is_some() {
+                return Some(candidate);
+            }
+            from = candidate + 1;
+        }
+    }
+
+    /// Where the damaged region that begins at `at` ends; `None` when only free space is left.
+    pub(super) fn damage_end(&self, at: usize, magic: &Finder<'_>) -> Option<usize> {
+        if let Some(next) = self.find_record(at + 1, self.live_end, magic) {
+            return Some(next);
+        }
+        if self.trusted {
+            return Some(self.live_end);
+        }
+        let rest = self.bytes.get(at..self.live_end)?;
+        let last = rest.iter().rposition(|byte| *byte != 0)?;
+        Some(at + last + 1)
+    }
+
+    /// Runs of whole zero sectors with other bytes of the slack before and after: (start, length).
+    pub(super) fn zeroed_slack(&self) -> Vec<(usize, usize)> {
+        let slack = &self.bytes[self.live_end..];
+        let nonzero = |byte: &u8| *byte != 0;
+        let (Some(first), Some(last)) = (
+            slack.iter().position(nonzero),
+            slack.iter().rposition(nonzero),
+        ) else {
+            return Vec::new();
+        };
+        let (first, last) = (self.live_end + first, self.live_end + last);
+        let mut runs: Vec<(usize, usize)> = Vec::new();
+        let mut sector = first.next_multiple_of(SECTOR_BYTES);
+        while sector + SECTOR_BYTES <= last {
+            if all_zero(&self.bytes[sector..sector + SECTOR_BYTES]) {
+                match runs.last_mut() {
+                    Some((start, length)) if *start + *length == sector => *length += SECTOR_BYTES,
+                    _ => runs.push((sector, SECTOR_BYTES)),
+                }
+            }
+            sector += SECTOR_BYTES;
+        }
+        runs
+    }
+}
+
+/// Records that a chunk header claims by its first and last record number.
+fn records_claimed(bytes: &[u8]) -> u64 {
+    match (u64_at(bytes, 8), u64_at(bytes, 16)) {
+        (Some(first), Some(last)) if first <= last && first != u64::MAX => {
+            (last - first).saturating_add(1)
+        }
+        _ => 0,
+    }
+}
+
+pub(super) fn all_zero(bytes: &[u8]) -> bool {
+    bytes
+        .chunks(64)
+        .all(|part| part.iter().fold(0, |all, byte| all | byte) == 0)
+}
+
+fn array_at<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
+    bytes.get(at..)?.first_chunk().copied()
+}
+
+pub(super) fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
+    array_at(bytes, at).map(u16::from_le_bytes)
+}
+
+pub(super) fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+    array_at(bytes, at).map(u32::from_le_bytes)
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
+    array_at(bytes, at).map(u64::from_le_bytes)
+}

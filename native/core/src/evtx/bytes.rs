@@ -1,0 +1,51 @@
+//! Little-endian integers at a position, or nothing when the bytes end before them.
+
+/// `N` bytes at `at`.
+#[inline]
+pub(super) fn array_at<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
+    bytes.get(at..)?.first_chunk::<N>().copied()
+}
+
+/// A `u16` at `at`.
+#[inline]
+pub(super) fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
+    array_at(bytes, at).map(u16::from_le_bytes)
+}
+
+/// A `u32` at `at`.
+#[inline]
+pub(super) fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+    array_at(bytes, at).map(u32::from_le_bytes)
+}
+
+/// A `u32` at `at`, as a position or length.
+#[inline]
+pub(super) fn offset_at(bytes: &[u8], at: usize) -> Option<usize> {
+    u32_at(bytes, at).map(|value| value as usize)
+}
+
+/// A `u64` at `at`.
+#[inline]
+pub(super) fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
+    array_at(bytes, at).map(u64::from_le_bytes)
+}
+
+/// Whether every byte is zero.
+pub(super) fn all_zero(bytes: &[u8]) -> bool {
+    let (blocks, rest) = bytes.as_chunks::<64>();
+    blocks
+        .iter()
+        .all(|block| block.iter().fold(0, |sum, byte| sum | byte) == 0)
+        && rest.iter().all(|byte| *byte == 0)
+}
+
+/// How many bytes are not zero.
+pub(super) fn nonzero_count(bytes: &[u8]) -> usize {
+    let (blocks, rest) = bytes.as_chunks::<64>();
+    let count = |part: &[u8]| part.iter().filter(|byte| **byte != 0).count();
+    blocks
+        .iter()
+        .map(|block| if all_zero(block) { 0 } else { count(block) })
+        .sum::<usize>()
+        + count(rest)
+}

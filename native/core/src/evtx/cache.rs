@@ -1,0 +1,237 @@
+//! Compiled plans, found again.
+//!
+//! Inside a chunk a definition is known by its offset. Across chunks it is known by its whole content with
+//! names in place of their offsets, so that a string table in another order still finds its plan, and
+//! two definitions that share a GUID but differ (an edited log) never share a plan. Keys are compared
+//! in full: there is no hash that an author of evidence could make collide.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::bytes::{array_at, offset_at, u32_at};
+use super::damage::{Damage, Decoded, Reason};
+use super::limits::{Budget, PLAN_CACHE_BYTES_MAX};
+use super::plan::{Plan, compile};
+use super::target::{BELOW_EVENT, Context};
+use super::token::{Token, TokenReader};
+
+/// Bytes of a definition before its tokens: next offset, GUID, size.
+pub(super) const DEFINITION_HEADER_BYTES: usize = 24;
+
+/// Plans by content. It can go from one file's decoder to the next.
+#[derive(Debug, Default)]
+pub struct PlanCache {
+    plans: HashMap<Box<[u8]>, Arc<Plan>>,
+    bytes: usize,
+    key: Vec<u8>,
+}
+
+impl PlanCache {
+    /// An empty cache.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn plan(
+        &mut self,
+        chunk: &[u8],
+        definition: &Definition,
+        context: Context<'_>,
+        budget: &mut Budget,
+    ) -> Decoded<Arc<Plan>> {
+        self.key.clear();
+        write_key(&mut self.key, chunk, definition, context, budget)?;
+        if let Some(plan) = self.plans.get(self.key.as_slice()) {
+            return Ok(Arc::clone(plan));
+        }
+        let plan = Arc::new(compile(
+            chunk,
+            definition.start,
+            definition.end,
+            &definition.guid,
+            context,
+            budget,
+        )?);
+        // A plan is not many times larger than its key: each of its steps has a token there.
+        self.bytes += self.key.len() + plan.ops.len() * 128;
+        if self.bytes > PLAN_CACHE_BYTES_MAX {
+            self.plans.clear();
+            self.bytes = self.key.len();
+        }
+        self.plans
+            .insert(self.key.as_slice().into(), Arc::clone(&plan));
+        Ok(plan)
+    }
+}
+
+/// A definition whose bounds were checked.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Definition {
+    guid: [u8; 16],
+    start: usize,
+    pub(super) end: usize,
+}
+
+impl Definition {
+    /// The definition at `offset`, which must be the one that `identifier` names: the first four bytes
+    /// of its GUID. A slack record may point to a place that was overwritten since.
+    pub(super) fn read(
+        chunk: &[u8],
+        offset: usize,
+        identifier: u32,
+        reference: usize,
+    ) -> Decoded<Self> {
+        let wrong = |detail| Damage::new(Reason::Template, reference, detail);
+        let outside = || wrong("a template definition lies outside the chunk");
+        let header = chunk.get(offset..).ok_or_else(outside)?;
+        let guid = array_at::<16>(header, 4).ok_or_else(outside)?;
+        let size = offset_at(header, 20).ok_or_else(outside)?;
+        let start = offset + DEFINITION_HEADER_BYTES;
+        let end = start
+            .checked_add(size)
+            .filter(|end| *end <= chunk.len())
+            .ok_or_else(outside)?;
+        if u32_at(&guid, 0) != Some(identifier) {
+            return Err(wrong(
+                "the template definition is not the one that the record means",
+            ));
+        }
+        Ok(Self { guid, start, end })
+    }
+}
+
+/// Plans of the chunk at hand by offset, for the two contexts that nearly all instances stand in.
+#[derive(Debug)]
+pub(super) struct ChunkPlans {
+    /// Position in `plans`, plus one; by context and offset.
+    places: Box<[u16]>,
+    used: Vec<usize>,
+    /// What does not compile is remembered too: it must not cost its work again for each record.
+    plans: Vec<Decoded<Arc<Plan>>>,
+}
+
+/// Offsets inside a chunk.
+const OFFSETS: usize = super::layout::SLOT_BYTES;
+
+impl ChunkPlans {
+    pub(super) fn new() -> Self {
+        Self {
+            places: vec![0; 2 * OFFSETS].into_boxed_slice(),
+            used: Vec::new(),
+            plans: Vec::new(),
+        }
+    }
+
+    /// Forget everything: another chunk follows.
+    pub(super) fn clear(&mut self) {
+        for place in self.used.drain(..) {
+            self.places[place] = 0;
+        }
+        self.plans.clear();
+    }
+
+    /// The plan of the definition at `offset`, compiled when need be.
+    pub(super) fn plan(
+        &mut self,
+        cache: &mut PlanCache,
+        chunk: &[u8],
+        offset: usize,
+        definition: &Definition,
+        context: Context<'_>,
+        budget: &mut Budget,
+    ) -> Decoded<Arc<Plan>> {
+        let place = match context {
+            Context::Document => offset,
+            _ if context == BELOW_EVENT => OFFSETS + offset,
+            Context::Within { .. } => return cache.plan(chunk, definition, context, budget),
+        };
+        let known = self.places.get(place).copied().unwrap_or_default();
+        if let Some(known) = usize::from(known)
+            .checked_sub(1)
+            .and_then(|known| self.plans.get(known))
+        {
+            return known.clone();
+        }
+        let plan = cache.plan(chunk, definition, context, budget);
+        self.plans.push(plan.clone());
+        if let (Some(entry), Ok(number)) =
+            (self.places.get_mut(place), u16::try_from(self.plans.len()))
+        {
+            *entry = number;
+            self.used.push(place);
+        }
+        plan
+    }
+}
+
+/// Write the content of a definition, free of offsets.
+fn write_key(
+    key: &mut Vec<u8>,
+    chunk: &[u8],
+    definition: &Definition,
+    context: Context<'_>,
+    budget: &mut Budget,
+) -> Decoded<()> {
+    match context {
+        Context::Document => key.push(0),
+        Context::Within { path, role } => {
+            key.push(1 + role as u8);
+            write_counted(key, path.as_bytes());
+        }
+    }
+    key.extend_from_slice(&definition.guid);
+    let mut reader = TokenReader::new(chunk, definition.start, definition.end, true);
+    loop {
+        let token = reader.next(budget)?;
+        // Each token begins with its own code, and what varies in length with its length.
+        match token {
+            Token::End => return Ok(()),
+            Token::FragmentHeader => key.push(0x0f),
+            Token::OpenElement(name) => {
+                key.push(0x01);
+                write_counted(key, name);
+            }
+            Token::CloseStart => key.push(0x02),
+            Token::CloseEmpty => key.push(0x03),
+            Token::EndElement => key.push(0x04),
+            Token::Value { type_code, bytes } => {
+                key.extend_from_slice(&[0x05, type_code]);
+                write_counted(key, bytes);
+            }
+            Token::Attribute(name) => {
+                key.push(0x06);
+                write_counted(key, name);
+            }
+            Token::CData(text) => {
+                key.push(0x07);
+                write_counted(key, text);
+            }
+            Token::CharacterReference(unit) => {
+                key.push(0x08);
+                key.extend_from_slice(&unit.to_le_bytes());
+            }
+            Token::EntityReference(name) => {
+                key.push(0x09);
+                write_counted(key, name);
+            }
+            Token::ProcessingInstruction => key.push(0x0a),
+            Token::Substitution { slot, optional } => {
+                key.push(if optional { 0x0e } else { 0x0d });
+                key.extend_from_slice(&slot.to_le_bytes());
+            }
+            Token::TemplateInstance => {
+                return Err(Damage::new(
+                    Reason::Structure,
+                    reader.at,
+                    "a template definition holds a template instance",
+                ));
+            }
+        }
+    }
+}
+
+fn write_counted(key: &mut Vec<u8>, bytes: &[u8]) {
+    // A chunk has 65,536 bytes, so no part of one is longer than 32 bits can say.
+    key.extend_from_slice(&(bytes.len() as u32).to_le_bytes());
+    key.extend_from_slice(bytes);
+}

@@ -1,0 +1,212 @@
+//! Growing columns: values are appended, the last ones can be taken back, and all become one array.
+
+use std::sync::Arc;
+
+use arrow_array::types::ArrowPrimitiveType;
+use arrow_array::{ArrayRef, BinaryArray, ListArray, PrimitiveArray, StringArray};
+use arrow_buffer::{BooleanBufferBuilder, Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
+use arrow_schema::{ArrowError, FieldRef};
+
+/// Which items are missing. Few are in most columns, so that their positions are kept and not a bit
+/// for each item.
+#[derive(Debug, Default)]
+struct Nulls(Vec<u32>);
+
+impl Nulls {
+    #[inline]
+    fn push(&mut self, position: usize) {
+        // Batches are flushed long before 32 bits are used up.
+        self.0.push(position as u32);
+    }
+
+    fn truncate(&mut self, count: usize) {
+        while self.0.last().is_some_and(|last| *last as usize >= count) {
+            self.0.pop();
+        }
+    }
+
+    /// The validity of `count` items; no position is left.
+    fn finish(&mut self, count: usize) -> Option<NullBuffer> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let mut valid = BooleanBufferBuilder::new(count);
+        valid.append_n(count, true);
+        for position in self.0.drain(..) {
+            valid.set_bit(position as usize, false);
+        }
+        Some(NullBuffer::new(valid.finish()))
+    }
+}
+
+/// A column of numbers or times, each of which may be missing.
+#[derive(Debug)]
+pub(super) struct NumberColumn<T: ArrowPrimitiveType> {
+    values: Vec<T::Native>,
+    nulls: Nulls,
+}
+
+impl<T: ArrowPrimitiveType> NumberColumn<T> {
+    pub(super) fn new() -> Self {
+        Self {
+            values: Vec::new(),
+            nulls: Nulls::default(),
+        }
+    }
+
+    #[inline]
+    pub(super) fn push(&mut self, value: Option<T::Native>) {
+        if value.is_none() {
+            self.nulls.push(self.values.len());
+        }
+        self.values.push(value.unwrap_or_default());
+    }
+
+    /// The array of all values; the column is empty afterwards and has room for as many.
+    pub(super) fn finish(&mut self) -> PrimitiveArray<T> {
+        let room = Vec::with_capacity(self.values.len());
+        let values = std::mem::replace(&mut self.values, room);
+        let nulls = self.nulls.finish(values.len());
+        PrimitiveArray::new(ScalarBuffer::from(values), nulls)
+    }
+
+    pub(super) fn finish_ref(&mut self) -> ArrayRef {
+        Arc::new(self.finish())
+    }
+}
+
+/// A column of texts or bytes.
+///
+/// A value is written at the end of [`TextColumn::bytes`] first and becomes an item by
+/// [`TextColumn::push`]; until then it can be dropped.
+#[derive(Debug)]
+pub(super) struct TextColumn {
+    /// All items, one behind the other, and what is being written.
+    pub(super) bytes: Vec<u8>,
+    offsets: Vec<i32>,
+    nulls: Nulls,
+}
+
+impl TextColumn {
+    pub(super) fn new() -> Self {
+        Self {
+            bytes: Vec::new(),
+            offsets: vec![0],
+            nulls: Nulls::default(),
+        }
+    }
+
+    /// How many items there are.
+    pub(super) fn len(&self) -> usize {
+        self.offsets.len() - 1
+    }
+
+    /// Where the next item's bytes begin.
+    fn item_start(&self) -> usize {
+        self.offsets.last().map_or(0, |offset| *offset as usize)
+    }
+
+    /// Make an item of what was written, or a null.
+    #[inline]
+    pub(super) fn push(&mut self, is_valid: bool) {
+        if !is_valid {
+            self.drop_written();
+            self.nulls.push(self.len());
+        }
+        // Batches are flushed long before 31 bits are used up.
+        self.offsets.push(self.bytes.len() as i32);
+    }
+
+    /// Append a whole item.
+    #[inline]
+    pub(super) fn push_value(&mut self, value: Option<&[u8]>) {
+        if let Some(value) = value {
+            push_short(&mut self.bytes, value);
+        }
+        self.push(value.is_some());
+    }
+
+    /// What was written since the last item.
+    pub(super) fn written(&self) -> &[u8] {
+        self.bytes.get(self.item_start()..).unwrap_or_default()
+    }
+
+    /// Drop what was written since the last item.
+    pub(super) fn drop_written(&mut self) {
+        self.bytes.truncate(self.item_start());
+    }
+
+    /// Take back all items behind the first `count`, and what was written.
+    pub(super) fn truncate(&mut self, count: usize) {
+        self.offsets.truncate(count + 1);
+        self.nulls.truncate(count);
+        self.drop_written();
+    }
+
+    fn finish_parts(&mut self) -> (OffsetBuffer<i32>, Buffer, Option<NullBuffer>) {
+        let nulls = self.nulls.finish(self.len());
+        let mut room = Vec::with_capacity(self.offsets.len());
+        room.push(0);
+        let offsets = std::mem::replace(&mut self.offsets, room);
+        let room = Vec::with_capacity(self.bytes.len());
+        let bytes = std::mem::replace(&mut self.bytes, room);
+        (
+            OffsetBuffer::new(ScalarBuffer::from(offsets)),
+            Buffer::from_vec(bytes),
+            nulls,
+        )
+    }
+
+    /// All items as texts; the column is empty afterwards.
+    ///
+    /// # Errors
+    /// When an item is not UTF-8, which would be a fault of the decoder.
+    pub(super) fn finish_text(&mut self) -> Result<ArrayRef, ArrowError> {
+        let (offsets, bytes, valid) = self.finish_parts();
+        Ok(Arc::new(StringArray::try_new(offsets, bytes, valid)?))
+    }
+
+    /// All items as bytes; the column is empty afterwards.
+    ///
+    /// # Errors
+    /// When the parts do not fit together, which would be a fault of the decoder.
+    pub(super) fn finish_binary(&mut self) -> Result<ArrayRef, ArrowError> {
+        let (offsets, bytes, valid) = self.finish_parts();
+        Ok(Arc::new(BinaryArray::try_new(offsets, bytes, valid)?))
+    }
+}
+
+/// A list column of items that were collected elsewhere.
+pub(super) fn list(
+    item: FieldRef,
+    offsets: OffsetBuffer<i32>,
+    items: ArrayRef,
+) -> Result<ArrayRef, ArrowError> {
+    Ok(Arc::new(ListArray::try_new(item, offsets, items, None)?))
+}
+
+/// Append bytes that are few as a rule: short ones are copied without a call.
+#[inline]
+fn push_short(out: &mut Vec<u8>, bytes: &[u8]) {
+    let (blocks, rest) = bytes.as_chunks::<16>();
+    if blocks.len() > 2 {
+        out.extend_from_slice(bytes);
+        return;
+    }
+    for block in blocks {
+        out.extend_from_slice(block);
+    }
+    if let Some(last) = bytes.last_chunk::<16>() {
+        // What is left is the end of the last sixteen bytes: write it over those that are there.
+        out.truncate(out.len() + rest.len() - 16);
+        out.extend_from_slice(last);
+        return;
+    }
+    let (blocks, rest) = rest.as_chunks::<4>();
+    for block in blocks {
+        out.extend_from_slice(block);
+    }
+    for byte in rest {
+        out.push(*byte);
+    }
+}

@@ -1,0 +1,92 @@
+//! The EVTX decoder: Windows event logs to Arrow batches.
+//!
+//! What it promises:
+//!   * Each record is a row of `evtx_events` or a row of `@quarantine`, never both and never neither; each
+//!     region without a record is one row of `@quarantine`.
+//!   * Nothing of an event is lost: what has no column is in the lists, with its type.
+//!   * Input cannot make it panic, hang, or use more than a bounded amount of memory.
+//!
+//! Three lanes: records made from a template run a compiled [`plan`]; records without one are
+//! [`walk`]ed; what does neither is quarantined with its bytes. The count that the result is checked against
+//! comes from `crate::account`, which shares no code with this module.
+
+#![forbid(unsafe_code)]
+
+mod bytes;
+mod cache;
+mod columns;
+mod damage;
+mod decoder;
+mod fault;
+mod layout;
+mod limits;
+mod piece;
+mod plan;
+mod record;
+mod rows;
+mod schema;
+mod system;
+mod tables;
+mod target;
+mod text;
+mod time;
+mod token;
+mod value;
+mod walk;
+
+pub use cache::PlanCache;
+pub use decoder::EvtxDecoder;
+pub use fault::Fault;
+pub use schema::{chunks_schema, events_schema, quarantine_schema};
+
+/// An output of the decoder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum EvtxOutput {
+    /// One row for each event.
+    Events,
+    /// One row for each chunk.
+    Chunks,
+    /// One row for each record or region that is no event.
+    Quarantine,
+}
+
+impl EvtxOutput {
+    /// The name that the output has everywhere else.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Events => "evtx_events",
+            Self::Chunks => "evtx_chunks",
+            Self::Quarantine => "@quarantine",
+        }
+    }
+
+    /// The columns of its batches.
+    pub fn schema(self) -> arrow_schema::SchemaRef {
+        match self {
+            Self::Events => events_schema(),
+            Self::Chunks => chunks_schema(),
+            Self::Quarantine => quarantine_schema(),
+        }
+    }
+}
+
+/// How to decode.
+#[derive(Debug, Clone, Copy)]
+pub struct EvtxOptions {
+    /// Rows after which a batch is finished.
+    pub batch_rows: usize,
+    /// Bytes of buffers after which a batch is finished, about.
+    pub batch_bytes: usize,
+    /// What to do wrong, in tests.
+    pub fault: Fault,
+}
+
+impl Default for EvtxOptions {
+    fn default() -> Self {
+        Self {
+            batch_rows: 65_536,
+            batch_bytes: 8 << 20,
+            fault: Fault::None,
+        }
+    }
+}

@@ -1,0 +1,474 @@
+//! One record's BinXML into one row.
+//!
+//! Records made from a template run its plan over their values; records without one are walked token by
+//! token. Both end in [`Decoder::put_value`] and [`Decoder::put_text`].
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::bytes::{offset_at, u32_at};
+use super::cache::{ChunkPlans, DEFINITION_HEADER_BYTES, Definition, PlanCache};
+use super::damage::{Damage, Decoded, Reason};
+use super::limits::{Budget, DEPTH_MAX, RECORD_TEXT_BYTES_MAX, SUBSTITUTIONS_MAX};
+use super::piece::static_text;
+use super::plan::{DATA_PREFIX, Op, Plan, PlanLabel, PlanPiece, Put, Source};
+use super::rows::EventRows;
+use super::system::{Fit, store, store_text};
+use super::target::{BELOW_EVENT, Context, Label, Place};
+use super::text::push_utf16;
+use super::token::{Token, TokenReader};
+use super::value::{self, Rendered, is_absent, render};
+use super::walk::{Piece, Sink, walk_element};
+use crate::flags;
+
+/// Bytes of a template instance behind its token: version, identifier, offset of the definition.
+const INSTANCE_HEADER_BYTES: usize = 9;
+/// Bytes of a value's description: size, type, zero.
+const DESCRIPTION_BYTES: usize = 4;
+
+/// What decoding the records of one chunk needs.
+pub(super) struct Decoder<'c, 'd> {
+    pub(super) chunk: &'c [u8],
+    pub(super) rows: &'d mut EventRows,
+    pub(super) plans: &'d mut ChunkPlans,
+    pub(super) cache: &'d mut PlanCache,
+    pub(super) budget: &'d mut Budget,
+    pub(super) slots: &'d mut SlotStack,
+}
+
+/// The values of the template instances that are being run, the innermost last.
+pub(super) type SlotStack = Vec<Slot>;
+
+/// A substitution value: its type, and where it is in the chunk.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Slot {
+    start: u32,
+    end: u32,
+    type_code: u8,
+}
+
+const NO_VALUE: Rendered = Rendered {
+    is_null: true,
+    flags: flags::NONE,
+};
+const PLAIN_TEXT: Rendered = Rendered {
+    is_null: false,
+    flags: flags::NONE,
+};
+
+impl<'c> Decoder<'c, '_> {
+    /// Decode the BinXML in `binxml` into the row that was begun.
+    pub(super) fn record(&mut self, binxml: Range<usize>) -> Decoded<()> {
+        self.slots.clear();
+        self.fragment(binxml, Context::Document, 0)
+    }
+
+    /// Decode a fragment: an element or a template instance, and what may stand around it.
+    fn fragment(
+        &mut self,
+        range: Range<usize>,
+        context: Context<'_>,
+        nesting: usize,
+    ) -> Decoded<()> {
+        if nesting >= DEPTH_MAX {
+            return Err(Damage::new(
+                Reason::DepthLimit,
+                range.start,
+                "BinXML values are nested too deeply",
+            ));
+        }
+        let mut reader = TokenReader::new(self.chunk, range.start, range.end, false);
+        let mut is_empty = true;
+        loop {
+            let at = reader.at;
+            match reader.next(self.budget)? {
+                Token::End => break,
+                Token::FragmentHeader | Token::ProcessingInstruction => continue,
+                Token::TemplateInstance => {
+                    reader.at = self.instance(reader.at, range.end, context, nesting)?;
+                }
+                Token::OpenElement(name) => {
+                    self.rows.add_flags(flags::INLINE);
+                    let mut live = Live { rows: self.rows };
+                    walk_element(&mut reader, name, context, &mut live, self.budget)?;
+                }
+                _ => {
+                    return Err(Damage::new(
+                        Reason::Structure,
+                        at,
+                        "a fragment begins with neither an element nor a template",
+                    ));
+                }
+            }
+            is_empty = false;
+        }
+        if is_empty && context == Context::Document {
+            return Err(Damage::new(
+                Reason::Structure,
+                range.start,
+                "the record holds no event",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Run the template instance at `at`, behind its token; returns where its values end.
+    fn instance(
+        &mut self,
+        at: usize,
+        end: usize,
+        context: Context<'_>,
+        nesting: usize,
+    ) -> Decoded<usize> {
+        let truncated = || Damage::truncated(at);
+        let header = self.chunk.get(at..end).ok_or_else(truncated)?;
+        let identifier = u32_at(header, 1).ok_or_else(truncated)?;
+        let offset = offset_at(header, 5).ok_or_else(truncated)?;
+        let mut values_at = at + INSTANCE_HEADER_BYTES;
+        let definition = Definition::read(self.chunk, offset, identifier, at)?;
+        if offset == values_at {
+            // Used for the first time: the definition stands right here.
+            values_at = definition.end;
+        }
+        debug_assert!(definition.end >= offset + DEFINITION_HEADER_BYTES);
+        let plan = self.plans.plan(
+            self.cache,
+            self.chunk,
+            offset,
+            &definition,
+            context,
+            self.budget,
+        )?;
+        self.rows.add_flags(plan.flags);
+        match context {
+            Context::Document => self.rows.set_outer_template(&plan.guid),
+            _ if context == BELOW_EVENT => self.rows.set_payload_template(&plan.guid),
+            Context::Within { .. } => {}
+        }
+        let base = self.slots.len();
+        let stop = self.read_slots(values_at, end)?;
+        self.budget.spend(plan.ops.len() as u32, at)?;
+        self.run(&plan, base, at, nesting)?;
+        self.slots.truncate(base);
+        Ok(stop)
+    }
+
+    /// Push the values described at `at`; returns where they end.
+    fn read_slots(&mut self, at: usize, end: usize) -> Decoded<usize> {
+        let truncated = || Damage::truncated(at);
+        let header = self.chunk.get(at..end).ok_or_else(truncated)?;
+        let count = offset_at(header, 0).ok_or_else(truncated)?;
+        if count > SUBSTITUTIONS_MAX {
+            return Err(Damage::new(
+                Reason::SubstitutionLimit,
+                at,
+                "a template instance has too many values",
+            ));
+        }
+        self.budget.spend(count as u32, at)?;
+        let descriptions = header
+            .get(4..4 + count * DESCRIPTION_BYTES)
+            .ok_or_else(truncated)?;
+        let mut start = at + 4 + descriptions.len();
+        let (descriptions, _) = descriptions.as_chunks::<DESCRIPTION_BYTES>();
+        for description in descriptions {
+            let size = u16::from_le_bytes([description[0], description[1]]);
+            let stop = start + usize::from(size);
+            // Positions in a chunk need 17 bits.
+            self.slots.push(Slot {
+                start: start as u32,
+                end: stop as u32,
+                type_code: description[2],
+            });
+            start = stop;
+        }
+        if start > end {
+            return Err(truncated());
+        }
+        Ok(start)
+    }
+
+    /// Run a plan over the values from `base` on.
+    fn run(&mut self, plan: &Arc<Plan>, base: usize, at: usize, nesting: usize) -> Decoded<()> {
+        let mut next = 0;
+        while let Some(op) = plan.ops.get(next) {
+            next += 1;
+            match op {
+                Op::EnterPayload(kind) => self.rows.enter_payload(kind),
+                Op::SkipIfAbsent { slots, count } => {
+                    for slot in slots {
+                        let slot = self.slot(base, *slot, at)?;
+                        if is_absent(slot.type_code, self.slot_bytes(slot)) {
+                            next += count;
+                            break;
+                        }
+                    }
+                }
+                Op::Put(put) => self.put(put, base, at, nesting)?,
+            }
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn slot(&self, base: usize, slot: u16, at: usize) -> Decoded<Slot> {
+        self.slots
+            .get(base + usize::from(slot))
+            .copied()
+            .ok_or_else(|| {
+                Damage::new(
+                    Reason::Substitution,
+                    at,
+                    "the template uses a value that the record does not have",
+                )
+            })
+    }
+
+    #[inline]
+    fn slot_bytes(&self, slot: Slot) -> &'c [u8] {
+        self.chunk
+            .get(slot.start as usize..slot.end as usize)
+            .unwrap_or_default()
+    }
+
+    fn put(&mut self, put: &Put, base: usize, at: usize, nesting: usize) -> Decoded<()> {
+        let made;
+        let label = match &put.label {
+            PlanLabel::Path { full, own_from } => Label::Path {
+                full,
+                own_from: *own_from,
+            },
+            PlanLabel::Made(pieces) => {
+                made = self.mixed_text(pieces, base, at)?;
+                Label::Given(&made)
+            }
+        };
+        let place = Place {
+            column: put.column,
+            label,
+            nested: put.nested.as_ref().map(|context| context.borrow()),
+        };
+        match &put.source {
+            Source::Slot { slot, optional } => {
+                let slot = self.slot(base, *slot, at)?;
+                let bytes = self.slot_bytes(slot);
+                if *optional && is_absent(slot.type_code, bytes) {
+                    return Ok(());
+                }
+                self.put_slot(place, slot, nesting)
+            }
+            Source::Text { text, type_code } => {
+                put_text(self.rows, place, text, *type_code, at)
+            }
+            Source::Nothing => put_nothing(self.rows, place, at),
+            Source::Mixed(pieces) => self.put_mixed(place, pieces, base, at, nesting),
+        }
+    }
+
+    /// Put a substitution value, or descend into it when it is BinXML.
+    #[inline]
+    fn put_slot(&mut self, place: Place<'_>, slot: Slot, nesting: usize) -> Decoded<()> {
+        if slot.type_code == value::BINXML
+            && let Some(context) = place.nested
+        {
+            let range = slot.start as usize..slot.end as usize;
+            return self.fragment(range, context, nesting + 1);
+        }
+        let bytes = self.slot_bytes(slot);
+        put_value(self.rows, place, slot.type_code, bytes, slot.start as usize)
+    }
+
+    /// Put text with substitutions in it. BinXML among them stands for itself, between the texts.
+    fn put_mixed(
+        &mut self,
+        place: Place<'_>,
+        pieces: &[PlanPiece],
+        base: usize,
+        at: usize,
+        nesting: usize,
+    ) -> Decoded<()> {
+        let mut rest = pieces;
+        while !rest.is_empty() {
+            let is_binxml = |piece: &PlanPiece| match piece {
+                PlanPiece::Text(_) => None,
+                PlanPiece::Slot { slot } => self
+                    .slots
+                    .get(base + usize::from(*slot))
+                    .copied()
+                    .filter(|slot| slot.type_code == value::BINXML && place.nested.is_some()),
+            };
+            let texts = rest.iter().take_while(|piece| is_binxml(piece).is_none());
+            let count = texts.count();
+            let nested = rest.get(count).and_then(is_binxml);
+            let (texts, behind) = rest.split_at(count);
+            let text = self.mixed_text(texts, base, at)?;
+            if nested.is_none() && count == pieces.len() || !text.trim_ascii().is_empty() {
+                put_text(self.rows, place, &text, value::STRING, at)?;
+            }
+            if let Some(slot) = nested {
+                self.put_slot(place, slot, nesting)?;
+            }
+            rest = behind.get(1..).unwrap_or_default();
+        }
+        Ok(())
+    }
+
+    /// The text of pieces, none of which is BinXML.
+    fn mixed_text(&mut self, pieces: &[PlanPiece], base: usize, at: usize) -> Decoded<String> {
+        let mut bytes = Vec::new();
+        for piece in pieces {
+            match piece {
+                PlanPiece::Text(text) => bytes.extend_from_slice(text.as_bytes()),
+                PlanPiece::Slot { slot } => {
+                    let slot = self.slot(base, *slot, at)?;
+                    let rendered = render(slot.type_code, self.slot_bytes(slot), &mut bytes)
+                        .map_err(|reason| unsuitable(reason, slot.start as usize))?;
+                    self.rows.add_flags(rendered.flags);
+                }
+            }
+            if bytes.len() > RECORD_TEXT_BYTES_MAX {
+                return Err(Damage::new(
+                    Reason::TextLimit,
+                    at,
+                    "a value is many times larger than the record",
+                ));
+            }
+        }
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+}
+
+#[cold]
+fn unsuitable(reason: Reason, at: usize) -> Damage {
+    Damage::new(reason, at, "a value does not suit its type")
+}
+
+/// Put a typed value into its column, or into the lists.
+#[inline]
+fn put_value(
+    rows: &mut EventRows,
+    place: Place<'_>,
+    type_code: u8,
+    bytes: &[u8],
+    at: usize,
+) -> Decoded<()> {
+    if let Some(column) = place.column {
+        let fit =
+            store(rows, column, type_code, bytes).map_err(|reason| unsuitable(reason, at))?;
+        if fit != Fit::Misfit {
+            return Ok(());
+        }
+        rows.add_flags(flags::STRANGE_SYSTEM);
+    }
+    rows.push_item(place.label, type_code, at, |out| {
+        render(type_code, bytes, out)
+    })
+}
+
+/// Put text into its column, or into the lists.
+fn put_text(
+    rows: &mut EventRows,
+    place: Place<'_>,
+    text: &str,
+    type_code: u8,
+    at: usize,
+) -> Decoded<()> {
+    if let Some(column) = place.column {
+        let fit = store_text(rows, column, text).map_err(|reason| unsuitable(reason, at))?;
+        if fit != Fit::Misfit {
+            return Ok(());
+        }
+        rows.add_flags(flags::STRANGE_SYSTEM);
+    }
+    rows.push_item(place.label, type_code, at, |out| {
+        out.extend_from_slice(text.as_bytes());
+        Ok(PLAIN_TEXT)
+    })
+}
+
+/// Tell of an element without content.
+fn put_nothing(rows: &mut EventRows, place: Place<'_>, at: usize) -> Decoded<()> {
+    if place.column.is_some() {
+        return Ok(());
+    }
+    rows.push_item(place.label, value::NULL, at, |_| Ok(NO_VALUE))
+}
+
+/// Writes the row while a template-less element is walked.
+struct Live<'d> {
+    rows: &'d mut EventRows,
+}
+
+impl Live<'_> {
+    fn put_pieces(&mut self, place: Place<'_>, pieces: &[Piece<'_>], at: usize) -> Decoded<()> {
+        match pieces {
+            [] => return put_nothing(self.rows, place, at),
+            [Piece::Text(text)] => return put_value(self.rows, place, value::STRING, text, at),
+            [Piece::Literal { type_code, bytes }] => {
+                return put_value(self.rows, place, *type_code, bytes, at);
+            }
+            _ => {}
+        }
+        let Some(literal) = static_text(pieces, at)? else {
+            return Err(no_template(at));
+        };
+        self.rows.add_flags(literal.flags);
+        put_text(self.rows, place, &literal.text, literal.type_code, at)
+    }
+}
+
+#[cold]
+fn no_template(at: usize) -> Damage {
+    Damage::new(
+        Reason::Substitution,
+        at,
+        "a substitution stands outside a template",
+    )
+}
+
+impl<'c> Sink<'c> for Live<'_> {
+    fn enter_payload(&mut self, kind: &str) {
+        self.rows.enter_payload(kind);
+    }
+
+    fn open_element(&mut self) {}
+
+    fn close_element(&mut self, _guards: &[u16]) {}
+
+    fn put(&mut self, place: Place<'_>, pieces: &[Piece<'c>], at: usize) -> Decoded<()> {
+        self.put_pieces(place, pieces, at)
+    }
+
+    fn put_named(
+        &mut self,
+        place: Place<'_>,
+        name: &[Piece<'c>],
+        pieces: &[Piece<'c>],
+        at: usize,
+    ) -> Decoded<()> {
+        let mut full = Vec::from(DATA_PREFIX);
+        match name {
+            [] => {}
+            [Piece::Text(text)] => {
+                if push_utf16(&mut full, text) {
+                    self.rows.add_flags(flags::LOSSY_TEXT);
+                }
+            }
+            _ => {
+                let name = static_text(name, at)?.ok_or_else(|| no_template(at))?;
+                self.rows.add_flags(name.flags);
+                full.extend_from_slice(name.text.as_bytes());
+            }
+        }
+        let full = String::from_utf8_lossy(&full);
+        let label = Label::Path {
+            full: &full,
+            own_from: Some(DATA_PREFIX.len()),
+        };
+        self.put_pieces(Place { label, ..place }, pieces, at)
+    }
+
+    fn lossy_name(&mut self) {
+        self.rows.add_flags(flags::LOSSY_TEXT);
+    }
+}

@@ -1,0 +1,131 @@
+//! The outputs of the decoder and their columns. Names, order and types are a contract.
+
+use std::sync::{Arc, LazyLock};
+
+use arrow_schema::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit};
+
+/// The time zone of every time.
+pub(super) const UTC: &str = "UTC";
+
+/// A list's item of text.
+pub(super) fn text_item() -> FieldRef {
+    Arc::new(Field::new("item", DataType::Utf8, true))
+}
+
+/// A list's item of value type.
+pub(super) fn type_item() -> FieldRef {
+    Arc::new(Field::new("item", DataType::UInt8, true))
+}
+
+/// The three columns that each output begins with.
+fn bookkeeping() -> Vec<Field> {
+    vec![
+        required("@offset", DataType::UInt64),
+        required("@length", DataType::UInt64),
+        required("@flags", DataType::UInt32),
+    ]
+}
+
+fn required(name: &str, data_type: DataType) -> Field {
+    Field::new(name, data_type, false)
+}
+
+fn optional(name: &str, data_type: DataType) -> Field {
+    Field::new(name, data_type, true)
+}
+
+fn schema(columns: impl IntoIterator<Item = Field>) -> SchemaRef {
+    let mut fields = bookkeeping();
+    fields.extend(columns);
+    Arc::new(Schema::new(fields))
+}
+
+static EVENTS: LazyLock<SchemaRef> = LazyLock::new(|| {
+    let time = || DataType::Timestamp(TimeUnit::Nanosecond, Some(UTC.into()));
+    let texts = || DataType::List(text_item());
+    schema([
+        optional("record_id", DataType::UInt64),
+        required("header_record_id", DataType::UInt64),
+        optional("time_created", time()),
+        optional("time_written", time()),
+        optional("provider_name", DataType::Utf8),
+        optional("provider_guid", DataType::Utf8),
+        optional("event_source_name", DataType::Utf8),
+        optional("event_id", DataType::UInt32),
+        optional("qualifiers", DataType::UInt32),
+        optional("version", DataType::UInt8),
+        optional("level", DataType::UInt8),
+        optional("task", DataType::UInt16),
+        optional("opcode", DataType::UInt8),
+        optional("keywords", DataType::UInt64),
+        optional("process_id", DataType::UInt32),
+        optional("thread_id", DataType::UInt32),
+        optional("channel", DataType::Utf8),
+        optional("computer", DataType::Utf8),
+        optional("user_sid", DataType::Utf8),
+        optional("activity_id", DataType::Utf8),
+        optional("related_activity_id", DataType::Utf8),
+        optional("payload_kind", DataType::Utf8),
+        required("data_names", texts()),
+        required("data_values", texts()),
+        required("data_types", DataType::List(type_item())),
+        optional("template_id", DataType::Utf8),
+        required("chunk", DataType::UInt32),
+        optional("chunk_crc_ok", DataType::Boolean),
+    ])
+});
+
+static CHUNKS: LazyLock<SchemaRef> = LazyLock::new(|| {
+    schema([
+        required("chunk", DataType::UInt32),
+        required("available_bytes", DataType::UInt32),
+        required("magic_ok", DataType::Boolean),
+        required("header_crc_ok", DataType::Boolean),
+        required("data_crc_ok", DataType::Boolean),
+        required("trusted", DataType::Boolean),
+        optional("first_record_number", DataType::UInt64),
+        optional("last_record_number", DataType::UInt64),
+        optional("first_record_id", DataType::UInt64),
+        optional("last_record_id", DataType::UInt64),
+        optional("last_record_offset", DataType::UInt32),
+        optional("free_space_offset", DataType::UInt32),
+        required("records", DataType::UInt32),
+        required("quarantined", DataType::UInt32),
+        required("damaged_regions", DataType::UInt32),
+        required("slack_records", DataType::UInt32),
+        required("slack_bytes", DataType::UInt32),
+        optional("min_header_record_id", DataType::UInt64),
+        optional("max_header_record_id", DataType::UInt64),
+    ])
+});
+
+static QUARANTINE: LazyLock<SchemaRef> = LazyLock::new(|| {
+    schema([
+        required("reason", DataType::Utf8),
+        optional("field", DataType::Utf8),
+        required("message", DataType::Utf8),
+        optional("raw", DataType::Binary),
+    ])
+});
+
+/// `evtx_events`: one row for each record.
+///
+/// `chunk_crc_ok` says whether both checksums of the chunk are right. Values without a column of their own
+/// are in three lists of equal length; `data_types` holds BinXML type codes ([MS-EVEN6] 2.2.12).
+pub fn events_schema() -> SchemaRef {
+    Arc::clone(&EVENTS)
+}
+
+/// `evtx_chunks`: one row for each slot that is not all zeros.
+///
+/// Header fields are null when the slot is cut inside its header. `records` counts live rows, `quarantined` live
+/// records that did not decode, `slack_records` records found behind the live area (decoded or not), `slack_bytes` non-zero
+/// bytes of slack outside those records.
+pub fn chunks_schema() -> SchemaRef {
+    Arc::clone(&CHUNKS)
+}
+
+/// `@quarantine`: one row for each record or region that is no event, with its bytes up to 65,536.
+pub fn quarantine_schema() -> SchemaRef {
+    Arc::clone(&QUARANTINE)
+}
