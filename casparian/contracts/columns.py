@@ -69,13 +69,14 @@ def check_names(table: Table, names: Iterable[str]) -> None:
                 "choose another name",
                 code="reserved",
             )
-        other = seen.setdefault(folded(name), name)
-        if other is not name:
+        other = seen.get(folded(name))
+        if other is not None:
             raise table.error(
                 "columns",
                 f"has `{show(other)}` and `{show(name)}`, which a database cannot tell apart",
                 "rename one of them",
             )
+        seen[folded(name)] = name
 
 
 def read_column(table: Table) -> Column:

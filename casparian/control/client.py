@@ -120,7 +120,11 @@ class Client:
     def over(cls, dial: Dial) -> Client:
         """Client over any way to open a connection, greeted and checked."""
         client = cls(dial)
-        client.hello()
+        try:
+            client.hello()
+        except BaseException:
+            client.close()
+            raise
         return client
 
     def hello(self) -> control.SentinelStatus:

@@ -5,7 +5,6 @@ The socket blocks: its buffer is the only queue, so a slow host holds the guest 
 
 from __future__ import annotations
 
-import os
 import socket
 from typing import Final
 
@@ -13,6 +12,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.ipc
 
+from casparian.guest import descriptors as descriptors_of
 from casparian.protocol import frame
 from casparian.protocol.frame import Opcode
 from casparian.protocol.guest import BATCH_ROWS_MAX
@@ -38,8 +38,8 @@ class Bridge:
         Raises:
             HostGone: the channel is closed.
         """
-        head, descriptors, _, _ = socket.recv_fds(
-            self._channel, frame.HEADER_BYTES, _DESCRIPTORS_PER_FRAME_MAX, socket.MSG_CMSG_CLOEXEC
+        head, descriptors = descriptors_of.receive(
+            self._channel, frame.HEADER_BYTES, _DESCRIPTORS_PER_FRAME_MAX
         )
         head += self._exactly(frame.HEADER_BYTES - len(head)) if head else b""
         if not head:
@@ -90,9 +90,3 @@ class Bridge:
             self._channel.sendall(view[sent - len(head) :])
         except (BrokenPipeError, ConnectionResetError) as error:
             raise HostGone from error
-
-
-def close_all(descriptors: list[int]) -> None:
-    """Close descriptors that came with a frame."""
-    for descriptor in descriptors:
-        os.close(descriptor)

@@ -18,7 +18,8 @@ import pyarrow as pa
 
 from casparian import _native
 from casparian.domain.parsers import ParserKind
-from casparian.guest.bridge import Bridge, HostGone, close_all
+from casparian.guest.bridge import Bridge, HostGone
+from casparian.guest.descriptors import close_all
 from casparian.guest.importer import load_entry
 from casparian.protocol.frame import Opcode
 from casparian.protocol.guest import (

@@ -15,7 +15,7 @@ import sys
 import traceback
 from typing import Final, NoReturn
 
-from casparian.guest import messages
+from casparian.guest import descriptors, messages
 from casparian.guest.bridge import Bridge, HostGone
 from casparian.guest.confine import BRIDGE_FD, confine, die_with_parent, keep_only
 from casparian.guest.job import leave, run_job
@@ -45,23 +45,20 @@ class Zygote:
                     return
 
     def _answer(self) -> bool:
-        packet, descriptors, _, _ = socket.recv_fds(
-            self._channel, messages.PACKET_BYTES_MAX, 2, socket.MSG_CMSG_CLOEXEC
-        )
+        packet, received = descriptors.receive(self._channel, messages.PACKET_BYTES_MAX, 2)
         if not packet:
             return False
         request = messages.decode_fork(packet)
         try:
-            if len(descriptors) != 2:
-                raise RuntimeError(f"expected 2 descriptors, got {len(descriptors)}")
-            self._fork(request, descriptors[0], descriptors[1])
+            if len(received) != 2:
+                raise RuntimeError(f"expected 2 descriptors, got {len(received)}")
+            self._fork(request, received[0], received[1])
         except (OSError, RuntimeError) as error:
             self._channel.send(
                 messages.encode(ForkFailed(request=request.request, message=str(error)))
             )
         finally:
-            for descriptor in descriptors:
-                os.close(descriptor)
+            descriptors.close_all(received)
         return True
 
     def _fork(self, request: ForkGuest, bridge_fd: int, log_fd: int) -> None:

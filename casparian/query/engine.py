@@ -114,7 +114,8 @@ class Query:
                 raise self._broken[name]
         try:
             self._begin()
-            return Result(self._connection.sql(statement.sql, params=_plain(parameters)))
+            relation = self._connection.sql(statement.sql, params=_plain(parameters))
+            return Result(relation, self._connection)
         except duckdb.PermissionException as error:
             raise Refused(
                 "`query` reads committed tables only: " + show(str(error).splitlines()[0]),

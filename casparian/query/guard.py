@@ -54,6 +54,7 @@ _TABLE_FUNCTIONS: Final = frozenset(
     }
 )
 _EXPLAIN: Final = re.compile(r"\s*EXPLAIN(\s+ANALYZE)?\b(.*)", re.IGNORECASE | re.DOTALL)
+_OPTIONS: Final = re.compile(r"\s*\(\s*(?!SELECT|FROM|VALUES|WITH|TABLE)[A-Z_]+\b", re.IGNORECASE)
 _HINT: Final = "`query` reads committed tables: SELECT, FROM, SHOW, DESCRIBE, SUMMARIZE, EXPLAIN"
 
 
@@ -77,6 +78,7 @@ def check(sql: str) -> Statement:
     with duckdb.connect() as parser:
         try:
             statements = parser.extract_statements(sql)
+            kinds = [statement.type for statement in statements]
         except duckdb.Error as error:
             raise sql_error(error) from error
         except ValueError as error:  # a kind of statement that the client library has no name for
@@ -85,11 +87,11 @@ def check(sql: str) -> Statement:
             raise CasparianError("The query is empty", code="query.sql", hint=_HINT)
         if len(statements) > 1:
             raise _refused("more than one statement")
-        kind, text = statements[0].type, statements[0].query
+        kind, text = kinds[0], statements[0].query
         prefix = ""
         if kind == duckdb.StatementType.EXPLAIN:
             match = _EXPLAIN.match(_without_comments(text))
-            if match is None:
+            if match is None or _OPTIONS.match(match[2]):
                 raise _refused("this form of EXPLAIN")
             prefix, text = f"EXPLAIN{' ANALYZE' if match[1] else ''} ", match[2].strip()
         elif kind == duckdb.StatementType.MULTI:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, BinaryIO
 
 import duckdb
@@ -36,7 +37,9 @@ class Result:
     `CasparianError` with code `query.sql`, like those at its start; ctrl-C is `KeyboardInterrupt`.
     """
 
-    def __init__(self, relation: duckdb.DuckDBPyRelation) -> None:
+    def __init__(
+        self, relation: duckdb.DuckDBPyRelation, connection: duckdb.DuckDBPyConnection
+    ) -> None:
         self.columns = tuple(
             ResultColumn(name=name, type=str(kind).strip('"'))
             for name, kind in zip(relation.columns, relation.types, strict=True)
@@ -49,21 +52,32 @@ class Result:
                     hint="cast it to VARCHAR",
                 )
         self._relation = relation
+        self._connection = connection
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """Arrow batches, as they are computed."""
-        try:
-            reader = self._relation.to_arrow_reader(BATCH_ROWS)
-            self.schema = reader.schema
-            yield from reader
-        except duckdb.InterruptException as error:
-            raise KeyboardInterrupt from error
-        except duckdb.Error as error:
-            raise sql_error(error) from error
-        except (RuntimeError, OSError, pa.ArrowException) as error:
-            if "interrupted" in str(error).casefold():
+        with ThreadPoolExecutor(1, "query") as thread:
+
+            def call(work: Callable[[], Any]) -> Any:
+                # DuckDB's own answer to ctrl-C does not always end a statement: it runs on a thread
+                # of its own, and this one waits where a signal reaches it
+                future = thread.submit(work)
+                try:
+                    return future.result()
+                except KeyboardInterrupt:
+                    self._connection.interrupt()
+                    raise
+
+            try:
+                reader = call(lambda: self._relation.to_arrow_reader(BATCH_ROWS))
+                while (batch := call(lambda: next(reader, None))) is not None:
+                    yield batch
+            except duckdb.InterruptException as error:
                 raise KeyboardInterrupt from error
-            raise sql_error(error) from error
+            except (duckdb.Error, RuntimeError, OSError, pa.ArrowException) as error:
+                if "interrupt" in str(error).casefold():
+                    raise KeyboardInterrupt from error
+                raise sql_error(error) from error
 
     def to_json(self) -> dict[str, Any]:
         """`{"columns": [{name, type}], "rows": [[…]]}`, all in memory; `write_json` streams."""

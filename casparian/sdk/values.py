@@ -8,15 +8,19 @@ column, so it costs little), and only then is the column built.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from datetime import date, datetime
 from decimal import Decimal
+from itertools import chain
 from typing import Any, Final, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 _MESSAGE_CHARACTERS_MAX: Final = 120
+_FLOAT32_MAX: Final = 3.4028234663852886e38
+_MICROSECONDS: Final = {"s": 1_000_000, "ms": 1_000}
 _FIT_ERRORS: Final = (pa.ArrowException, TypeError, ValueError, OverflowError)
 
 
@@ -36,13 +40,9 @@ class Column(NamedTuple):
 
 def column_of(values: Sequence[Any], kind: pa.DataType) -> Column:
     """Build a column of exactly this type; each value that does not fit is reported with its row."""
-    types = set(map(type, values))
-    types.discard(type(None))
-    if types <= _accepted(kind) and not _needs_a_look(types, kind):
-        try:
+    if _harmless(values, kind):
+        with suppress(*_FIT_ERRORS):  # one of them does not fit: find out which
             return Column(pa.array(values, kind), [])
-        except _FIT_ERRORS:
-            pass  # one of them does not fit: find out which
     return _one_by_one(values, kind)
 
 
@@ -53,10 +53,8 @@ def recast(array: pa.Array, kind: pa.DataType) -> Column:
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
     if _same_family(array.type, kind):
-        try:
+        with suppress(*_FIT_ERRORS):  # a value is out of range: find out which
             return Column(array.cast(kind, safe=True), [])
-        except _FIT_ERRORS:
-            pass  # a value is out of range: find out which
     return column_of(array.to_pylist(), kind)
 
 
@@ -86,6 +84,8 @@ def _misfit(value: Any, kind: pa.DataType) -> str | None:
             return f"{shown(value)} names no time zone, the column is {kind}"
         if kind.tz is None and value.tzinfo is not None:
             return f"{shown(value)} names a time zone, the column is {kind}"
+        if value.microsecond % _MICROSECONDS.get(kind.unit, 1):
+            return f"{shown(value)} is finer than a {kind.unit}, the column is {kind}"
     if pa.types.is_float32(kind) and math.isfinite(value) and abs(value) > _FLOAT32_MAX:
         return f"{shown(value)} is out of range, the column is {kind}"
     try:
@@ -93,9 +93,6 @@ def _misfit(value: Any, kind: pa.DataType) -> str | None:
     except _FIT_ERRORS:
         return f"{shown(value)} does not fit, the column is {kind}"
     return None
-
-
-_FLOAT32_MAX: Final = 3.4028234663852886e38
 
 
 def _accepted(kind: pa.DataType) -> set[type]:
@@ -128,18 +125,24 @@ def _acceptable(value: Any, kind: pa.DataType) -> bool:
     return isinstance(value, tuple(accepted))
 
 
-def _needs_a_look(types: set[type], kind: pa.DataType) -> bool:
-    """Types whose values pyarrow would change without a word."""
-    if pa.types.is_timestamp(kind):
-        return datetime in types
+def _harmless(values: Iterable[Any], kind: pa.DataType) -> bool:
+    """Whether pyarrow stores all of these as they are, or raises."""
+    values = [value for value in values if value is not None]
+    types = set(map(type, values))
+    if not types <= _accepted(kind):
+        return False
+    if pa.types.is_timestamp(kind) and datetime in types:
+        step = _MICROSECONDS.get(kind.unit, 1)
+        aware = kind.tz is not None
+        return types == {datetime} and all(
+            (value.tzinfo is not None) is aware and value.microsecond % step == 0
+            for value in values
+        )
     if pa.types.is_float32(kind):
-        return bool(types)
-    return bool(pa.types.is_list(kind)) and bool(types) and not _plain_items(kind)
-
-
-def _plain_items(kind: pa.DataType) -> bool:
-    """Whether pyarrow is strict about the items by itself: text and integers reached from lists of the right type."""
-    return bool(pa.types.is_string(kind.value_type))
+        return not any(abs(value) > _FLOAT32_MAX and math.isfinite(value) for value in values)
+    if pa.types.is_list(kind):
+        return _harmless(chain.from_iterable(values), kind.value_type)
+    return True
 
 
 def _same_family(one: pa.DataType, other: pa.DataType) -> bool:

@@ -1,7 +1,8 @@
 """The CSV sink's files: RFC 4180, UTF-8, one header line, readable back without loss given the contract.
 
-Null is empty and unquoted, the empty string is `""`. `csv_values` has the text of each type. The file's columns are the
-contract's, then lineage. In replace mode a file is rewritten without the retired (job, source) pairs.
+Null is empty and unquoted, the empty string is `""`. `csv_values` has the text of each type. The
+file's columns are the contract's, then lineage. In replace mode a file is rewritten without the
+retired (job, source) pairs.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from casparian.errors import IntegrityError
 from casparian.protocol.arrow import table_schema
 from casparian.protocol.worker import StagedFile
 from casparian.sinks.csv_values import from_text, is_native, to_text
+from casparian.sinks.faults import staging_errors
+from casparian.sinks.hashed import HashingFile
 from casparian.sinks.uri import DELIMITERS, NEWLINES, default_settings
 
 Settings = Mapping[str, str | int | bool]
@@ -105,6 +108,9 @@ def rewrite_without(
     Values are copied as they stand, so the rows that stay are byte for byte what they were.
 
     Args:
+        path: a file of this sink.
+        output: the contract it was written with.
+        drop: (job_id, source_id) of the rows to leave out.
         new_path: a new file, made and fsynced; its directory exists. The caller promotes it.
         sink: where the file belongs; by default a csv sink at the old file's directory.
 
@@ -114,9 +120,6 @@ def rewrite_without(
     Raises:
         StagingFault: the new file could not be written; it is removed.
     """
-    from casparian.sinks.faults import staging_errors
-    from casparian.sinks.part import HashingFile  # `part` writes CSV through this module
-
     sink = sink or Sink(
         kind=SinkKind.CSV, location=os.path.dirname(path), settings=default_settings(SinkKind.CSV)
     )

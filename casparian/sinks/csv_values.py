@@ -118,7 +118,8 @@ def _content(column: pa.Array) -> tuple[pa.Array, bytes]:
 
 def _strings(kind: pa.DataType, like: pa.Array, offsets: pa.Array, content: bytes) -> pa.Array:
     """String or binary array from offsets and content, null where `like` is."""
-    assert offsets.type == pa.int32() and offsets.offset == 0
+    assert offsets.type == pa.int32()
+    assert offsets.offset == 0
     array = pa.Array.from_buffers(
         kind, len(like), [None, offsets.buffers()[1], pa.py_buffer(content)]
     )

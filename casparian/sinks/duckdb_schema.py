@@ -3,7 +3,8 @@
     table T__all    the contract's columns, then lineage; `_cf_row_id` is virtual
     view T          T__all without the pairs that `_cf_hidden` lists
 
-Type names are written as DuckDB prints them, so that they compare equal with what a file already has.
+Type names are written as DuckDB prints them, so that they compare equal with what a file already
+has.
 """
 
 from __future__ import annotations

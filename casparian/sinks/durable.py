@@ -53,8 +53,8 @@ def sync_directory(path: str) -> None:
 def sync_directories(paths: Iterable[str]) -> None:
     """Make directories and the entries that name them durable, each directory once.
 
-    A stage is named in its home's stage directory, and that entry must survive as well: so each path's parent is
-    synced too. Paths that do not exist (a job without rows) are passed over.
+    A stage is named in its home's stage directory, and that entry must survive as well: so each
+    path's parent is synced too. Paths that do not exist (a job without rows) are passed over.
     """
     wanted: dict[str, None] = {}
     for path in paths:

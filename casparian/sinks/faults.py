@@ -16,7 +16,8 @@ class StagingFault(SinkFault):
     """A staged file could not be written whole. None of the job's files may be used.
 
     Args:
-        transient: the same work may succeed when it is tried again unchanged (a full disk that is cleared).
+        transient: the same work may succeed when it is tried again unchanged (a full disk that is
+            cleared).
     """
 
     code = "staging.io"

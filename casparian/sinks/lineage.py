@@ -1,8 +1,9 @@
 """Add the host's columns to what a guest sent.
 
-A batch arrives as the bridge carries it (`@offset, @length, @flags`, then the contract's columns) and leaves as it is stored
-(the contract's columns, then `_cf_…`). Columns that are constant for a source are dictionary arrays of one value, so that
-they cost four bytes a row in memory and next to nothing on disk. A parser can neither set nor shadow a lineage column.
+A batch arrives as the bridge carries it (`@offset, @length, @flags`, then the contract's columns)
+and leaves as it is stored (the contract's columns, then `_cf_…`). Columns that are constant for a
+source are dictionary arrays of one value, so that they cost four bytes a row in memory and next to
+nothing on disk. A parser can neither set nor shadow a lineage column.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ def check_columns(output: OutputContract) -> None:
     """Refuse a contract whose columns would collide with lineage, bookkeeping or each other.
 
     Raises:
-        ContractError: `contract.reserved_column` or `contract.duplicate_column`; nothing has been written yet.
+        ContractError: `contract.reserved_column` or `contract.duplicate_column`; nothing has been
+            written yet.
     """
     seen: dict[str, str] = {}
     for column in output.columns:
@@ -91,8 +93,15 @@ def add(
 
     Args:
         batch: bookkeeping, then the contract's columns, in the contract's order.
+        output: the contract.
+        source: where the rows come from.
+        parser_label: `name@version`.
+        artifact_hash: of the parser that was really run.
+        contract_hash: of the contract that the rows were checked against.
+        job_id: of the job.
         first_ordinal: position of the first row in (source, table); later rows follow on.
-        processed_at_ns: when the job was dispatched, ns since 1970 UTC; one value for all rows of the job.
+        processed_at_ns: when the job was dispatched, ns since 1970 UTC; one value for all rows of
+            the job.
 
     Raises:
         ContractError: a contract column has a reserved name, or the batch is not of this contract.

@@ -1,14 +1,16 @@
 """Bring staged files to where readers look, so that a crash at any moment can be made good.
 
-The sentinel records its intents before (T1), calls `promote` (P1, P2), and records the outcome after (T2). `promote` may be
-called again after any crash, any number of times; for each intent it finds one of:
+The sentinel records its intents before (T1), calls `promote` (P1, P2), and records the outcome
+after (T2). `promote` may be called again after any crash, any number of times; for each intent it
+finds one of:
 
     final has the promised content                   kept (what is left of the staged file is removed)
     staged has it, final is absent                   promoted, never over an existing file
     staged has it, final holds something else        the stranger is set aside under another name, then promoted
     neither has it                                   `PromoteLost`; nothing more is done, the sentinel requeues
 
-Nothing outside `.casparian-stage/<home_id>/` is ever removed here, but files that an intent names (`withdraw`).
+Nothing outside `.casparian-stage/<home_id>/` is ever removed here, but files that an intent names
+(`withdraw`).
 """
 
 from __future__ import annotations
@@ -92,8 +94,8 @@ def prepare(sink: Sink, home_id: str) -> None:
     """Make a sink's directories and prove that files can be promoted there, by doing it.
 
     Raises:
-        SinkFault: not a directory, not writable, no space, or a file system that can neither rename without
-            replacing nor link.
+        SinkFault: not a directory, not writable, no space, or a file system that can neither rename
+            without replacing nor link.
     """
     directory = _output_directory(sink)
     stages = stage_root(sink, home_id)
@@ -124,8 +126,8 @@ def promote(intents: Iterable[Intent]) -> tuple[Promotion, ...]:
     """Roll intents forward; idempotent. Output directories are durable when it returns.
 
     Raises:
-        PromoteLost: for at least one intent neither file has the promised content. Found out before anything is
-            moved; `withdraw` then takes back what an earlier attempt had promoted.
+        PromoteLost: for at least one intent neither file has the promised content. Found out before
+            anything is moved; `withdraw` then takes back what an earlier attempt had promoted.
         SinkFault: a file system error; calling again later is safe.
     """
     todo = tuple(intents)
@@ -184,7 +186,8 @@ def remove_stage(directory: str) -> None:
     """Remove one job's stage directory; nothing when it is gone.
 
     Raises:
-        SinkFault: `stage.refused`, the path is not `…/.casparian-stage/<home_id>/<job>.<epoch>`, or a link.
+        SinkFault: `stage.refused`, the path is not `…/.casparian-stage/<home_id>/<job>.<epoch>`, or
+            a link.
     """
     parent, job = os.path.split(directory)
     stages, home_id = os.path.split(parent)
@@ -211,6 +214,8 @@ def sweep_stages(sink: Sink, home_id: str, keep: set[str]) -> tuple[str, ...]:
     """Remove this home's stage directories but those to keep; what was removed.
 
     Args:
+        sink: whose stages; other homes' stages in it are not touched.
+        home_id: this home.
         keep: absolute stage directories, as `stage_directory` gives them.
     """
     root = stage_root(sink, home_id)

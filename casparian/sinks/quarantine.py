@@ -1,7 +1,7 @@
 """The quarantine table: rows that were set aside, with the bytes they came from.
 
-Nothing from the evidence is lost: up to 64 KiB are kept inline, longer spans by offset, length and BLAKE3. A row has the full
-lineage of any other row, so it can be proven and retried.
+Nothing from the evidence is lost: up to 64 KiB are kept inline, longer spans by offset, length and
+BLAKE3. A row has the full lineage of any other row, so it can be proven and retried.
 """
 
 from __future__ import annotations
@@ -53,10 +53,11 @@ def rows(
     """Turn a quarantine batch into a bridge-shaped batch of `QUARANTINE_CONTRACT`.
 
     Args:
-        batch: `@offset, @length, @flags, reason, field, message, raw`, from a guest or from a contract's rejections.
+        batch: `@offset, @length, @flags, reason, field, message, raw`, from a guest or from a
+            contract's rejections.
         table_name: the output the rows would have gone to; `None` when the parser did not say.
-        read: reads the evidence for rows that came without bytes, or with more than may be kept inline. Without it such
-            rows keep offset and length only.
+        read: reads the evidence for rows that came without bytes, or with more than may be kept
+            inline. Without it such rows keep offset and length only.
     """
     count = batch.num_rows
     offsets, lengths = batch.column("@offset"), batch.column("@length")

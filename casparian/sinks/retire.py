@@ -1,7 +1,8 @@
 """Which files a retirement touches: pure arithmetic over (job, source) pairs.
 
-The unit of life is the pair, never the file. A Parquet file leaves the disk only when all of its pairs are retired; until then
-views leave its retired rows out. A CSV file that keeps some pairs is rewritten without the others.
+The unit of life is the pair, never the file. A Parquet file leaves the disk only when all of its
+pairs are retired; until then views leave its retired rows out. A CSV file that keeps some pairs is
+rewritten without the others.
 """
 
 from __future__ import annotations

@@ -1,11 +1,12 @@
 """Write a job's rows to its stage so that a source's rows are all there or not at all.
 
-A shared part file holds many sources. A source's rows wait in memory (up to 32 MiB) and reach the shared part only with
-`commit_source`. A source that outgrows the buffer continues in a part file of its own, which `rollback_source`
-deletes. So a source that fails leaves no row in any file, whatever its size, and memory stays bounded.
+A shared part file holds many sources. A source's rows wait in memory (up to 32 MiB) and reach the
+shared part only with `commit_source`. A source that outgrows the buffer continues in a part file of
+its own, which `rollback_source` deletes. So a source that fails leaves no row in any file, whatever
+its size, and memory stays bounded.
 
-Files are Parquet for parquet and duckdb sinks, CSV for csv sinks. A table without rows makes no file. Once a call has
-raised a `StagingFault` the stage is unusable: `abort` it.
+Files are Parquet for parquet and duckdb sinks, CSV for csv sinks. A table without rows makes no
+file. Once a call has raised a `StagingFault` the stage is unusable: `abort` it.
 """
 
 from __future__ import annotations
@@ -64,8 +65,8 @@ class _Buffer:
 class OutputStage:
     """Stage of one output of one job.
 
-    `begin_source`, any number of `write`s, then `commit_source` or `rollback_source`; for each source in turn. At the end
-    `finish`, or `abort` at any time.
+    `begin_source`, any number of `write`s, then `commit_source` or `rollback_source`; for each
+    source in turn. At the end `finish`, or `abort` at any time.
 
     Args:
         stage: absolute directory, as `stage_directory` gives it; made when the first file is.
@@ -105,7 +106,8 @@ class OutputStage:
             batch: what `lineage.add` returned.
 
         Raises:
-            SinkFault: `sink.range`, a value no sink can hold: the source fails, the stage stays usable.
+            SinkFault: `sink.range`, a value no sink can hold: the source fails, the stage stays
+                usable.
             StagingFault: the disk is full or failing.
         """
         if self._source is None:

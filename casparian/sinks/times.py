@@ -1,7 +1,8 @@
 """Times that every sink can hold: the years 0001-9999.
 
-Parquet, DuckDB and ISO 8601 each end somewhere else outside them, and a value must mean the same in all sinks. Nanoseconds
-reach from 1677 to 2262 only and need no check. Checked before a row is staged, so that it costs one source and not the job.
+Parquet, DuckDB and ISO 8601 each end somewhere else outside them, and a value must mean the same in
+all sinks. Nanoseconds reach from 1677 to 2262 only and need no check. Checked before a row is
+staged, so that it costs one source and not the job.
 """
 
 from __future__ import annotations

@@ -1,9 +1,12 @@
 """Read sink URIs: `parquet:DIR`, `duckdb:FILE`, `csv:DIR`, with `?key=value&…` settings.
 
 Rules:
-  * A location is made absolute and its links are resolved: two spellings of one place are one dataset.
-  * Settings are filled with their defaults: saying the default and saying nothing give the same key.
-  * Only what changes the written bytes is a setting; memory and threads are not, they would force needless work.
+  * A location is made absolute and its links are resolved: two spellings of one place are one
+    dataset.
+  * Settings are filled with their defaults: saying the default and saying nothing give the same
+    key.
+  * Only what changes the written bytes is a setting; memory and threads are not, they would force
+    needless work.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from casparian.domain.outputs import Sink, SinkKind
@@ -77,11 +80,13 @@ def parse_sink(text: str, *, base: str) -> Sink:
     """Read one sink URI.
 
     Args:
-        text: `kind:location[?key=value&…]`; a location that holds a `?` is written with `%3F`, a `%` with `%25`.
+        text: `kind:location[?key=value&…]`; a location that holds a `?` is written with `%3F`, a
+            `%` with `%25`.
         base: absolute directory that a relative location is taken from.
 
     Raises:
-        UsageError: unknown kind or setting (the closest one is named), an empty or unusable location.
+        UsageError: unknown kind or setting (the closest one is named), an empty or unusable
+            location.
     """
     kind_text, colon, rest = text.partition(":")
     if not colon:
@@ -140,6 +145,12 @@ def _location(kind: SinkKind, location: str, base: str) -> str:
             hint="choose another directory name",
         ) from None
     absolute = os.path.realpath(os.path.join(base, os.path.expanduser(location)))
+    if kind is SinkKind.DUCKDB and ("?" in absolute or "\\" in absolute):
+        raise UsageError(
+            f"DuckDB cannot keep a database at `{absolute}`: it takes `?` and `\\` for something else",
+            code="usage.sink",
+            hint="choose another path for the duckdb file",
+        )
     if kind is SinkKind.DUCKDB and (location.endswith("/") or os.path.isdir(absolute)):
         raise UsageError(
             f"`{absolute}` is a directory; a duckdb sink is a file",
@@ -186,6 +197,6 @@ def _settings(kind: SinkKind, query: str) -> dict[str, Setting]:
     return effective
 
 
-def _closest(text: str, known: object) -> str:
-    matches = difflib.get_close_matches(text.lower(), [str(k) for k in known], n=1)  # type: ignore[attr-defined]
+def _closest(text: str, known: Iterable[str]) -> str:
+    matches = difflib.get_close_matches(text.lower(), list(known), n=1)
     return f"; did you mean `{matches[0]}`?" if matches else ""

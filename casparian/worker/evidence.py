@@ -45,6 +45,7 @@ class Evidence:
                 raise _changed(task, "it is not a regular file any more")
             if found.st_size != task.size_bytes:
                 raise _changed(task, f"it has {found.st_size} bytes, not {task.size_bytes}")
+            self._modified_ns = found.st_mtime_ns
         except BaseException:
             os.close(self._descriptor)
             raise
@@ -96,9 +97,23 @@ class Evidence:
             return _changed(self.task, "its content has another hash than when it was discovered")
         return None
 
+    def touched(self) -> SourceExcluded | None:
+        """Whether the file was written to since it was opened; asked when its readers are done.
 
-def _changed(task: SourceTask, why: str) -> SourceExcluded:
-    return SourceExcluded("source.changed", f"`{show_bytes(task.path)}` changed: {why}")
+        The hash may have been taken before a write and the rows after it, so the rows cannot be
+        kept. The content may be the recorded one all the same: worth another attempt.
+        """
+        found = os.fstat(self._descriptor)
+        if found.st_size != self.task.size_bytes:
+            return _changed(self.task, f"it has {found.st_size} bytes, not {self.task.size_bytes}")
+        if found.st_mtime_ns != self._modified_ns:
+            return _changed(self.task, "it was written to while it was read", transient=True)
+        return None
+
+
+def _changed(task: SourceTask, why: str, *, transient: bool = False) -> SourceExcluded:
+    message = f"`{show_bytes(task.path)}` changed: {why}"
+    return SourceExcluded("source.changed", message, transient=transient)
 
 
 def _fault(error: OSError, task: SourceTask) -> SourceExcluded:

@@ -176,7 +176,7 @@ class _Execution:
         except (SourceExcluded, GuestFault) as error:
             excluded = error
         # The host's own word on the evidence comes before what a guest made of it.
-        excluded = self._result(verdict) or excluded
+        excluded = self._result(verdict) or source.touched() or excluded
         if excluded is not None:
             outputs.rollback()
             self._retire_accountant()

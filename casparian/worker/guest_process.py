@@ -17,7 +17,7 @@ import threading
 import msgspec
 
 from casparian import processes
-from casparian.guest import messages
+from casparian.guest import descriptors, messages
 from casparian.guest.messages import (
     ForkFailed,
     ForkGuest,
@@ -198,13 +198,11 @@ class _Zygote:
         """
         poll = select.poll()
         poll.register(self._channel, select.POLLIN)
-        descriptors: list[int] = []
+        received: list[int] = []
         message = None
         if self.alive and poll.poll(seconds * 1000):
             try:
-                packet, descriptors, _, _ = socket.recv_fds(
-                    self._channel, messages.PACKET_BYTES_MAX, 1, socket.MSG_CMSG_CLOEXEC
-                )
+                packet, received = descriptors.receive(self._channel, messages.PACKET_BYTES_MAX, 1)
                 message = messages.decode_from_zygote(packet) if packet else None
             except (OSError, msgspec.DecodeError):
                 message = None
@@ -212,7 +210,7 @@ class _Zygote:
             self.alive = False
         if isinstance(message, GuestExited):
             self._exits[message.pid] = message
-        return message, descriptors[0] if descriptors else None
+        return message, received[0] if received else None
 
     def close(self) -> str:
         """End it and its guests; returns what it printed."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import re
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 MONTHS: Final = {
@@ -45,11 +46,13 @@ PRIORITY_MAX: Final = 191
 
 _PRIORITY: Final = r"(?:<(\d{1,3})>)?"
 _CLOCK: Final = r"(\d\d):(\d\d):(\d\d)(?:[.,](\d{1,9}))?"
+_MONTH: Final = "|".join(MONTHS)
 _CLASSIC: Final = re.compile(
     rf"{_PRIORITY}((?:(Mon|Tue|Wed|Thu|Fri|Sat|Sun) )?"
-    rf"({'|'.join(MONTHS)}) {{1,2}}(\d{{1,2}}) (?:(\d{{4}}) )?{_CLOCK})(?=[ :]|\Z)",
+    rf"(?:{_MONTH}) {{1,2}}\d{{1,2}} (?:\d{{4}} )?\d\d:\d\d:\d\d(?:[.,]\d{{1,9}})?)(?=[ :]|\Z)",
     re.ASCII,
 )
+_CLASSIC_TIME: Final = re.compile(rf"(?:\w+ )?({_MONTH}) +(\d+) (?:(\d{{4}}) )?{_CLOCK}", re.ASCII)
 _YEAR_BEHIND: Final = re.compile(r" \d{4}(?= |\Z)", re.ASCII)  # `date` and ctime(3): no syslog
 _ISO: Final = re.compile(
     rf"{_PRIORITY}(1 )?((\d{{4}})-(\d\d)-(\d\d)([T ]){_CLOCK}(Z|[+-]\d\d:?\d\d)?)(?= )", re.ASCII
@@ -75,6 +78,10 @@ _SD_ELEMENT: Final = re.compile(
 _SD_PARAMETER: Final = re.compile(r' +([^\s="\]]+)="((?:[^"\\\]]|\\.)*)"', re.DOTALL)
 _SD_ESCAPE: Final = re.compile(r'\\(["\\\]])')
 
+_json: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+_new: Final = (
+    tuple.__new__
+)  # a named tuple without the call of its own `__new__`: it counts, a line
 _LEVELS: Final = {
     **{
         name: number
@@ -91,13 +98,9 @@ _LEVELS: Final = {
 }
 
 
-class Stamp(NamedTuple):
-    """The beginning of a line: priority and time as written. `end` is where the rest begins."""
+class When(NamedTuple):
+    """A time as numbers, not checked; the year is `None` where the line names none."""
 
-    format: str
-    end: int
-    priority: str | None
-    text: str | None
     year: int | None
     month: int
     day: int
@@ -105,7 +108,17 @@ class Stamp(NamedTuple):
     minute: int
     second: int
     nanosecond: int
+
+
+class Stamp(NamedTuple):
+    """The beginning of a line as written: priority and time. `end` is where the rest begins."""
+
+    format: str
+    end: int
+    priority: str | None
+    text: str | None
     zone: str | None
+    when: When | None
 
 
 class Fields(NamedTuple):
@@ -141,62 +154,47 @@ def stamp(text: str) -> Stamp | None:
     """Priority and time at the beginning of a line, not checked yet; `None` without a header."""
     match = _CLASSIC.match(text)
     if match is not None:
-        priority, written, weekday, month, day, year, hour, minute, second, fraction = (
-            match.groups()
-        )
-        if weekday is not None and _YEAR_BEHIND.match(text, match.end()):
+        priority, written, weekday = match.groups()
+        if weekday is None:
+            kind = "rfc3164"
+        elif _YEAR_BEHIND.match(text, match.end()):
             return None
-        return Stamp(
-            "rfc3164" if weekday is None else "mac_wifi",
-            match.end(),
-            priority,
-            written,
-            None if year is None else int(year),
-            MONTHS[month],
-            int(day),
-            int(hour),
-            int(minute),
-            int(second),
-            0 if fraction is None else _nanoseconds(fraction),
-            None,
-        )
+        else:
+            kind = "mac_wifi"
+        return _new(Stamp, (kind, match.end(), priority, written, None, _classic_time(written)))
     match = _ISO.match(text)
     if match is not None:
-        (
-            priority,
-            version,
-            written,
-            year,
-            month,
-            day,
-            separator,
-            hour,
-            minute,
-            second,
-            fraction,
-            zone,
-        ) = match.groups()
-        kind = _iso_format(priority, version, separator, zone)
-        if kind is None:
+        priority, version, written, year, month, day, separator, *clock, zone = match.groups()
+        iso = _iso_format(priority, version, separator, zone)
+        if iso is None:
             return None
-        return Stamp(
-            kind,
-            match.end(),
-            priority,
-            written,
-            int(year),
-            int(month),
-            int(day),
-            int(hour),
-            int(minute),
-            int(second),
-            0 if fraction is None else _nanoseconds(fraction),
-            zone,
+        hour, minute, second, fraction = clock
+        nanosecond = int(fraction.ljust(9, "0")) if fraction else 0
+        when = _new(
+            When, (int(year), int(month), int(day), int(hour), int(minute), int(second), nanosecond)
         )
+        return _new(Stamp, (iso, match.end(), priority, written, zone, when))
     match = _NO_TIME.match(text)
     if match is not None:
-        return Stamp("rfc5424", match.end(), match[1], None, None, 0, 0, 0, 0, 0, 0, None)
+        return Stamp("rfc5424", match.end(), match[1], None, None, None)
     return None
+
+
+@lru_cache(maxsize=4096)
+def _classic_time(written: str) -> When:
+    """Numbers of a time with a month's name; many lines in a row carry the same one."""
+    match = _CLASSIC_TIME.match(written)
+    assert match is not None
+    month, day, year, hour, minute, second, fraction = match.groups()
+    return When(
+        None if year is None else int(year),
+        MONTHS[month],
+        int(day),
+        int(hour),
+        int(minute),
+        int(second),
+        int(fraction.ljust(9, "0")) if fraction else 0,
+    )
 
 
 def _iso_format(
@@ -208,10 +206,6 @@ def _iso_format(
     if separator == "T":
         return "rsyslog_iso"
     return "mac_logd" if zone is not None and priority is None else None
-
-
-def _nanoseconds(fraction: str) -> int:
-    return int(fraction.ljust(9, "0"))
 
 
 def fields(text: str, begun: Stamp) -> Fields:
@@ -231,7 +225,7 @@ def fields(text: str, begun: Stamp) -> Fields:
                 raise BadLine("syslog.no_header", "no host follows the time", "hostname")
             if app is not None and host in _LEVELS and host.isupper():
                 return Fields("chromeos", None, app, process, None, None, _LEVELS[host], message)
-        return Fields(kind, host, app, process, None, None, severity, message)
+        return _new(Fields, (kind, host, app, process, None, None, severity, message))
     if kind == "rfc5424":
         return _rfc5424(text, begun.end)
     match = (_WIFI if kind == "mac_wifi" else _LOGD).match(text, begun.end)
@@ -301,7 +295,7 @@ def structured_data(text: str) -> tuple[str, int]:
         raise BadLine(
             "syslog.bad_structured_data", "the structured data is malformed", "structured_data"
         )
-    return json.dumps(elements, ensure_ascii=False, separators=(",", ":")), position
+    return _json.encode(elements), position
 
 
 def priority(text: str) -> int:

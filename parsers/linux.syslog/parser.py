@@ -116,7 +116,7 @@ class LineParser:
         self._zone = zone
         self._codec = codec
         self._years = times.YearTracker(first_year)
-        self._seconds: dict[tuple[int, str], int] = {}
+        self._seconds: dict[tuple[int, str | None], int] = {}
 
     def row(self, text: str, offset: int, length: int, flags: int) -> tuple[Any, ...]:
         """One line as a row in the order of the schema.
@@ -173,9 +173,11 @@ class LineParser:
 
     def _time(self, begun: grammar.Stamp) -> tuple[int | None, str | None, int]:
         """Nanoseconds since 1970, the zone that was used, and flags."""
-        if begun.text is None:
+        when = begun.when
+        if when is None:
             return None, None, 0
-        _, _, _, text, year, month, day, hour, minute, second, nanosecond, zone = begun
+        year, month, day, hour, minute, second, nanosecond = when
+        zone = begun.zone
         try:
             flags = 0
             if year is None:
@@ -191,7 +193,7 @@ class LineParser:
                 self._years.pin(year, month)
                 if zone is not None:
                     return (seconds - offset) * 1_000_000_000 + nanosecond, zone, 0
-            key = (year, text)
+            key = (year, begun.text)
             known = self._seconds.get(key)
             if known is None:
                 known = self._zone.seconds(year, month, day, hour, minute, second)
@@ -215,18 +217,19 @@ def first_year(ctx: Context, size: int, encoding: lines.Encoding) -> int | None:
             continue
         for text, length in zip(part.texts, part.lengths, strict=True):
             begun = grammar.stamp(text)
-            if begun is None or begun.text is None or length > lines.LINE_BYTES_MAX:
+            when = None if begun is None else begun.when
+            if when is None or length > lines.LINE_BYTES_MAX:
                 continue
             try:
-                if begun.year is not None:
-                    times.civil_seconds(*begun[4:10])
-                    years.pin(begun.year, begun.month)
+                if when.year is not None:
+                    times.civil_seconds(when.year, *when[1:6])
+                    years.pin(when.year, when.month)
                     return years.first
-                times.check_without_year(*begun[5:10])
+                times.check_without_year(*when[1:6])
             except times.BadTime:
                 continue
-            years.see(begun.month)
-            last = (begun.month, begun.day)
+            years.see(when.month)
+            last = (when.month, when.day)
     limit = times.date_in_path(ctx.display_path)
     if last is None or limit is None:
         return None

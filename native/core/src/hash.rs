@@ -221,18 +221,13 @@ pub fn open_regular_file(path: &[u8]) -> Result<(File, Stat), CoreError> {
             other => CoreError::io("open", 0, other.into()),
         }
     })?;
-    let stat = stat_of(&descriptor)?;
-    match FileType::from_raw_mode(stat.st_mode) {
-        FileType::RegularFile => Ok((File::from(descriptor), stat)),
-        other => Err(CoreError::NotARegularFile {
-            kind: crate::walk::Kind::of(other).name(),
-        }),
-    }
+    let stat = stat_of_regular_file(&descriptor)?;
+    Ok((File::from(descriptor), stat))
 }
 
 /// Hash the open regular file `file` from its first byte; its file position is not moved.
 pub fn digest_open_file(file: File, with_sha256: bool) -> FileDigest {
-    match stat_of(&file) {
+    match stat_of_regular_file(&file) {
         Ok(stat) => digest_checked(file, &stat, with_sha256, &mut Vec::new()),
         Err(error) => FileDigest::failed(0, &error),
     }
@@ -313,6 +308,16 @@ fn digest_checked(
             }
         }
         Err(error) => FileDigest::failed(size_bytes, &error),
+    }
+}
+
+fn stat_of_regular_file(descriptor: &impl AsFd) -> Result<Stat, CoreError> {
+    let stat = stat_of(descriptor)?;
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::RegularFile => Ok(stat),
+        other => Err(CoreError::NotARegularFile {
+            kind: crate::walk::Kind::of(other).name(),
+        }),
     }
 }
 

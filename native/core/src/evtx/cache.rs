@@ -52,11 +52,11 @@ impl PlanCache {
             context,
             budget,
         )?);
-        // A plan is not many times larger than its key: each of its steps has a token there.
-        self.bytes += self.key.len() + plan.ops.len() * 128;
+        let bytes = 2 * self.key.len() + plan.byte_size();
+        self.bytes += bytes;
         if self.bytes > PLAN_CACHE_BYTES_MAX {
             self.plans.clear();
-            self.bytes = self.key.len();
+            self.bytes = bytes;
         }
         self.plans
             .insert(self.key.as_slice().into(), Arc::clone(&plan));

@@ -126,6 +126,18 @@ impl TextColumn {
         self.push(value.is_some());
     }
 
+    /// Append several items at once: `ends` are their ends in `values`, `nulls` the positions of
+    /// those that are missing.
+    pub(super) fn push_values(&mut self, values: &[u8], ends: &[u32], nulls: &[u32]) {
+        let start = self.bytes.len() as i32;
+        for null in nulls {
+            self.nulls.push(self.len() + *null as usize);
+        }
+        self.bytes.extend_from_slice(values);
+        self.offsets
+            .extend(ends.iter().map(|end| start + end.cast_signed()));
+    }
+
     /// What was written since the last item.
     pub(super) fn written(&self) -> &[u8] {
         self.bytes.get(self.item_start()..).unwrap_or_default()

@@ -76,6 +76,16 @@ impl Damage {
         Self { reason, at, detail }
     }
 
+    /// A template asks for a value that is not there.
+    #[cold]
+    pub(super) fn no_such_slot(at: usize) -> Self {
+        Self::new(
+            Reason::Substitution,
+            at,
+            "the template uses a value that the record does not have",
+        )
+    }
+
     /// Something reaches behind its end.
     #[cold]
     pub(super) fn truncated(at: usize) -> Self {

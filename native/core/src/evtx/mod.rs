@@ -25,6 +25,7 @@ mod plan;
 mod record;
 mod rows;
 mod schema;
+mod slots;
 mod system;
 mod tables;
 mod target;

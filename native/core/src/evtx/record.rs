@@ -4,15 +4,15 @@
 //! token. Both end in [`Decoder::put_value`] and [`Decoder::put_text`].
 
 use std::ops::Range;
-use std::sync::Arc;
 
 use super::bytes::{offset_at, u32_at};
 use super::cache::{ChunkPlans, DEFINITION_HEADER_BYTES, Definition, PlanCache};
 use super::damage::{Damage, Decoded, Reason};
-use super::limits::{Budget, DEPTH_MAX, RECORD_TEXT_BYTES_MAX, SUBSTITUTIONS_MAX};
+use super::limits::{Budget, DEPTH_MAX, RECORD_TEXT_BYTES_MAX};
 use super::piece::static_text;
-use super::plan::{DATA_PREFIX, Op, Plan, PlanLabel, PlanPiece, Put, Source};
+use super::plan::{DATA_PREFIX, Op, Plan, PlanPiece, Put, PutSlot, Source};
 use super::rows::EventRows;
+use super::slots::{Slot, SlotStack, read_slots};
 use super::system::{Fit, store, store_text};
 use super::target::{BELOW_EVENT, Context, Label, Place};
 use super::text::push_utf16;
@@ -23,9 +23,6 @@ use crate::flags;
 
 /// Bytes of a template instance behind its token: version, identifier, offset of the definition.
 const INSTANCE_HEADER_BYTES: usize = 9;
-/// Bytes of a value's description: size, type, zero.
-const DESCRIPTION_BYTES: usize = 4;
-
 /// What decoding the records of one chunk needs.
 pub(super) struct Decoder<'c, 'd> {
     pub(super) chunk: &'c [u8],
@@ -34,17 +31,6 @@ pub(super) struct Decoder<'c, 'd> {
     pub(super) cache: &'d mut PlanCache,
     pub(super) budget: &'d mut Budget,
     pub(super) slots: &'d mut SlotStack,
-}
-
-/// The values of the template instances that are being run, the innermost last.
-pub(super) type SlotStack = Vec<Slot>;
-
-/// A substitution value: its type, and where it is in the chunk.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Slot {
-    start: u32,
-    end: u32,
-    type_code: u8,
 }
 
 const NO_VALUE: Rendered = Rendered {
@@ -146,65 +132,48 @@ impl<'c> Decoder<'c, '_> {
             Context::Within { .. } => {}
         }
         let base = self.slots.len();
-        let stop = self.read_slots(values_at, end)?;
-        self.budget.spend(plan.ops.len() as u32, at)?;
-        self.run(&plan, base, at, nesting)?;
+        let read = read_slots(self.slots, self.chunk, values_at, end, self.budget)?;
+        self.budget.spend(plan.cost, at)?;
+        self.run(&plan, base, read.has_binxml, at, nesting)?;
         self.slots.truncate(base);
-        Ok(stop)
-    }
-
-    /// Push the values described at `at`; returns where they end.
-    fn read_slots(&mut self, at: usize, end: usize) -> Decoded<usize> {
-        let truncated = || Damage::truncated(at);
-        let header = self.chunk.get(at..end).ok_or_else(truncated)?;
-        let count = offset_at(header, 0).ok_or_else(truncated)?;
-        if count > SUBSTITUTIONS_MAX {
-            return Err(Damage::new(
-                Reason::SubstitutionLimit,
-                at,
-                "a template instance has too many values",
-            ));
-        }
-        self.budget.spend(count as u32, at)?;
-        let descriptions = header
-            .get(4..4 + count * DESCRIPTION_BYTES)
-            .ok_or_else(truncated)?;
-        let mut start = at + 4 + descriptions.len();
-        let (descriptions, _) = descriptions.as_chunks::<DESCRIPTION_BYTES>();
-        for description in descriptions {
-            let size = u16::from_le_bytes([description[0], description[1]]);
-            let stop = start + usize::from(size);
-            // Positions in a chunk need 17 bits.
-            self.slots.push(Slot {
-                start: start as u32,
-                end: stop as u32,
-                type_code: description[2],
-            });
-            start = stop;
-        }
-        if start > end {
-            return Err(truncated());
-        }
-        Ok(start)
+        Ok(read.stop)
     }
 
     /// Run a plan over the values from `base` on.
-    fn run(&mut self, plan: &Arc<Plan>, base: usize, at: usize, nesting: usize) -> Decoded<()> {
+    fn run(
+        &mut self,
+        plan: &Plan,
+        base: usize,
+        has_binxml: bool,
+        at: usize,
+        nesting: usize,
+    ) -> Decoded<()> {
         let mut next = 0;
         while let Some(op) = plan.ops.get(next) {
             next += 1;
             match op {
+                Op::PutSlot(put) => self.put_slot_of(plan, put, base, at, nesting)?,
+                Op::PutRun(run) => {
+                    if has_binxml || self.rows.is_in_other_payload() {
+                        for put in &run.puts {
+                            self.put_slot_of(plan, put, base, at, nesting)?;
+                        }
+                    } else {
+                        let slots = self.slots.get(base..).unwrap_or_default();
+                        self.rows.push_run(run, slots, self.chunk, at)?;
+                    }
+                }
                 Op::EnterPayload(kind) => self.rows.enter_payload(kind),
                 Op::SkipIfAbsent { slots, count } => {
                     for slot in slots {
                         let slot = self.slot(base, *slot, at)?;
-                        if is_absent(slot.type_code, self.slot_bytes(slot)) {
+                        if is_absent(slot.type_code, slot.bytes(self.chunk)) {
                             next += count;
                             break;
                         }
                     }
                 }
-                Op::Put(put) => self.put(put, base, at, nesting)?,
+                Op::Put(put) => self.put(plan, put, base, at, nesting)?,
             }
         }
         Ok(())
@@ -215,53 +184,74 @@ impl<'c> Decoder<'c, '_> {
         self.slots
             .get(base + usize::from(slot))
             .copied()
-            .ok_or_else(|| {
-                Damage::new(
-                    Reason::Substitution,
-                    at,
-                    "the template uses a value that the record does not have",
-                )
-            })
+            .ok_or_else(|| Damage::no_such_slot(at))
     }
 
+    /// Put one substitution value in its place.
     #[inline]
-    fn slot_bytes(&self, slot: Slot) -> &'c [u8] {
-        self.chunk
-            .get(slot.start as usize..slot.end as usize)
-            .unwrap_or_default()
+    fn put_slot_of(
+        &mut self,
+        plan: &Plan,
+        put: &PutSlot,
+        base: usize,
+        at: usize,
+        nesting: usize,
+    ) -> Decoded<()> {
+        let slot = self.slot(base, put.slot, at)?;
+        let bytes = slot.bytes(self.chunk);
+        if put.optional && is_absent(slot.type_code, bytes) {
+            return Ok(());
+        }
+        if let Some(column) = put.place.column
+            && slot.type_code != value::BINXML
+        {
+            let fit = store(self.rows, column, slot.type_code, bytes)
+                .map_err(|reason| unsuitable(reason, slot.range().start))?;
+            if fit != Fit::Misfit {
+                return Ok(());
+            }
+            self.rows.add_flags(flags::STRANGE_SYSTEM);
+        }
+        let place = Place {
+            column: None,
+            label: plan.label(put.place),
+            nested: plan.nested(put.place),
+        };
+        self.put_slot(place, slot, nesting)
     }
 
-    fn put(&mut self, put: &Put, base: usize, at: usize, nesting: usize) -> Decoded<()> {
+    /// Put a value that is more, or less, than one substitution.
+    fn put(
+        &mut self,
+        plan: &Plan,
+        put: &Put,
+        base: usize,
+        at: usize,
+        nesting: usize,
+    ) -> Decoded<()> {
         let made;
-        let label = match &put.label {
-            PlanLabel::Path { full, own_from } => Label::Path {
-                full,
-                own_from: *own_from,
-            },
-            PlanLabel::Made(pieces) => {
+        let label = match &put.made_name {
+            None => plan.label(put.place),
+            Some(pieces) => {
                 made = self.mixed_text(pieces, base, at)?;
                 Label::Given(&made)
             }
         };
         let place = Place {
-            column: put.column,
+            column: put.place.column,
             label,
-            nested: put.nested.as_ref().map(|context| context.borrow()),
+            nested: plan.nested(put.place),
         };
         match &put.source {
-            Source::Slot { slot, optional } => {
-                let slot = self.slot(base, *slot, at)?;
-                let bytes = self.slot_bytes(slot);
-                if *optional && is_absent(slot.type_code, bytes) {
-                    return Ok(());
-                }
-                self.put_slot(place, slot, nesting)
-            }
-            Source::Text { text, type_code } => {
-                put_text(self.rows, place, text, *type_code, at)
-            }
+            Source::Text { text, type_code } => put_text(self.rows, place, text, *type_code, at),
             Source::Nothing => put_nothing(self.rows, place, at),
-            Source::Mixed(pieces) => self.put_mixed(place, pieces, base, at, nesting),
+            Source::Mixed(pieces) => match **pieces {
+                [PlanPiece::Slot { slot }] => {
+                    let slot = self.slot(base, slot, at)?;
+                    self.put_slot(place, slot, nesting)
+                }
+                _ => self.put_mixed(place, pieces, base, at, nesting),
+            },
         }
     }
 
@@ -271,11 +261,10 @@ impl<'c> Decoder<'c, '_> {
         if slot.type_code == value::BINXML
             && let Some(context) = place.nested
         {
-            let range = slot.start as usize..slot.end as usize;
-            return self.fragment(range, context, nesting + 1);
+            return self.fragment(slot.range(), context, nesting + 1);
         }
-        let bytes = self.slot_bytes(slot);
-        put_value(self.rows, place, slot.type_code, bytes, slot.start as usize)
+        let bytes = slot.bytes(self.chunk);
+        put_value(self.rows, place, slot.type_code, bytes, slot.range().start)
     }
 
     /// Put text with substitutions in it. BinXML among them stands for itself, between the texts.
@@ -321,8 +310,8 @@ impl<'c> Decoder<'c, '_> {
                 PlanPiece::Text(text) => bytes.extend_from_slice(text.as_bytes()),
                 PlanPiece::Slot { slot } => {
                     let slot = self.slot(base, *slot, at)?;
-                    let rendered = render(slot.type_code, self.slot_bytes(slot), &mut bytes)
-                        .map_err(|reason| unsuitable(reason, slot.start as usize))?;
+                    let rendered = render(slot.type_code, slot.bytes(self.chunk), &mut bytes)
+                        .map_err(|reason| unsuitable(reason, slot.range().start))?;
                     self.rows.add_flags(rendered.flags);
                 }
             }

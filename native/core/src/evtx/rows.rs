@@ -14,7 +14,9 @@ use arrow_buffer::{OffsetBuffer, ScalarBuffer};
 
 use super::columns::{NumberColumn, TextColumn, list};
 use super::damage::{Damage, Decoded, Reason};
+use super::plan::Run;
 use super::schema::{UTC, events_schema, text_item, type_item};
+use super::slots::Slot;
 use super::target::{Column, Label};
 use super::time::filetime_nanoseconds;
 use super::value::{self, Rendered};
@@ -252,14 +254,10 @@ impl EventRows {
         at: usize,
         write: impl FnOnce(&mut Vec<u8>) -> Result<Rendered, Reason>,
     ) -> Decoded<()> {
-        let name = match label {
-            Label::Path {
-                full,
-                own_from: Some(from),
-            } if !self.row.in_other_payload => full.get(from..),
-            Label::Path { own_from: None, .. } if !self.row.in_other_payload => None,
-            Label::Path { full, .. } => Some(full),
-            Label::Given(name) => Some(name),
+        let name = if self.row.in_other_payload {
+            Some(label.full())
+        } else {
+            label.own()
         };
         self.names.push_value(name.map(str::as_bytes));
         let rendered = write(&mut self.values.bytes)
@@ -267,14 +265,51 @@ impl EventRows {
         self.values.push(!rendered.is_null);
         self.item_types.push(type_code);
         self.row.flags |= rendered.flags;
-        if self.text_bytes() > self.row.text_bytes_max {
-            return Err(Damage::new(
-                Reason::TextLimit,
-                at,
-                "the record's values are many times larger than the record",
-            ));
+        self.check_text_bytes(at)
+    }
+
+    /// Append to the lists the values of a run, none of which is BinXML.
+    pub(super) fn push_run(
+        &mut self,
+        run: &Run,
+        slots: &[Slot],
+        chunk: &[u8],
+        at: usize,
+    ) -> Decoded<()> {
+        self.names
+            .push_values(&run.names, &run.name_ends, &run.unnamed);
+        for put in &run.puts {
+            let slot = slots
+                .get(usize::from(put.slot))
+                .ok_or_else(|| Damage::no_such_slot(at))?;
+            let bytes = slot.bytes(chunk);
+            let rendered = value::render(slot.type_code, bytes, &mut self.values.bytes);
+            let rendered = rendered.map_err(|reason| {
+                Damage::new(reason, slot.range().start, "a value does not suit its type")
+            })?;
+            self.values.push(!rendered.is_null);
+            self.item_types.push(slot.type_code);
+            self.row.flags |= rendered.flags;
+            self.check_text_bytes(at)?;
         }
         Ok(())
+    }
+
+    /// Whether the payload at hand is not the one that `payload_kind` names.
+    pub(super) fn is_in_other_payload(&self) -> bool {
+        self.row.in_other_payload
+    }
+
+    #[inline]
+    fn check_text_bytes(&self, at: usize) -> Decoded<()> {
+        if self.text_bytes() <= self.row.text_bytes_max {
+            return Ok(());
+        }
+        Err(Damage::new(
+            Reason::TextLimit,
+            at,
+            "the record's values are many times larger than the record",
+        ))
     }
 
     /// Take back everything that the row has written.

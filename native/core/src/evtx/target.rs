@@ -178,6 +178,25 @@ pub(super) enum Label<'a> {
     Given(&'a str),
 }
 
+impl<'a> Label<'a> {
+    /// The name in the event's own payload.
+    #[inline]
+    pub(super) fn own(self) -> Option<&'a str> {
+        match self {
+            Self::Path { full, own_from } => full.get(own_from?..),
+            Self::Given(name) => Some(name),
+        }
+    }
+
+    /// The name in any other payload.
+    pub(super) fn full(self) -> &'a str {
+        match self {
+            Self::Path { full, .. } => full,
+            Self::Given(name) => name,
+        }
+    }
+}
+
 /// All that is known of a value before it is.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Place<'a> {

@@ -14,6 +14,16 @@ pub(super) fn push_utf16(out: &mut Vec<u8>, text: &[u8]) -> bool {
     let rest = push_ascii(out, text);
     let (units, half) = rest.as_chunks::<2>();
     let mut lossy = false;
+    let ascii = units
+        .iter()
+        .take(4)
+        .take_while(|unit| unit[1] == 0 && unit[0] < 0x80);
+    let mut skipped = 0;
+    for unit in ascii {
+        out.push(unit[0]);
+        skipped += 1;
+    }
+    let units = units.get(skipped..).unwrap_or_default();
     if !units.is_empty() {
         let units = units.iter().map(|unit| u16::from_le_bytes(*unit));
         for character in char::decode_utf16(units) {
@@ -32,39 +42,47 @@ pub(super) fn push_utf16(out: &mut Vec<u8>, text: &[u8]) -> bool {
     lossy
 }
 
-/// Convert blocks as long as they are ASCII (the compiler makes vector code of this); returns what is
-/// left.
+/// Convert text as long as it is ASCII (the compiler makes vector code of this); returns what is left.
 #[inline]
 fn push_ascii<'t>(out: &mut Vec<u8>, text: &'t [u8]) -> &'t [u8] {
-    let (blocks, last) = text.as_chunks::<{ LANES * 2 }>();
+    let (blocks, rest) = text.as_chunks::<{ LANES * 2 }>();
     for (number, block) in blocks.iter().enumerate() {
         match pack(block) {
-            Some(packed) => out.extend_from_slice(&packed),
+            Some::<[u8; LANES]>(packed) => out.extend_from_slice(&packed),
             None => return text.get(number * LANES * 2..).unwrap_or_default(),
         }
     }
-    let mut padded = [0; LANES * 2];
-    if let Some(place) = padded.get_mut(..last.len())
-        && last.len().is_multiple_of(2)
+    if rest.is_empty() || !rest.len().is_multiple_of(2) {
+        return rest;
+    }
+    if !blocks.is_empty()
+        && let Some(last) = text.last_chunk::<{ LANES * 2 }>()
     {
-        place.copy_from_slice(last);
-        if let Some(packed) = pack(&padded) {
-            // A copy of fixed size is cheaper than one of the right size.
-            let length = out.len() + last.len() / 2;
-            out.extend_from_slice(&packed);
-            out.truncate(length);
-            return &[];
+        let Some::<[u8; LANES]>(packed) = pack(last) else {
+            return rest;
+        };
+        // What is left is the end of the last sixteen units: write them over those that are there.
+        out.truncate(out.len() + rest.len() / 2 - LANES);
+        out.extend_from_slice(&packed);
+        return &[];
+    }
+    let (blocks, last) = rest.as_chunks::<8>();
+    for (number, block) in blocks.iter().enumerate() {
+        match pack(block) {
+            Some::<[u8; 4]>(packed) => out.extend_from_slice(&packed),
+            None => return rest.get(number * 8..).unwrap_or_default(),
         }
     }
     last
 }
 
-/// Sixteen UTF-16 units as bytes, when all are ASCII.
+/// `UNITS` UTF-16 units as bytes, when all are ASCII. `BYTES` is twice as many.
 #[inline]
-fn pack(block: &[u8; LANES * 2]) -> Option<[u8; LANES]> {
-    let mut packed = [0; LANES];
+fn pack<const BYTES: usize, const UNITS: usize>(block: &[u8; BYTES]) -> Option<[u8; UNITS]> {
+    const { assert!(BYTES == 2 * UNITS) };
+    let mut packed = [0; UNITS];
     let mut seen = 0_u16;
-    for lane in 0..LANES {
+    for lane in 0..UNITS {
         let unit = u16::from_le_bytes([block[lane * 2], block[lane * 2 + 1]]);
         seen |= unit;
         packed[lane] = unit as u8;

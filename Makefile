@@ -1,0 +1,109 @@
+# Every target works as the first command on a fresh clone: it makes `.venv`, installs what is locked by hash,
+# builds the native module in release mode, and does its work. `.venv/bin/casparian` is the program.
+#
+#   make demo                 a small case of our own, from evidence to a proven row
+#   make run EVIDENCE=DIR     the same on your evidence (ARGS="--sink … --mode …" is passed on)
+#   make test                 unit, property, integration, acceptance and native tests
+#   make test-all             the same with what takes minutes
+#   make lint                 formatters, linters, types, import rules
+#   make docs                 write the generated reference pages again
+#   make clean                remove builds and `.venv`, never a home and never evidence
+#
+# Packages come from whatever index pip is configured for. CASPARIAN_CORPUS=DIR adds the tests on a corpus.
+
+SHELL := /bin/sh
+.DELETE_ON_ERROR:
+.SUFFIXES:
+.DEFAULT_GOAL := help
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+EVIDENCE ?=
+ARGS ?=
+export EVIDENCE
+
+# What the native module is built from: its sources, and what it holds the hash of (engine, first-party parsers).
+NATIVE_SOURCES := $(shell find native parsers casparian/guest casparian/sdk -type f \
+	! -path '*/__pycache__/*' ! -path '*/target/*' 2>/dev/null) Cargo.toml Cargo.lock pyproject.toml
+
+.PHONY: help
+help:
+	@sed -n 's/^#   //p' Makefile
+
+.PHONY: demo
+demo: $(VENV)/.native
+	@mkdir -p build
+	@$(BIN)/casparian demo --into "$$(mktemp -d build/demo-XXXXXX)"
+
+.PHONY: run
+run: $(VENV)/.native
+	@if [ -z "$$EVIDENCE" ]; then echo 'usage: make run EVIDENCE=DIR' >&2; exit 2; fi
+	@$(BIN)/casparian run "$$EVIDENCE" $(ARGS)
+
+.PHONY: test
+test: $(VENV)/.dev $(VENV)/.native
+	$(BIN)/python -m pytest -n 2 -m 'not slow' $(ARGS)
+	cargo test --locked -p casparian-core
+
+.PHONY: test-all
+test-all: $(VENV)/.dev $(VENV)/.native
+	$(BIN)/python -m pytest -n 2 $(ARGS)
+	cargo test --locked -p casparian-core
+
+.PHONY: lint
+lint: $(VENV)/.dev $(VENV)/.native
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+
+.PHONY: docs
+docs: $(VENV)/.native
+	$(BIN)/python docs/generate.py
+
+.PHONY: clean
+clean:
+	rm -rf $(VENV) build target casparian/_native*.so .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find casparian tests parsers docs -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# -- set-up ----------------------------------------------------------------------------------------
+
+# Each missing tool is named with how to get it; all of them are looked for before giving up.
+$(VENV)/.tools:
+	@missing=0; python=''; \
+	for candidate in $${PYTHON:-} python3 python3.13 python3.12 python3.11; do \
+	  if "$$candidate" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+	    python="$$candidate"; break; fi; \
+	done; \
+	if [ -z "$$python" ]; then missing=1; \
+	  echo 'missing: Python 3.11 or newer, with venv' >&2; \
+	  echo '  Debian, Ubuntu: apt install python3 python3-venv    Fedora: dnf install python3' >&2; \
+	  echo '  or name one: make PYTHON=/path/to/python3.11 …' >&2; fi; \
+	if ! command -v cargo >/dev/null 2>&1; then missing=1; \
+	  echo 'missing: Rust 1.90 or newer (cargo)' >&2; \
+	  echo '  rustup (https://rustup.rs) installs it without root; distributions package it as rust and cargo' >&2; fi; \
+	if ! command -v cc >/dev/null 2>&1; then missing=1; \
+	  echo 'missing: a C compiler (cc), which links the native module' >&2; \
+	  echo '  Debian, Ubuntu: apt install build-essential    Fedora: dnf install gcc' >&2; fi; \
+	if [ "$$missing" = 1 ]; then exit 1; fi; \
+	if [ ! -x $(BIN)/python ]; then echo "making $(VENV) with $$($$python --version)"; "$$python" -m venv $(VENV); fi
+	@touch $@
+
+$(VENV)/.runtime: $(VENV)/.tools requirements/runtime.txt requirements/build.txt
+	@echo 'installing locked packages'
+	@$(PIP) install --quiet --require-hashes -r requirements/runtime.txt -r requirements/build.txt
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.runtime requirements/dev.txt
+	@echo 'installing locked development packages'
+	@$(PIP) install --quiet --require-hashes -r requirements/dev.txt
+	@touch $@
+
+$(VENV)/.native: $(VENV)/.runtime $(NATIVE_SOURCES)
+	@echo 'building the native module (release)'
+	@VIRTUAL_ENV="$(CURDIR)/$(VENV)" PATH="$(CURDIR)/$(BIN):$$PATH" \
+	  $(BIN)/maturin develop --quiet --release --locked
+	@touch $@

@@ -1,0 +1,28 @@
+"""What all tests share: the corpus, worlds, and the rule that nothing is left running."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.world import World
+
+
+@pytest.fixture(scope="session")
+def corpus() -> Path:
+    """The development corpus; tests that need it say so when it is not there."""
+    chosen = os.environ.get("CASPARIAN_CORPUS")
+    if not chosen or not Path(chosen, "ORACLE.json").is_file():
+        pytest.skip("needs the development corpus: set CASPARIAN_CORPUS to its directory")
+    return Path(chosen).resolve()
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    """An empty world; its sentinel is stopped afterwards."""
+    made = World(tmp_path)
+    yield made
+    made.stop()

@@ -1,0 +1,1 @@
+"""Worlds to build for tests, and what a correct reader makes of them."""
