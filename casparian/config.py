@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Final, Literal
@@ -29,6 +30,12 @@ from casparian.paths import Home
 ConfigValue = str | int | float | bool
 PREFIX: Final = "CASPARIAN_"
 _PARSERS: Final = "parsers"
+
+
+_SCALAR: Final = re.compile(
+    r"""true\Z|false\Z|[+-]?\d{1,18}\Z|[+-]?\d{1,18}\.\d{1,18}\Z|"[^"\\\n]*"\Z|'[^'\n]*'\Z""",
+    re.ASCII,
+)
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -55,12 +62,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         Meta(description="Sink mode of `run` unless `--mode` says so"),
     ] = "append"
     quarantine_rows_max: Annotated[
-        int | None,
-        Meta(ge=0, description="More quarantined rows than this fail a job; unset is no limit"),
+        Annotated[int, Meta(ge=0)] | None,
+        Meta(description="More quarantined rows than this fail a job; unset is no limit"),
     ] = None
     quarantine_percent_max: Annotated[
-        float | None,
-        Meta(ge=0, le=100, description="The same as a share of a job's rows, in percent"),
+        Annotated[float, Meta(ge=0, le=100)] | None,
+        Meta(description="The same as a share of a job's rows, in percent"),
     ] = None
     parsers: Annotated[
         dict[str, dict[str, ConfigValue]],
@@ -240,12 +247,14 @@ def split_parser_key(name: str) -> tuple[str, str]:
 
 
 def scalar(text: str) -> ConfigValue:
-    """Value that a text spells: a TOML boolean, number or quoted string, else the text itself."""
-    try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    """Value that a text spells: a boolean, a number, a quoted TOML string, else the text itself."""
+    if not _SCALAR.match(text):
         return text
-    return value if isinstance(value, str | int | float | bool) else text
+    try:
+        value: ConfigValue = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:  # `007` is no number: it stays the text that was typed
+        return text
+    return value
 
 
 def _flatten_parsers(

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from casparian.cli.output import Output
@@ -42,6 +43,7 @@ class App:
             quiet=given.quiet,
             verbose=given.verbose,
             color=not given.no_color and not os.environ.get("NO_COLOR"),
+            program="casparian" if given.home is None else f"casparian --home {quote(given.home)}",
         )
 
     @classmethod

@@ -32,15 +32,23 @@ class Output:
         quiet: nothing on stderr but errors.
         verbose: 1 says more, 2 shows tracebacks.
         color: colour is wanted; it is used on a terminal only.
+        program: how the program was called, with its home, for what to type next.
     """
 
     def __init__(
-        self, *, json: bool = False, quiet: bool = False, verbose: int = 0, color: bool = True
+        self,
+        *,
+        json: bool = False,
+        quiet: bool = False,
+        verbose: int = 0,
+        color: bool = True,
+        program: str = "casparian",
     ) -> None:
         self.json = json
         self.quiet = quiet
         self.verbose = verbose
         self._color = color
+        self._program = program
 
     @property
     def terminal(self) -> bool:
@@ -84,9 +92,10 @@ class Output:
             self.say(text)
 
     def hint(self, command: str, purpose: str = "") -> None:
-        """What to type next."""
+        """What to type next: a command line that begins with `casparian`, and what it is for."""
         if not self.json:
-            self.say(f"{self.paint('next', 'dim', sys.stderr)}   {command:<40} {purpose}".rstrip())
+            line = self._program + command.removeprefix("casparian")
+            self.say(f"{self.paint('next', 'dim', sys.stderr)}   {line:<40}  {purpose}".rstrip())
 
     def paint(self, text: str, style: str, stream: Any = None) -> str:
         """Text in a style, where the stream is a terminal and colour is wanted."""

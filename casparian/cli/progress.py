@@ -36,15 +36,15 @@ REASONS: Final = {
     "retry": "tried again",
     "done": "already done",
     "engine_accepted": "kept from an earlier engine",
-    "duplicate_content": "duplicates",
+    "duplicate_content": "of the same content",
     "failed_before": "failed before",
     "not_selected": "not selected",
     "exists": "refused: exists in the sink",
     "untrusted": "refused: parser not trusted",
     "no_parser": "without a parser",
     "read_error": "unreadable",
-    "link": "links",
-    "special": "special files",
+    "link": "linked",
+    "special": "special",
     "running": "under way",
 }
 

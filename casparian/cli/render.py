@@ -10,6 +10,7 @@ from casparian.display import path_text, show
 
 _HEX_WIDTH: Final = 16
 HASH_SHOWN: Final = 12
+_FACTS_IN_LINE: Final = 4
 
 
 def plan_rows(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -79,8 +80,9 @@ def chain_lines(chain: Any) -> list[str]:
         shown = [(key, value) for key, value in shown if key not in ("kind", "link")]
         for number, (key, value) in enumerate(shown):
             head = show(str(title)) if number == 0 else ""
-            lines += [f"{head:<12} {key:<16} {text}".rstrip() for text in _fact_lines(value)][:1]
-            lines += [f"{'':<12} {'':<16} {text}" for text in _fact_lines(value)[1:]]
+            first, *more = _fact_lines(value)
+            lines.append(f"{head:<12} {key:<20} {first}".rstrip())
+            lines += [f"{'':<12} {'':<20} {text}" for text in more]
     return lines
 
 
@@ -89,5 +91,6 @@ def _fact_lines(value: Any) -> list[str]:
     if isinstance(value, list | tuple):
         return [line for item in value for line in _fact_lines(item)] or [""]
     if isinstance(value, Mapping):
-        return [", ".join(f"{key} {show(str(item))}" for key, item in value.items())]
+        facts = [f"{key} {show(str(item))}" for key, item in value.items() if item is not None]
+        return facts if len(facts) > _FACTS_IN_LINE else [", ".join(facts)]
     return [show(str(value))]

@@ -11,13 +11,18 @@ from casparian.errors import UsageError
 _NAME: Final = re.compile(r"[a-z][a-z0-9]*([._-][a-z0-9]+)*\Z")
 
 _MANIFEST: Final = """\
+schema_version = 1
+
 name = "{name}"
 version = "0.1.0"
 kind = "python"
 entry = "parser.py:parse"
-tags = ["{tag}"]           # files with one of these tags are taken; `casparian rule add GLOB {tag}`
-gives it unit = "line"              # what the ledger counts account = "lines"          # the
-independent walk that says how many there are doc = "One sentence: which evidence, which tables."
+# Files with one of these tags are taken; `casparian rule add GLOB {tag}` gives it.
+tags = ["{tag}"]
+# What the ledger counts, and the independent walk that says how many there are.
+unit = "line"
+account = "lines"
+doc = "One sentence: which evidence, which tables."
 
 [config.separator]
 type = "string"

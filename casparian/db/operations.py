@@ -169,7 +169,9 @@ class DeleteRule(_Operation, frozen=True, kw_only=True):
 class TagPaths(_Operation, frozen=True, kw_only=True):
     """Tag paths by hand, or take such a tag away. Result: how many paths."""
 
-    pattern: str  # glob over the display path
+    pattern: str  # as the person wrote it, for the tape
+    expression: str  # the same as a regular expression that must match the whole subject
+    name_only: bool  # the subject is the file's name, else its path below the root
     tag: str
     remove: bool
 

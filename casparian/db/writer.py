@@ -179,24 +179,21 @@ class DatabaseWriter:
         return count
 
     def _tag_paths(self, o: op.TagPaths) -> int:
-        matches = "FROM scout_files WHERE display_path GLOB ? OR root || '/' || display_path GLOB ?"
-        count = self._scalar(f"SELECT count(*) {matches}", [o.pattern, o.pattern])
+        subject = "regexp_extract(display_path, '[^/]*$')" if o.name_only else "display_path"
+        matches = f"FROM scout_files WHERE regexp_full_match({subject}, ?, 'is')"
+        count = self._scalar(f"SELECT count(*) {matches}", [o.expression])
         self._connection.execute(
-            f"DELETE FROM scout_tags WHERE tag = ? AND (root, path) IN (SELECT (root, path) {matches})",
-            [o.tag, o.pattern, o.pattern],
+            f"DELETE FROM scout_tags t WHERE tag = ? AND EXISTS (SELECT 1 {matches} "
+            "AND scout_files.root = t.root AND scout_files.path = t.path)",
+            [o.tag, o.expression],
         )
         if not o.remove:
             self._connection.execute(
                 f"INSERT INTO scout_tags SELECT root, path, ?, ? {matches}",
-                [o.tag, o.at_ns, o.pattern, o.pattern],
+                [o.tag, o.at_ns, o.expression],
             )
-        self._tape(
-            o.at_ns,
-            "tag.removed" if o.remove else "tag.added",
-            pattern=o.pattern,
-            tag=o.tag,
-            paths=count,
-        )
+        kind = "tag.removed" if o.remove else "tag.added"
+        self._tape(o.at_ns, kind, pattern=o.pattern, tag=o.tag, paths=count)
         return count
 
     # -- runs and plans -----------------------------------------------------------------------------------------------------

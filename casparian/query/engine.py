@@ -23,6 +23,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 import duckdb
+import pyarrow as pa
 
 from casparian.display import show
 from casparian.domain.outputs import SinkKind
@@ -30,6 +31,7 @@ from casparian.errors import CasparianError, IntegrityError, Refused, UsageError
 from casparian.paths import Home
 from casparian.query.guard import ATTACHED_PREFIX, check, sql_error
 from casparian.query.result import Result
+from casparian.query.values import json_values
 from casparian.sinks.catalog import SCHEMA, Catalog, CatalogDataset, load, numbered
 from casparian.sinks.catalog_views import identifier, literal, view_sql
 from casparian.sinks.uri import parse_sink
@@ -70,6 +72,7 @@ class Query:
             self._connection.execute("SET TimeZone = 'UTC'")
             self.catalog = self._open_catalog()
             self._datasets = self._choose(sink_uri)
+            self._attach_databases()
             self._make_views()
             self._lock_down()
         except BaseException:
@@ -136,11 +139,25 @@ class Query:
         self._connection.interrupt()
 
     def fetch(self, sql: str, parameters: Parameters | None = None) -> list[dict[str, Any]]:
-        """Rows of one of our own statements, as dictionaries; control tables are open to it."""
+        """Rows of one of our own statements: values as in JSON, but bytes stay bytes."""
+        table = self.arrow(sql, parameters)
+        columns = [
+            value
+            if pa.types.is_binary(value.type)
+            else [item for chunk in value.chunks for item in json_values(chunk)]
+            for value in table.columns
+        ]
+        plain = [c.to_pylist() if isinstance(c, pa.ChunkedArray) else c for c in columns]
+        return [dict(zip(table.column_names, row, strict=True)) for row in zip(*plain, strict=True)]
+
+    def arrow(self, sql: str, parameters: Parameters | None = None) -> pa.Table:
+        """Rows of one of our own statements, as Arrow; control tables are open to it."""
         self._begin()
-        cursor = self._connection.execute(sql, _plain(parameters))
-        names = [column[0] for column in cursor.description or ()]
-        return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+        return self._connection.sql(sql, params=_plain(parameters)).to_arrow_table()
+
+    def attached(self, dataset: CatalogDataset) -> str | None:
+        """Alias of a DuckDB sink's file; `None` for other sinks, and for a file that is not open."""
+        return self._attached.get(dataset.sink.location)
 
     def control(self, table: str) -> str:
         """Qualified name of a control table that the catalog carries (`ledgers`, `jobs`, …)."""
@@ -149,14 +166,6 @@ class Query:
     def has_control(self, table: str) -> bool:
         """Whether the catalog carries that control table."""
         return table in self._copied
-
-    def dataset_of(self, table: str) -> CatalogDataset | None:
-        """The dataset that a table name (with or without `__all`) means here."""
-        bare = table.removesuffix("__all")
-        for _, dataset in self._datasets:
-            if dataset.table == bare:
-                return dataset
-        return None
 
     def _begin(self) -> None:
         """A second fence around each statement: this transaction writes to no database."""
@@ -245,7 +254,7 @@ class Query:
                 self._break(dataset.table, _missing(dataset.table, missing))
                 continue
             try:
-                attached = self._attach(dataset)
+                attached = self.attached(dataset)
                 for everything in (True, False):
                     sql = view_sql(
                         dataset, number, everything=everything, pairs=_PAIRS, attached=attached
@@ -264,27 +273,22 @@ class Query:
                     ),
                 )
 
-    def _attach(self, dataset: CatalogDataset) -> str | None:
-        """Attach a DuckDB sink's published file, once; its alias."""
-        if dataset.sink.kind is not SinkKind.DUCKDB or not dataset.files:
-            return None
-        location = dataset.sink.location
-        if location not in self._attached:
+    def _attach_databases(self) -> None:
+        """Open the published file of every DuckDB sink; its tables report one that fails."""
+        for dataset in self.catalog.datasets:
+            location = dataset.sink.location
+            if dataset.sink.kind is not SinkKind.DUCKDB or location in self._attached:
+                continue
             alias = f"{ATTACHED_PREFIX}_sink_{len(self._attached)}"
-            self._connection.execute(f"ATTACH {literal(location)} AS {alias} (READ_ONLY)")
-            self._attached[location] = alias
-        return self._attached[location]
+            with contextlib.suppress(duckdb.Error):
+                self._connection.execute(f"ATTACH {literal(location)} AS {alias} (READ_ONLY)")
+                self._attached[location] = alias
 
     def _lock_down(self) -> None:
-        paths = sorted(
-            {
-                path
-                for _, dataset in self._datasets
-                if dataset.sink.kind is not SinkKind.DUCKDB
-                for path in dataset.paths
-                if dataset.table.casefold() not in self._broken
-            }
-        )
+        """Leave DuckDB the files that the catalog lists, and its spill directory."""
+        every = [dataset for _, dataset in numbered(self.catalog)]
+        files = [d for d in every if d.sink.kind is not SinkKind.DUCKDB]
+        paths = sorted({path for dataset in files for path in dataset.paths})
         self._connection.execute(f"SET allowed_paths = [{', '.join(map(literal, paths))}]")
         self._connection.execute("SET enable_external_access = false")
         self._connection.execute("SET lock_configuration = true")

@@ -49,6 +49,16 @@ def matches(pattern: str, display_path: str) -> bool:
     return expression.fullmatch(subject) is not None
 
 
+def expression(pattern: str) -> tuple[str, bool]:
+    """A glob as a regular expression (RE2 syntax, ignoring case), and whether it is about the name only.
+
+    Raises:
+        UsageError: `glob.invalid`.
+    """
+    compiled, name_only = _compiled(pattern)
+    return compiled.pattern, name_only
+
+
 def check_pattern(pattern: str) -> None:
     """Refuse a glob that cannot be used.
 
@@ -68,17 +78,17 @@ def _compiled(pattern: str) -> tuple[re.Pattern[str], bool]:
     if whole.endswith("/"):
         whole += "**"
     parts = re.sub(r"(^|/)\*\*(/\*\*)+(?=/|$)", r"\1**", whole).split("/")
-    expression = ""
+    written = ""
     for position, part in enumerate(parts):
         last = position == len(parts) - 1
         if part == "**":
-            expression += ".+" if last else "(?:[^/]+/)*"
+            written += ".+" if last else "(?:[^/]+/)*"
         else:
-            expression += _part(part) + ("" if last else "/")
-    try:
-        return re.compile(expression, re.IGNORECASE | re.DOTALL), name_only
-    except re.error as error:  # `[z-a]`
-        raise _invalid(pattern, str(error)) from error
+            try:
+                written += _part(part) + ("" if last else "/")
+            except ValueError as error:  # `[z-a]`
+                raise _invalid(pattern, str(error)) from error
+    return re.compile(written, re.IGNORECASE | re.DOTALL), name_only
 
 
 def _invalid(pattern: str, why: str) -> UsageError:
@@ -100,16 +110,37 @@ def _part(part: str) -> str:
         elif character == "?":
             expression += "[^/]"
         elif character == "[" and (end := _class_end(part, position)) > 0:
-            content = part[position + 1 : end]
-            negated = content[0] == "!"
-            # `[^` and a set that begins with `]` mean what they mean in a shell, not in `re`.
-            literal = re.sub(r"([\\\[\]^&~|])", r"\\\1", content[1:] if negated else content)
-            expression += f"(?!/)[{'^' if negated else ''}{literal}]"
+            expression += _set(part[position + 1 : end])
             position = end
         else:
             expression += re.escape(character)
         position += 1
     return expression
+
+
+def _set(content: str) -> str:
+    """A `[…]` as a regular expression that matches no `/`, without look-ahead: RE2 has none."""
+    negated = content.startswith("!")
+    items = "^/" if negated else ""
+    position = int(negated)
+    while position < len(content):
+        first = last = content[position]
+        if content[position + 1 : position + 2] == "-" and position + 2 < len(content):
+            last = content[position + 2]
+            position += 2
+        position += 1
+        if first > last:
+            raise ValueError(f"the range {first}-{last} is empty")
+        if first <= "/" <= last and not negated:  # `+-9` goes over the `/`; the ends cannot be one
+            items += _range(first, ".") + _range("0", last)
+        else:
+            items += _range(first, last)
+    return f"[{items}]"
+
+
+def _range(first: str, last: str) -> str:
+    escaped = [f"\\{c}" if c in "\\[]^-&~|" else c for c in (first, last)]
+    return escaped[0] if first == last else "-".join(escaped)
 
 
 def _class_end(part: str, start: int) -> int:

@@ -49,10 +49,8 @@ def selects_parser(selection: Selection, *, name: str, directory: str) -> bool:
     """Whether a parser is wanted: no parser was named, or this one was, by name or by folder."""
     if not selection.parsers:
         return True
-    for wanted in selection.parsers:
-        if wanted == name or (("/" in wanted) and os.path.abspath(wanted) == directory):
-            return True
-    return False
+    folders = {os.path.abspath(wanted) for wanted in selection.parsers if "/" in wanted}
+    return name in selection.parsers or directory in folders
 
 
 def _any_of(values: Collection[str]) -> str:

@@ -9,8 +9,9 @@ from msgspec import structs
 import casparian
 from casparian.db.operations import DeleteRule, InsertRule, SaveReply, TagPaths
 from casparian.domain.jobs import JobState
-from casparian.errors import ExitCode
+from casparian.errors import CasparianError, ExitCode
 from casparian.protocol import control, frame
+from casparian.scout import rules
 from casparian.sentinel import continuations as after
 from casparian.sentinel import events as ev
 from casparian.sentinel import runs, scheduling
@@ -47,7 +48,10 @@ def asked(turn: Turn, event: ev.ClientAsked) -> None:
                 ReadRows(client_id=client_id, number=number, request=request, aborting=aborting)
             )
         case control.AddRule() | control.RemoveRule() | control.TagFiles():
-            _mutate(turn, event, request)
+            try:
+                _mutate(turn, event, request)
+            except CasparianError as error:  # a glob that cannot be used
+                _refuse(turn, event, error.code, error.message, error.exit_code)
         case control.CancelJob():
             _cancel(turn, event, request)
         case control.RetryJob():
@@ -80,14 +84,21 @@ def _mutate(turn: Turn, event: ev.ClientAsked, request: _SMALL_MUTATIONS) -> Non
     operation: InsertRule | DeleteRule | TagPaths
     match request:
         case control.AddRule():
+            rules.check_pattern(request.pattern)
             operation = InsertRule(at_ns=now, pattern=request.pattern, tag=request.tag)
             template = "rule {n} added"
         case control.RemoveRule():
             operation = DeleteRule(at_ns=now, rule_id=request.rule_id)
             template = "{n} rules removed"
         case control.TagFiles():
+            expression, name_only = rules.expression(request.pattern)
             operation = TagPaths(
-                at_ns=now, pattern=request.pattern, tag=request.tag, remove=request.remove
+                at_ns=now,
+                pattern=request.pattern,
+                expression=expression,
+                name_only=name_only,
+                tag=request.tag,
+                remove=request.remove,
             )
             template = "{n} files untagged" if request.remove else "{n} files tagged"
     turn.persist(

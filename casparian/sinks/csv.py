@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as arrow_csv
@@ -26,6 +27,7 @@ from casparian.sinks.hashed import HashingFile
 from casparian.sinks.uri import DELIMITERS, NEWLINES, default_settings
 
 Settings = Mapping[str, str | int | bool]
+_HEADER_BYTES_MAX: Final = 1 << 20
 _BLOCK_BYTES: Final = 4 << 20
 _BLOCK_BYTES_MAX: Final = (1 << 31) - 1
 
@@ -74,25 +76,52 @@ def decode(batch: pa.RecordBatch, output: OutputContract) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
-def read_back(path: str, output: OutputContract, settings: Settings | None = None) -> pa.Table:
-    """All rows of a file, with `table_schema(output)`.
+def read_back(path: str, output: OutputContract) -> pa.Table:
+    """All rows of a file, with `table_schema(output)`. The file's header tells its dialect.
 
     Raises:
         IntegrityError: the file is not what this sink writes for this contract.
     """
-    return pa.Table.from_batches(list(read_batches(path, output, settings)), table_schema(output))
+    return pa.Table.from_batches(list(read_batches(path, output)), table_schema(output))
 
 
-def read_batches(
-    path: str, output: OutputContract, settings: Settings | None = None
-) -> Iterator[pa.RecordBatch]:
+def read_batches(path: str, output: OutputContract) -> Iterator[pa.RecordBatch]:
     """Rows of a file, batch by batch, with `table_schema(output)`; memory is bounded by the longest row."""
-    for batch in _physical_batches(path, output, settings or {}):
+    schema = physical_schema(output)
+    for batch in _physical_batches(path, schema, dialect(path)):
         try:
             decoded = decode(batch, output)
         except pa.ArrowInvalid as error:
             raise _not_ours(path, error) from error
         yield decoded
+
+
+class Dialect(msgspec.Struct, frozen=True, kw_only=True):
+    """How one file was written, whatever the sink's settings are today."""
+
+    names: tuple[str, ...]
+    settings: dict[str, str]
+
+
+def dialect(path: str) -> Dialect:
+    """Read a file's header: every name in it is quoted, so what follows the first one is the delimiter.
+
+    Raises:
+        IntegrityError: the file does not begin as this sink's files do.
+    """
+    with open(path, "rb") as file:
+        line = file.readline(_HEADER_BYTES_MAX)
+    newline = "crlf" if line.endswith(b"\r\n") else "lf"
+    for name, delimiter in DELIMITERS.items():
+        quoted = line.decode("utf-8", "replace").rstrip("\r\n").split(f'"{delimiter}"')
+        if len(quoted) > 1 and quoted[0].startswith('"') and quoted[-1].endswith('"'):
+            names = [*quoted]
+            names[0], names[-1] = names[0][1:], names[-1][:-1]
+            return Dialect(
+                names=tuple(text.replace('""', '"') for text in names),
+                settings={"delimiter": name, "newline": newline},
+            )
+    raise _not_ours(path, ValueError("no header"))
 
 
 def rewrite_without(
@@ -105,14 +134,14 @@ def rewrite_without(
 ) -> StagedFile | None:
     """Write the file again without the rows of the dropped (job, source) pairs; the old file is left alone.
 
-    Values are copied as they stand, so the rows that stay are byte for byte what they were.
+    Values and dialect are kept as they stand: the rows that stay are byte for byte what they were.
 
     Args:
         path: a file of this sink.
-        output: the contract it was written with.
+        output: the dataset's contract; an older one may have written the file.
         drop: (job_id, source_id) of the rows to leave out.
         new_path: a new file, made and fsynced; its directory exists. The caller promotes it.
-        sink: where the file belongs; by default a csv sink at the old file's directory.
+        sink: where the new file is to go; by default the old file's directory.
 
     Returns:
         The new file, or `None` (and no file) when no row is left.
@@ -120,19 +149,40 @@ def rewrite_without(
     Raises:
         StagingFault: the new file could not be written; it is removed.
     """
+    found = dialect(path)
     sink = sink or Sink(
-        kind=SinkKind.CSV, location=os.path.dirname(path), settings=default_settings(SinkKind.CSV)
+        kind=SinkKind.CSV,
+        location=os.path.dirname(path),
+        settings={**default_settings(SinkKind.CSV), **found.settings},
     )
-    dropped = pa.array([_pair(str(job), source) for job, source in drop], pa.utf8())
+    native = {field.name: field.type for field in physical_schema(output)}
+    schema = pa.schema([(name, native.get(name, pa.utf8())) for name in found.names])
+    try:
+        return _copy_without(path, schema, found, drop, new_path, output.table, sink)
+    except IntegrityError:  # written under an older contract, with other types: text fits them all
+        schema = pa.schema([(name, pa.utf8()) for name in found.names])
+        return _copy_without(path, schema, found, drop, new_path, output.table, sink)
+
+
+def _copy_without(
+    path: str,
+    schema: pa.Schema,
+    found: Dialect,
+    drop: set[tuple[int, str]],
+    new_path: str,
+    table: str,
+    sink: Sink,
+) -> StagedFile | None:
+    dropped = pa.array([f"{job}:{source}" for job, source in drop], pa.utf8())
     rows = 0
     with staging_errors(new_path):
         file = HashingFile(new_path)
         done = False
         try:
             writer: Any = arrow_csv.CSVWriter(
-                file, physical_schema(output), write_options=write_options(sink.settings)
+                file, schema, write_options=write_options(found.settings)
             )
-            for batch in _physical_batches(path, output, sink.settings):
+            for batch in _physical_batches(path, schema, found):
                 pairs = pc.binary_join_element_wise(
                     batch.column("_cf_job_id").cast(pa.utf8()), batch.column("_cf_source_id"), ":"
                 )
@@ -149,7 +199,7 @@ def rewrite_without(
     if not done:
         return None
     return StagedFile(
-        table=output.table,
+        table=table,
         sink=sink,
         path=new_path,
         size_bytes=file.size_bytes,
@@ -159,19 +209,13 @@ def rewrite_without(
     )
 
 
-def _pair(job: str, source: str) -> str:
-    return f"{job}:{source}"
-
-
-def _physical_batches(
-    path: str, output: OutputContract, settings: Settings
-) -> Iterator[pa.RecordBatch]:
+def _physical_batches(path: str, schema: pa.Schema, found: Dialect) -> Iterator[pa.RecordBatch]:
     """Batches in the file's own types. A row longer than a block makes the block grow."""
     block_bytes, given = _BLOCK_BYTES, 0
     while True:
         try:
             skip = given
-            for batch in _open(path, output, settings, block_bytes):
+            for batch in _open(path, schema, found, block_bytes):
                 fresh = batch.slice(min(skip, batch.num_rows))
                 skip -= batch.num_rows - fresh.num_rows
                 given += fresh.num_rows
@@ -184,14 +228,12 @@ def _physical_batches(
             block_bytes = min(block_bytes * 4, _BLOCK_BYTES_MAX)
 
 
-def _open(path: str, output: OutputContract, settings: Settings, block_bytes: int) -> Any:
-    schema = physical_schema(output)
-    effective = {**default_settings(SinkKind.CSV), **settings}
+def _open(path: str, schema: pa.Schema, found: Dialect, block_bytes: int) -> Any:
     reader = arrow_csv.open_csv(
         path,
         read_options=arrow_csv.ReadOptions(block_size=block_bytes, use_threads=False),
         parse_options=arrow_csv.ParseOptions(
-            delimiter=DELIMITERS[str(effective["delimiter"])], newlines_in_values=True
+            delimiter=DELIMITERS[found.settings["delimiter"]], newlines_in_values=True
         ),
         convert_options=arrow_csv.ConvertOptions(
             column_types=schema,

@@ -28,6 +28,7 @@ from casparian.domain.outputs import Sink, SinkKind
 from casparian.errors import SinkFault
 from casparian.sinks.duckdb_file import WorkFile, tables, transaction
 from casparian.sinks.duckdb_schema import ROW_ID, column_types, identifier, table_ddl, view_sql
+from casparian.sinks.promote import PromoteLost
 
 Load = tuple[str, OutputContract, Sequence[str]]  # table, contract, staged Parquet files
 Triple = tuple[str, int, str]  # table, job_id, source_id
@@ -65,6 +66,7 @@ class DuckDbSink:
             Whether the commit was made now; `False`: it had been made before.
 
         Raises:
+            PromoteLost: a staged file is gone and the commit is not in the file.
             SinkFault: the schema does not fit (`sink.schema`), the file is someone else's
                 (`sink.foreign`), the lock is not to be had (`sink.locked`, transient), the disk is
                 full (`staging.no_space`, transient).
@@ -72,6 +74,9 @@ class DuckDbSink:
         with self._open() as connection:
             if _has_commit(connection, commit_id):
                 return False
+            missing = [p for _, _, paths in loads for p in paths if not os.path.isfile(p)]
+            if missing:
+                raise PromoteLost(missing)
             for table, output, _ in loads:
                 self._fit_schema(connection, table, output)
             with transaction(connection):
@@ -89,6 +94,23 @@ class DuckDbSink:
         """Change what views hide; idempotent, so it needs no commit of its own."""
         with self._open() as connection, transaction(connection):
             _change_hidden(connection, hide, unhide)
+
+    def withdraw(self, commit_id: str, job_id: int) -> bool:
+        """Take a commit back whose job cannot be completed; `False` when it is not in the file.
+
+        Its rows go, and what it hid is shown again by the next `change_hidden`. Rows that it
+        retired cannot be brought back.
+        """
+        with self._open() as connection, transaction(connection):
+            if not _has_commit(connection, commit_id):
+                return False
+            for name in tables(connection):
+                if name.endswith("__all"):
+                    connection.execute(
+                        f"DELETE FROM {identifier(name)} WHERE _cf_job_id = ?", [job_id]
+                    )
+            connection.execute("DELETE FROM _cf_commits WHERE commit_id = ?", [commit_id])
+            return True
 
     def has_commit(self, commit_id: str) -> bool:
         """Whether a commit is in the work file."""

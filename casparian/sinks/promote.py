@@ -21,7 +21,7 @@ import re
 import secrets
 import shutil
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import blake3 as blake3_package
@@ -80,12 +80,12 @@ class PromoteLost(IntegrityError):
 
     code = "promote.lost"
 
-    def __init__(self, lost: tuple[Intent, ...]) -> None:
-        names = ", ".join(f"`{os.path.basename(intent.final)}`" for intent in lost[:3])
+    def __init__(self, paths: Sequence[str], lost: tuple[Intent, ...] = ()) -> None:
+        names = ", ".join(f"`{os.path.basename(path)}`" for path in paths[:3])
         super().__init__(
-            f"{len(lost)} staged file(s) are gone or altered: {names}",
+            f"{len(paths)} staged file(s) are gone or altered: {names}",
             hint="the batch is queued again; the evidence is still there",
-            path=lost[0].final,
+            path=paths[0],
         )
         self.lost = lost
 
@@ -136,7 +136,7 @@ def promote(intents: Iterable[Intent]) -> tuple[Promotion, ...]:
     ]
     lost = tuple(intent for intent, final, staged in states if not final and not staged)
     if lost:
-        raise PromoteLost(lost)
+        raise PromoteLost([intent.final for intent in lost], lost)
     done = []
     for intent, final_ok, _ in states:
         if final_ok:

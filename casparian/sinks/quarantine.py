@@ -86,9 +86,6 @@ def rows(
     )
 
 
-batch = rows  # the name the worker's loop reads best with: `quarantine.batch(…)`
-
-
 def _complete(
     kept: pa.Array,
     given: pa.Array,

@@ -84,7 +84,7 @@ class Evidence:
     def verify(self) -> SourceExcluded | None:
         """Hash the whole file: `None` when it is what discovery recorded. Runs without the GIL."""
         digest = _native.digest_fd(self._descriptor)
-        if digest.error == "source.changed" or digest.changed:
+        if digest.error == "source.changed":  # bytes went missing
             return _changed(self.task, "it changed while it was read")
         if digest.blake3 is None:
             # It could be opened, so what fails now is the device.

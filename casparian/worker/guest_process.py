@@ -196,11 +196,9 @@ class _Zygote:
 
         Ends of guests are put aside for `exit_of`, and returned as well.
         """
-        poll = select.poll()
-        poll.register(self._channel, select.POLLIN)
         received: list[int] = []
         message = None
-        if self.alive and poll.poll(seconds * 1000):
+        if self.alive and self._readable(seconds):
             try:
                 packet, received = descriptors.receive(self._channel, messages.PACKET_BYTES_MAX, 1)
                 message = messages.decode_from_zygote(packet) if packet else None
@@ -211,6 +209,11 @@ class _Zygote:
         if isinstance(message, GuestExited):
             self._exits[message.pid] = message
         return message, received[0] if received else None
+
+    def _readable(self, seconds: float) -> bool:
+        poll = select.poll()
+        poll.register(self._channel, select.POLLIN)
+        return bool(poll.poll(seconds * 1000))
 
     def close(self) -> str:
         """End it and its guests; returns what it printed."""

@@ -68,14 +68,16 @@ def test_a_stricter_contract_brings_back_every_file_and_quarantines_what_breaks_
     folder = filled.home / "contracts"
     folder.mkdir()
     (folder / "linux.syslog.toml").write_text(
-        'schema_version = 1\n[outputs.syslog_events]\n[[outputs.syslog_events.columns]]\n'
+        "schema_version = 1\n[outputs.syslog_events]\n[[outputs.syslog_events.columns]]\n"
         'name = "hostname"\nallowed = ["h0", "h1", "h2", "h3", "h4"]\n'
     )
     again = filled.run()
     assert again["reasons"] == {"contract_changed": 6}
     assert again["quarantine"]["rows"] == 20
     assert again["ledger"]["balanced"]
-    assert filled.query("SELECT DISTINCT reason, field FROM quarantine") == [["contract.allowed", "hostname"]]
+    assert filled.query("SELECT DISTINCT reason, field FROM quarantine") == [
+        ["contract.allowed", "hostname"]
+    ]
     assert filled.query("SELECT count(*) FROM syslog_events") == [[100]]
 
 
@@ -95,7 +97,7 @@ def test_a_failure_is_not_tried_again_without_being_asked(world: World) -> None:
     (world.home / "contracts").mkdir(parents=True)
     override = world.home / "contracts" / "linux.syslog.toml"
     override.write_text(
-        'schema_version = 1\n[outputs.syslog_events]\n[[outputs.syslog_events.columns]]\n'
+        "schema_version = 1\n[outputs.syslog_events]\n[[outputs.syslog_events.columns]]\n"
         'name = "hostname"\nallowed = ["other"]\naction = "fail"\n'
     )
     first = world.run(code=1)
@@ -112,7 +114,9 @@ def test_a_dry_run_plans_and_records_nothing(world: World) -> None:
     assert planned["dry_run"] is True
     assert planned["files"]["selected"] == 1
     assert planned["outputs"] == []
-    assert not list((world.home / "outputs").glob("*")) if (world.home / "outputs").exists() else True
+    assert (
+        not list((world.home / "outputs").glob("*")) if (world.home / "outputs").exists() else True
+    )
     assert world.run()["reasons"] == {"new": 1}
 
 

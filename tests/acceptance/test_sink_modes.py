@@ -39,11 +39,13 @@ def test_rows_are_the_same_through_every_sink(kind: str, world: World) -> None:
     assert rows[0][:4] == ["h000", "message 0 of h000", "2024-03-05T08:00:00.000000000Z", 0]
     assert rows[0][5] == []
     row_id = world.column("SELECT _cf_row_id FROM syslog_events LIMIT 1", "--sink", uri)[0]
-    assert world.json("why", row_id, "--sink", uri)["proven"] is True
+    assert world.json("why", row_id)["proven"] is True
 
 
 @pytest.mark.parametrize("kind", SINKS)
-def test_replacing_one_of_256_sources_leaves_the_other_255_untouched(kind: str, world: World) -> None:
+def test_replacing_one_of_256_sources_leaves_the_other_255_untouched(
+    kind: str, world: World
+) -> None:
     fill(world, 256)
     uri = sink_uri(kind, world)
     world.run("--sink", uri, "--mode", "replace")
@@ -56,13 +58,24 @@ def test_replacing_one_of_256_sources_leaves_the_other_255_untouched(kind: str, 
     changed = {key for key in before | after if before.get(key) != after.get(key)}
     assert len(changed) == 2, "one source left, one came"
     # The same source again under another setting: replaced, pair by pair.
-    world.run("--sink", uri, "--mode", "replace", "--set", "linux.syslog.timezone=+01:00", "--include", "host009/**")
+    world.run(
+        "--sink",
+        uri,
+        "--mode",
+        "replace",
+        "--set",
+        "linux.syslog.timezone=+01:00",
+        "--include",
+        "host009/**",
+    )
     again = rows_by_source(world, uri)
     assert {key for key in after | again if after.get(key) != again.get(key)} <= {
         key for key in after if key[0] == "host009/syslog"
     }
     counted = world.query("SELECT count(*) FROM syslog_events__all", "--sink", uri)
-    assert counted == [[256 * 4 + 9]], "the replaced rows of host009 are gone; the old content of host007 is kept"
+    assert counted == [[256 * 4 + 9]], (
+        "the replaced rows of host009 are gone; the old content of host007 is kept"
+    )
 
 
 def rows_by_source(world: World, uri: str) -> dict[tuple[str, str], list[tuple[int, int]]]:
@@ -106,7 +119,11 @@ def test_append_keeps_both_and_the_view_shows_the_newest(kind: str, world: World
 def test_two_homes_share_one_sink_without_harm(kind: str, world: World, tmp_path: Path) -> None:
     fill(world, 4)
     uri = sink_uri(kind, world)
-    other = World(tmp_path / "other", evidence=world.evidence) if (tmp_path / "other").mkdir() is None else None
+    other = (
+        World(tmp_path / "other", evidence=world.evidence)
+        if (tmp_path / "other").mkdir() is None
+        else None
+    )
     assert other is not None
     try:
         first = world.run("--sink", uri)
@@ -114,9 +131,13 @@ def test_two_homes_share_one_sink_without_harm(kind: str, world: World, tmp_path
         assert first["outputs"][0]["rows"] == second["outputs"][0]["rows"] == 16
         assert first["jobs"]["completed"] + second["jobs"]["completed"] >= 2
         world.run("--sink", uri, "--mode", "replace", "--set", "linux.syslog.timezone=+01:00")
-        mine = world.query("SELECT count(DISTINCT _cf_job_id) FROM syslog_events__all", "--sink", uri)
+        mine = world.query(
+            "SELECT count(DISTINCT _cf_job_id) FROM syslog_events__all", "--sink", uri
+        )
         assert mine[0][0] >= 1
-        theirs = {row[0] for row in other.query("SELECT _cf_row_id FROM syslog_events", "--sink", uri)}
+        theirs = {
+            row[0] for row in other.query("SELECT _cf_row_id FROM syslog_events", "--sink", uri)
+        }
         assert len(theirs) >= 16, "the other home's rows are all still there"
     finally:
         other.stop()

@@ -27,8 +27,8 @@ from casparian.demo.evtx_writer import (
 from casparian.demo.evtx_writer import values as make
 
 EPOCH = datetime(1601, 1, 1, tzinfo=UTC)
-SYSTEMTIMES = st.datetimes(datetime(1601, 1, 1), datetime(9999, 12, 31), timezones=st.just(UTC))
-FILETIMES = st.integers(0, (datetime(9999, 12, 31, tzinfo=UTC) - EPOCH) // timedelta(seconds=1))
+SYSTEMTIMES = st.datetimes(datetime(1601, 1, 1), datetime(9998, 12, 31), timezones=st.just(UTC))
+FILETIMES = st.integers(0, (datetime(9998, 12, 31, tzinfo=UTC) - EPOCH) // timedelta(seconds=1))
 TICKS = st.builds(lambda seconds, part: seconds * 10_000_000 + part, FILETIMES,
                   st.integers(0, 9_999_999))  # fmt: skip
 RECENT_TICKS = st.integers(125_000_000_000_000_000, 140_000_000_000_000_000)  # 1997 to 2044
@@ -54,7 +54,7 @@ _BITS = {
     ValueType.INT16: (-(2**15), 2**15 - 1), ValueType.UINT16: (0, 2**16 - 1),
     ValueType.INT32: (-(2**31), 2**31 - 1), ValueType.UINT32: (0, 2**32 - 1),
     ValueType.INT64: (-(2**63), 2**63 - 1), ValueType.UINT64: (0, 2**64 - 1),
-    ValueType.BOOL: (0, 2**32 - 1), ValueType.SIZE_T: (0, 2**64 - 1),
+    ValueType.BOOL: (0, 2**31 - 1), ValueType.SIZE_T: (0, 2**64 - 1),
     ValueType.HEX_INT32: (0, 2**32 - 1), ValueType.HEX_INT64: (0, 2**64 - 1),
 }  # fmt: skip
 FLOATS = {ValueType.REAL32: st.floats(width=32), ValueType.REAL64: st.floats()}
@@ -241,9 +241,16 @@ class Sample:
         return f"<{self.records_per_chunk} records a chunk: {payloads}>"
 
 
-def logs(events: st.SearchStrategy[Expected], *, max_size: int = 12) -> st.SearchStrategy[Sample]:
-    """Logs of up to `max_size` records, a few to a chunk so that chunks are many."""
-    lists = st.lists(events, min_size=1, max_size=max_size)
+def logs(
+    events: st.SearchStrategy[Expected], *, max_size: int = 12, unique_ids: bool = False
+) -> st.SearchStrategy[Sample]:
+    """Logs of up to `max_size` records, a few to a chunk so that chunks are many.
+
+    `unique_ids` keeps ids of headers apart: the wheel ends a chunk at the first record that has the
+    id which the chunk's header gives for its last.
+    """
+    key = (lambda item: item.event.record_id) if unique_ids else None
+    lists = st.lists(events, min_size=1, max_size=max_size, unique_by=key)
     return st.tuples(lists, st.integers(1, 5)).map(lambda parts: Sample(*parts))
 
 

@@ -8,7 +8,6 @@ element, empty text and null look the same.
 from __future__ import annotations
 
 import io
-import struct
 import warnings
 from dataclasses import dataclass
 from xml.etree import ElementTree as ET
@@ -18,7 +17,7 @@ import evtx
 from casparian.demo.evtx_writer import ValueType
 from casparian.demo.evtx_writer.values import ARRAY_BIT
 from tests.factories.evtx_events import Expected
-from tests.factories.rendering import render
+from tests.factories.rendering import render, same_text
 
 NAMESPACE = "{http://schemas.microsoft.com/win/2004/08/events/event}"
 
@@ -53,9 +52,18 @@ def facts(log: bytes, *, validate: bool = True) -> list[Facts]:
     return [_facts(number, xml) for number, xml in texts(log, validate=validate)]
 
 
-def as_wheel(expected: Expected) -> list[tuple[str | None, str]]:
-    """The payload that the wheel should give for an event."""
-    leaves: list[tuple[str | None, str]] = []
+def agrees(fact: Facts, expected: Expected) -> bool:
+    """Whether the wheel's payload is the one that went into the event, name by name."""
+    leaves = as_wheel(expected)
+    return len(leaves) == len(fact.payload) and all(
+        name == found_name and _same(kind, found, text)
+        for (name, kind, text), (found_name, found) in zip(leaves, fact.payload, strict=True)
+    )
+
+
+def as_wheel(expected: Expected) -> list[tuple[str | None, int, str]]:
+    """Name, type and text of each leaf that the wheel should give for an event."""
+    leaves: list[tuple[str | None, int, str]] = []
     for name, value in zip(expected.names, expected.values, strict=True):
         text = render(value.type_code, value.data)
         kind = value.type_code & ~ARRAY_BIT
@@ -63,31 +71,26 @@ def as_wheel(expected: Expected) -> list[tuple[str | None, str]]:
         if kind == ValueType.BOOL and not {"true", "false"}.issuperset(parts):
             # one odd item makes the wheel show a whole array of booleans as numbers
             parts = [{"true": "1", "false": "0"}.get(part, part) for part in parts]
-        leaves += [(name, _level(kind, part)) for part in parts]
+        leaves += [(name, kind, _level(kind, part)) for part in parts]
     return leaves
 
 
-def level_numbers(leaves: list[tuple[str | None, str]]) -> list[tuple[str | None, str | float]]:
-    """Leaves with what looks like a float as one, so that its spelling does not matter."""
-    return [(name, _number(text)) for name, text in leaves]
-
-
-def _number(text: str) -> str | float:
-    try:
-        number = struct.unpack("<f", struct.pack("<f", float(text)))[0]
-    except (ValueError, OverflowError):
-        return text
-    return "nan" if number != number else number
+def _same(kind: int, found: str, wanted: str) -> bool:
+    if kind in {ValueType.REAL32, ValueType.REAL64} and wanted and found:
+        return same_text(kind, found, wanted)
+    return found == wanted
 
 
 def _level(kind: int, text: str) -> str:
+    if not text.strip("\n "):
+        return ""
     match kind:
         case ValueType.FILETIME:
             return text[:-2] + "Z"
         case ValueType.SYSTEMTIME:
             return text[:-1] + "000Z"
         case _:
-            return text if text.strip("\n ") else ""
+            return text
 
 
 def _facts(number: int, xml: str) -> Facts:

@@ -20,6 +20,7 @@ from casparian.protocol.identity import row_id
 from casparian.sinks import duckdb_file
 from casparian.sinks.duckdb import DuckDbSink
 from casparian.sinks.faults import is_transient
+from casparian.sinks.promote import PromoteLost
 from casparian.sinks.uri import parse_sink
 
 
@@ -125,15 +126,41 @@ def test_a_new_column_is_added_and_another_type_is_refused(tmp_path: Path) -> No
     assert not database.has_commit("h:9:1")
 
 
+def test_a_lost_stage_is_told_apart_from_a_commit_that_is_in(tmp_path: Path) -> None:
+    sink = world.sink("duckdb", tmp_path)
+    database = DuckDbSink(sink)
+    load = _load(sink, range(1))
+    database.commit("h:7:1", [load])
+    os.unlink(load[2][0])
+    assert not database.commit("h:7:1", [load])
+    with pytest.raises(PromoteLost):
+        database.commit("h:7:2", [load])
+
+
+def test_a_commit_can_be_withdrawn_and_made_again(tmp_path: Path) -> None:
+    sink = world.sink("duckdb", tmp_path)
+    database = DuckDbSink(sink)
+    database.commit("h:7:1", [_load(sink, range(2))])
+    load = _load(sink, range(2, 4), job_id=8)
+    database.commit("h:8:1", [load])
+    assert database.withdraw("h:8:1", 8)
+    assert not database.withdraw("h:8:1", 8)
+    assert _read(sink, "SELECT DISTINCT _cf_job_id FROM events__all") == [(7,)]
+    assert database.commit("h:8:1", [load])
+    assert _read(sink, "SELECT count(*) FROM events") == [(12,)]
+
+
 def test_a_commit_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
     sink = world.sink("duckdb", tmp_path)
     database = DuckDbSink(sink)
     database.commit("h:7:1", [_load(sink, range(2))])
     pair = ("events", world.JOB, world.source(0).source_id)
     table, output, paths = _load(sink, range(3, 4), job_id=8)
+    broken = tmp_path / "broken.parquet"
+    broken.write_bytes(b"PAR1 and no more")
     with pytest.raises(SinkFault):
         database.commit(
-            "h:8:1", [(table, output, [*paths, "/gone.parquet"])], retire=[pair], hide=[pair]
+            "h:8:1", [(table, output, [*paths, str(broken)])], retire=[pair], hide=[pair]
         )
     assert not database.has_commit("h:8:1")
     assert _read(sink, "SELECT count(*) FROM events") == [(6,)]
@@ -148,6 +175,7 @@ _COMMITTER = """
 import sys
 from casparian.domain.contracts import Column, OutputContract
 from casparian.sinks.duckdb import DuckDbSink
+from casparian.sinks.promote import PromoteLost
 from casparian.sinks.uri import parse_sink
 output = OutputContract(table="events", columns=(
     Column(name="n", type="int64", nullable=False), Column(name="text", type="utf8")))

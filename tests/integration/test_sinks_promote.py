@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import sinks_world as world
 
+from casparian.domain.contracts import Column, OutputContract
 from casparian.domain.outputs import Sink
 from casparian.errors import IntegrityError, SinkFault
 from casparian.sinks import csv, promote
@@ -247,13 +248,13 @@ def test_replacing_one_of_256_sources_rewrites_a_csv_without_it(tmp_path: Path, 
     batches = {index: world.small(index) for index in range(256)}
     (done,) = promote.promote(world.intents(world.staged(sink, world.SMALL, batches)))
     old = done.intent.final
-    before = csv.read_back(old, world.SMALL, sink.settings)
+    before = csv.read_back(old, world.SMALL)
     gone = world.source(100).source_id
     new = csv.rewrite_without(old, world.SMALL, {(world.JOB, gone)}, old + ".new", sink=sink)
     assert new is not None
     assert new.rows == 255 * 3
     promote.verify(new.path, new.blake3, new.size_bytes)
-    after = csv.read_back(new.path, world.SMALL, sink.settings)
+    after = csv.read_back(new.path, world.SMALL)
     kept = [n for n, s in enumerate(before["_cf_source_id"].to_pylist()) if s != gone]
     assert after.equals(before.take(kept))
     lines = Path(old).read_bytes().splitlines()
@@ -273,3 +274,20 @@ def test_a_csv_without_rows_left_makes_no_file(tmp_path: Path) -> None:
     kept = csv.rewrite_without(file.path, world.SMALL, other_job, target, sink=sink)
     assert kept is not None
     assert (kept.rows, kept.blake3) == (6, file.blake3)
+
+
+def test_a_file_of_an_older_contract_and_dialect_can_be_rewritten(tmp_path: Path) -> None:
+    old = world.sink("csv", tmp_path, "?delimiter=tab&newline=lf")
+    (file,) = world.staged(old, world.SMALL, {0: world.small(0), 1: world.small(1)})
+    newer = OutputContract(
+        table="events",
+        columns=(Column(name="added", type="utf8"), Column(name="text", type="int64")),
+    )
+    drop = {(world.JOB, world.source(0).source_id)}
+    target = str(tmp_path / "new.csv")
+    new = csv.rewrite_without(
+        file.path, newer, drop, target, sink=world.sink("csv", tmp_path, "?delimiter=pipe")
+    )
+    assert new is not None
+    before, after = csv.read_back(file.path, world.SMALL), csv.read_back(target, world.SMALL)
+    assert after.equals(before.slice(3))

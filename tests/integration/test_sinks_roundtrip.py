@@ -60,7 +60,7 @@ def test_every_type_comes_back_from_csv(tmp_path: Path, query: str, wanted: pa.T
     sink = world.sink("csv", tmp_path, query)
     files = world.staged(sink, world.EVERYTHING, {0: world.everything(0), 1: world.everything(1)})
     (done,) = promote(world.intents(files))
-    found = csv.read_back(done.intent.final, world.EVERYTHING, sink.settings)
+    found = csv.read_back(done.intent.final, world.EVERYTHING)
     assert found.schema == table_schema(world.EVERYTHING)
     _same(found, wanted)
 
@@ -95,7 +95,7 @@ def test_csv_tells_null_from_the_empty_string(tmp_path: Path) -> None:
     (file,) = world.staged(sink, output, {0: rows})
     lines = Path(file.path).read_bytes().splitlines()
     assert [line.split(b",")[0] for line in lines] == [b'"a"', b'""', b"", b'"x"']
-    assert csv.read_back(file.path, output, sink.settings)["a"].to_pylist() == ["", None, "x"]
+    assert csv.read_back(file.path, output)["a"].to_pylist() == ["", None, "x"]
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -141,7 +141,7 @@ def test_hostile_text_survives_a_whole_csv_file(
     sink = world.sink("csv", where, f"?delimiter={delimiter}&newline={newline}")
     rows = world.batch(world.SMALL, 0, [pa.array(range(len(texts))), pa.array(texts, pa.utf8())])
     (file,) = world.staged(sink, world.SMALL, {0: rows})
-    found = csv.read_back(file.path, world.SMALL, sink.settings)
+    found = csv.read_back(file.path, world.SMALL)
     assert found["text"].to_pylist() == texts
     assert blake3.blake3(Path(file.path).read_bytes()).hexdigest() == file.blake3
 
@@ -151,7 +151,7 @@ def test_a_row_longer_than_a_block_is_read_back_once(tmp_path: Path) -> None:
     texts = ["x", "y" * 9_000_000, "z", '"\n' * 3_000_000, "end"]
     rows = world.batch(world.SMALL, 0, [pa.array(range(5)), pa.array(texts)])
     (file,) = world.staged(sink, world.SMALL, {0: rows})
-    assert csv.read_back(file.path, world.SMALL, sink.settings)["text"].to_pylist() == texts
+    assert csv.read_back(file.path, world.SMALL)["text"].to_pylist() == texts
 
 
 def test_a_foreign_csv_file_is_an_integrity_error(tmp_path: Path) -> None:

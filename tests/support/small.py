@@ -37,7 +37,9 @@ def small_log(*, events: int, seed: int = 0, provider: str = "Example-Provider")
             System(
                 provider=provider,
                 event_id=1000 + number % 7,
-                time_created=values.to_filetime(START + timedelta(seconds=number), ticks=number % 10),
+                time_created=values.to_filetime(
+                    START + timedelta(seconds=number), ticks=number % 10
+                ),
                 event_record_id=seed * 100_000 + number + 1,
                 channel="Application",
                 computer=f"host{seed}.example.org",

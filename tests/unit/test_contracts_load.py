@@ -75,7 +75,7 @@ columns = [{ name = "x", type = "list<timestamp[ns, UTC]>" }]
 
 # what is written -> code, and what the message and the hint must name
 BAD_CONTRACTS = {
-    "not TOML": ("x =", "contract.syntax", "line 1"),
+    "not TOML": ("x =\ny", "contract.syntax", "line 1"),
     "no version": ("[outputs.a]", "contract.key", "schema_version"),
     "another version": ("schema_version = 2", "contract.version", "version 1"),
     "version true": ("schema_version = true", "contract.version", "True"),

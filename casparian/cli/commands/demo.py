@@ -73,8 +73,9 @@ def command(app: App, *, into: str | None) -> int:
     if app.given.json:
         app.out.document(document)
     else:
-        app.out.hint(f"casparian --home {home} ledger", "what was there, and what the damage cost")
-        app.out.hint(f"casparian --home {home} quarantine", "what was set aside, and why")
+        own.out.hint("casparian ledger", "what was there, and what the damage cost")
+        own.out.hint("casparian quarantine", "what was set aside, and why")
+        own.out.hint("casparian query", "which tables there are")
     failed = run_command.exit_code(result, strict=False)
     if failed:
         return failed

@@ -12,7 +12,7 @@ from casparian.cli.output import count, plural
 from casparian.cli.render import hex_lines
 from casparian.display import show
 from casparian.domain.lineage import parse_row_id
-from casparian.errors import CasparianError, UsageError
+from casparian.errors import UsageError
 
 _HEX_LINES_MAX: Final = 32
 _SUMMARY: Final = """
@@ -120,16 +120,13 @@ def show_row(app: App, *, row_id: str) -> None:
 
 def _select(app: App, sql: str, parameters: list[Any] | None = None) -> list[dict[str, Any]]:
     """Rows as dicts; an empty answer where nothing was ever committed or set aside."""
+    if not app.home.catalog.exists():
+        return []
     from casparian.query.engine import Query
 
-    try:
-        with Query(app.home) as query:
-            if "quarantine" not in query.tables:
-                return []
-            answer = query.run(sql, parameters).to_json()
-    except CasparianError as error:
-        if error.code == "query.no_outputs":
+    with Query(app.home) as query:
+        if "quarantine" not in query.tables:
             return []
-        raise
+        answer = query.run(sql, parameters).to_json()
     names = [column["name"] for column in answer["columns"]]
     return [dict(zip(names, row, strict=True)) for row in answer["rows"]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from shlex import quote
 from typing import Any, Final
 
 import click
@@ -276,13 +277,10 @@ def _next_steps(app: App, result: control.RunResult) -> None:
     if result.files.failed:
         out.hint("casparian jobs", "see what failed; `casparian run … --retry-failed` tries again")
     if result.outputs:
-        table = result.outputs[0].table
-        sink = (
-            ""
-            if os.path.realpath(app.home.outputs) in result.outputs[0].sink
-            else f" --sink '{result.outputs[0].sink}'"
-        )
-        out.hint(f'casparian query "from {table} limit 20"{sink}', "look at the rows")
+        largest = max(result.outputs, key=lambda output: output.rows)
+        own = f"parquet:{os.path.realpath(app.home.outputs)}"
+        sink = "" if largest.sink == own else f" --sink {quote(largest.sink)}"
+        out.hint(f'casparian query "from {largest.table} limit 20"{sink}', "look at rows")
 
 
 def _nothing_to_do(result: control.RunResult) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
@@ -12,6 +12,9 @@ from casparian.cli.framework import Command, pass_app
 from casparian.cli.render import chain_lines
 from casparian.display import show
 from casparian.errors import ExitCode
+
+if TYPE_CHECKING:
+    from casparian.appliance.why import WhyReport
 
 
 @click.command("why", cls=Command)
@@ -29,10 +32,15 @@ def command(app: App, *, row_id: str) -> int:
     return int(ExitCode.DONE if document["proven"] else ExitCode.INTEGRITY)
 
 
-def document_of(row_id: str, report: msgspec.Struct) -> dict[str, Any]:
+def document_of(row_id: str, report: WhyReport) -> dict[str, Any]:
     """The JSON document of a proof."""
-    document: dict[str, Any] = {"row_id": row_id, **msgspec.to_builtins(report)}
-    return document
+    return {
+        "row_id": row_id,
+        "proven": report.proven,
+        "engine": report.engine,
+        "chain": [link.to_builtins() for link in report.chain],
+        "differences": [msgspec.to_builtins(difference) for difference in report.differences],
+    }
 
 
 def print_report(app: App, document: dict[str, Any]) -> None:

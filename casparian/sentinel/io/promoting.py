@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
@@ -10,7 +11,7 @@ from casparian import clock
 from casparian.db.records import OutputPairRow, OutputRow
 from casparian.db.visible import superseded_by
 from casparian.domain.outputs import SinkKind
-from casparian.errors import CasparianError
+from casparian.errors import CasparianError, IntegrityError
 from casparian.paths import Home
 from casparian.protocol import identity
 from casparian.protocol.worker import StagedFile
@@ -19,36 +20,62 @@ from casparian.sentinel.events import Promoted, PromoteFailed
 from casparian.sentinel.records import POLICY_CODE
 from casparian.sentinel.state import OutputSpec
 from casparian.sinks.duckdb import DuckDbSink
-from casparian.sinks.promote import Intent, PromoteLost, final_path, promote, withdraw
+from casparian.sinks.promote import Intent, final_path, promote, verify, withdraw
 
 if TYPE_CHECKING:
     import duckdb
+
+_LOG = logging.getLogger(__name__)
 
 
 def carry_out(
     effect: Promote, *, home: Home, home_id: str, reader: duckdb.DuckDBPyConnection
 ) -> Promoted | PromoteFailed:
-    """P1 and P2 for file sinks, D for database sinks; idempotent, so that recovery calls it again."""
+    """P1 and P2 for file sinks, D for database sinks; idempotent, so that recovery calls it again.
+
+    What cannot be completed is taken back from every sink before the answer, so that no row of a failed job stays visible.
+    """
     intents = [
         _intent(file) for file in effect.receipt.files if file.sink.kind is not SinkKind.DUCKDB
     ]
+    databases = _database_outputs(effect)
+    commit_id = identity.commit_id(home_id, effect.job_id, effect.epoch)
     try:
         promote(intents)
-        for uri, outputs in _database_outputs(effect).items():
-            _load(effect, uri, outputs, home=home, home_id=home_id, reader=reader)
-    except PromoteLost as error:
-        withdraw(intents)
-        return _failed(effect, error.code, error.message, lost=True)
+        for uri, outputs in databases.items():
+            sink = DuckDbSink(outputs[0].sink, home=str(home.root))
+            if not sink.has_commit(commit_id):
+                _load(effect, uri, outputs, sink, commit_id, reader)
     except CasparianError as error:
-        withdraw(intents)
-        return _failed(effect, error.code, error.message, lost=False)
+        lost = isinstance(error, IntegrityError)  # staged files are gone or altered
+        return _take_back(
+            effect, intents, databases, commit_id, home, error.code, error.message, lost=lost
+        )
     except OSError as error:
-        withdraw(intents)
-        return _failed(effect, "sink.io", f"{error.strerror or error}", lost=False)
+        text = error.strerror or str(error)
+        return _take_back(effect, intents, databases, commit_id, home, "sink.io", text, lost=False)
     return _promoted(effect)
 
 
-def _failed(effect: Promote, code: str, message: str, *, lost: bool) -> PromoteFailed:
+def _take_back(
+    effect: Promote,
+    intents: list[Intent],
+    databases: dict[str, list[OutputSpec]],
+    commit_id: str,
+    home: Home,
+    code: str,
+    message: str,
+    *,
+    lost: bool,
+) -> PromoteFailed:
+    withdraw(intents)
+    for outputs in databases.values():
+        try:
+            DuckDbSink(outputs[0].sink, home=str(home.root)).withdraw(commit_id, effect.job_id)
+        except (CasparianError, OSError):
+            _LOG.exception(
+                "rows of job %d could not be withdrawn from %s", effect.job_id, outputs[0].sink.uri
+            )
     return PromoteFailed(
         job_id=effect.job_id, epoch=effect.epoch, code=code, message=message, lost=lost
     )
@@ -81,34 +108,34 @@ def _load(
     effect: Promote,
     uri: str,
     outputs: list[OutputSpec],
-    *,
-    home: Home,
-    home_id: str,
+    sink: DuckDbSink,
+    commit_id: str,
     reader: duckdb.DuckDBPyConnection,
 ) -> None:
+    """One transaction: the rows, and what they hide. Retired rows are only hidden here; they are deleted when the
+    retirement is recorded, because a deletion could not be taken back.
+    """
     included = {
         effect.spec.sources[source.index].source_id
         for source in effect.receipt.sources
         if source.code is None
     }
     loads = []
-    retire: list[tuple[str, int, str]] = []
-    hide: list[tuple[str, int, str]] = []
+    hide: set[tuple[str, int, str]] = set()
     for output in outputs:
         table = output.contract.table
-        staged = [f.path for f in effect.receipt.files if f.table == table and f.sink.uri == uri]
-        loads.append((table, output.contract, staged))
-        gone = [
-            (p.job_id, p.source_id)
-            for p in effect.claims.retire
-            if p.dataset_id == output.dataset_id
-        ]
-        retire += [(table, job, source) for job, source in gone]
-        older = superseded_by(reader, output.dataset_id, effect.spec.parser.name, included)
-        hide += [(table, job, source) for job, source in older if (job, source) not in gone]
-    DuckDbSink(outputs[0].sink, home=str(home.root)).commit(
-        identity.commit_id(home_id, effect.job_id, effect.epoch), loads, retire, hide
-    )
+        staged = [f for f in effect.receipt.files if f.table == table and f.sink.uri == uri]
+        for file in staged:
+            verify(file.path, file.blake3, file.size_bytes)
+        loads.append((table, output.contract, [file.path for file in staged]))
+        for pair in effect.claims.retire:
+            if pair.dataset_id == output.dataset_id:
+                hide.add((table, pair.job_id, pair.source_id))
+        for job_id, source_id in superseded_by(
+            reader, output.dataset_id, effect.spec.parser.name, included
+        ):
+            hide.add((table, job_id, source_id))
+    sink.commit(commit_id, loads, hide=sorted(hide))
 
 
 def _promoted(effect: Promote) -> Promoted:

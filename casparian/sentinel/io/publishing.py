@@ -21,6 +21,7 @@ from casparian.domain.contracts import OutputContract
 from casparian.domain.outputs import QUARANTINE_TABLE, Sink, SinkKind
 from casparian.errors import CasparianError
 from casparian.paths import Home
+from casparian.protocol import identity
 from casparian.sentinel.effects import Publish
 from casparian.sentinel.events import Published
 from casparian.sinks import retire
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 
+Triple = tuple[str, int, str]  # table, job, source
+
 
 class Publisher:
     """Belongs to one thread; remembers what each database sink hid the last time."""
@@ -49,7 +52,7 @@ class Publisher:
         self._default_sink = default_sink
         self._reader = reader
         self._generation = clock.now_ns()
-        self._hidden: dict[str, set[tuple[str, int, str]]] = {}
+        self._shown: dict[str, tuple[set[Triple], set[Triple]]] = {}  # sink -> hidden, retired
 
     def publish(self, effect: Publish) -> Published:
         """Publish everything that is committed now."""
@@ -74,26 +77,36 @@ class Publisher:
     def _publish_databases(
         self, datasets: Sequence[visible.Dataset], sinks: Sequence[Sink]
     ) -> None:
-        by_sink: dict[str, set[tuple[str, int, str]]] = {}
+        hidden: dict[str, set[Triple]] = {}
+        retired: dict[str, set[Triple]] = {}
         for dataset in datasets:
             if dataset.sink.startswith(f"{SinkKind.DUCKDB}:"):
-                hidden = {(dataset.table, job, source) for job, source in dataset.hidden}
-                by_sink.setdefault(dataset.sink, set()).update(hidden)
+                hidden.setdefault(dataset.sink, set()).update(
+                    (dataset.table, *p) for p in dataset.hidden
+                )
+                retired.setdefault(dataset.sink, set()).update(
+                    (dataset.table, *p) for p in dataset.retired
+                )
         asked = {sink.uri for sink in sinks}
-        for uri, hidden in by_sink.items():
-            before = self._hidden.get(uri)
-            if uri not in asked and before == hidden:
+        for uri, now_hidden in hidden.items():
+            before = self._shown.get(uri)
+            if uri not in asked and before == (now_hidden, retired[uri]):
                 continue
             location = uri.partition(":")[2]
             if not os.path.exists(location) and not os.path.exists(location + ".work"):
                 continue  # the user took the file away; `doctor` says so
+            was_hidden, was_retired = before or (set(), set())
             sink = DuckDbSink(
                 Sink(kind=SinkKind.DUCKDB, location=location), home=str(self._home.root)
             )
-            if hidden or before:
-                sink.change_hidden(hide=sorted(hidden), unhide=sorted((before or set()) - hidden))
+            gone = sorted(retired[uri] - was_retired)
+            if gone:  # named by what it deletes, so that a restart does not delete again
+                fields = [self._home_id, *(f"{t}:{j}:{s}" for t, j, s in gone)]
+                sink.commit(identity.derive("casparian.retire.v1", *fields), [], retire=gone)
+            if now_hidden or was_hidden:
+                sink.change_hidden(hide=sorted(now_hidden), unhide=sorted(was_hidden - now_hidden))
             sink.publish()
-            self._hidden[uri] = hidden
+            self._shown[uri] = (now_hidden, retired[uri])
 
     # -- files whose pairs are retired
 

@@ -40,7 +40,7 @@ impl EvtxReader {
         let options = EvtxOptions {
             batch_rows,
             batch_bytes,
-            fault: fault.map_or(Ok(Fault::None), fault_named)?,
+            fault: fault.or(FAULT_COMPILED_IN).map_or(Ok(Fault::None), fault_named)?,
         };
         let source = FileSource::new(duplicate(fd)?, size);
         let decoder =
@@ -77,6 +77,15 @@ impl EvtxReader {
         }
     }
 }
+
+/// What a sabotaged build does wrong by itself: a test that runs the whole product has no other way to
+/// reach the decoder. Set when building, by the variable `CASPARIAN_SABOTAGE`.
+#[cfg(feature = "sabotage")]
+const FAULT_COMPILED_IN: Option<&str> = option_env!("CASPARIAN_SABOTAGE");
+
+/// The environment of a build without the feature changes nothing.
+#[cfg(not(feature = "sabotage"))]
+const FAULT_COMPILED_IN: Option<&str> = None;
 
 /// `drop-record:N` or `drop-chunk:I`.
 #[cfg(feature = "sabotage")]

@@ -192,13 +192,11 @@ impl<S: ReadAt> EvtxDecoder<S> {
         }
         for unit in chunk.live_units() {
             match unit {
-                Unit::Record { at, size } => {
-                    match self.record(&slot, at, size, &mut budget) {
-                        Outcome::Row => counts.add_record(header_record_id(&chunk, at)),
-                        Outcome::Quarantined => counts.quarantined += 1,
-                        Outcome::Lost => {}
-                    }
-                }
+                Unit::Record { at, size } => match self.record(&slot, at, size, &mut budget) {
+                    Outcome::Row => counts.add_record(header_record_id(&chunk, at)),
+                    Outcome::Quarantined => counts.quarantined += 1,
+                    Outcome::Lost => {}
+                },
                 Unit::Damaged { at, size } => {
                     counts.damaged_regions += 1;
                     self.damaged_region(&slot, chunk_flags, at, size);
@@ -275,14 +273,21 @@ impl<S: ReadAt> EvtxDecoder<S> {
 
     fn damaged_region(&mut self, slot: &SlotView<'_>, flags: Flags, at: usize, size: usize) {
         let raw = slot.chunk.bytes.get(at..at + size).unwrap_or_default();
-        let damage = Damage::new(Reason::DamagedRegion, at, "these bytes hold no valid record");
+        let damage = Damage::new(
+            Reason::DamagedRegion,
+            at,
+            "these bytes hold no valid record",
+        );
         let offset = slot.offset + at as u64;
         self.state.quarantine.push(offset, flags, &damage, raw);
     }
 
     /// Finish the batches that are full.
     fn flush_full(&mut self) -> Result<(), CoreError> {
-        self.flush(self.options.batch_rows.max(1), self.options.batch_bytes.max(1))
+        self.flush(
+            self.options.batch_rows.max(1),
+            self.options.batch_bytes.max(1),
+        )
     }
 
     /// Finish the batches that have `rows_min` rows or `bytes_min` bytes.
@@ -293,9 +298,8 @@ impl<S: ReadAt> EvtxDecoder<S> {
             quarantine,
             ..
         } = &mut self.state;
-        let is_due = |rows: usize, bytes: usize| {
-            rows > 0 && (rows >= rows_min || bytes >= bytes_min)
-        };
+        let is_due =
+            |rows: usize, bytes: usize| rows > 0 && (rows >= rows_min || bytes >= bytes_min);
         if is_due(events.len(), events.byte_size()) {
             self.ready.push_back((EvtxOutput::Events, events.finish()?));
         }

@@ -91,9 +91,8 @@ impl<'c> Chunk<'c> {
             chunk.data_crc_ok = slot
                 .get(CHUNK_HEADER_BYTES..end)
                 .is_some_and(|data| crc32fast::hash(data) == header.data_crc);
-            let end_claimed = magic_ok
-                && chunk.header_crc_ok
-                && (CHUNK_HEADER_BYTES..=SLOT_BYTES).contains(&end);
+            let end_claimed =
+                magic_ok && chunk.header_crc_ok && (CHUNK_HEADER_BYTES..=SLOT_BYTES).contains(&end);
             let end_proven = chunk.data_crc_ok && end > CHUNK_HEADER_BYTES;
             chunk.trusted = end_claimed || end_proven;
             if chunk.trusted {

@@ -27,9 +27,8 @@ pub(super) fn push_static(out: &mut Vec<u8>, piece: &Piece<'_>, at: usize) -> De
     Ok(match *piece {
         Piece::Text(text) => lossy(push_utf16(out, text)),
         Piece::Literal { type_code, bytes } => {
-            let rendered = render(type_code, bytes, out).map_err(|reason| {
-                Damage::new(reason, at, "a literal does not suit its type")
-            })?;
+            let rendered = render(type_code, bytes, out)
+                .map_err(|reason| Damage::new(reason, at, "a literal does not suit its type"))?;
             rendered.flags
         }
         Piece::Character(unit) => lossy(push_utf16(out, &unit.to_le_bytes())),

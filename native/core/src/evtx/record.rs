@@ -342,8 +342,7 @@ fn put_value(
     at: usize,
 ) -> Decoded<()> {
     if let Some(column) = place.column {
-        let fit =
-            store(rows, column, type_code, bytes).map_err(|reason| unsuitable(reason, at))?;
+        let fit = store(rows, column, type_code, bytes).map_err(|reason| unsuitable(reason, at))?;
         if fit != Fit::Misfit {
             return Ok(());
         }

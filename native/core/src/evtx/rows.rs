@@ -6,9 +6,7 @@
 use std::sync::Arc;
 
 use arrow_array::builder::BooleanBuilder;
-use arrow_array::types::{
-    TimestampNanosecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
-};
+use arrow_array::types::{TimestampNanosecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type};
 use arrow_array::{ArrayRef, RecordBatch, UInt8Array};
 use arrow_buffer::{OffsetBuffer, ScalarBuffer};
 
@@ -314,7 +312,10 @@ impl EventRows {
 
     /// Take back everything that the row has written.
     pub(super) fn roll_back(&mut self) {
-        let items = self.list_offsets.last().map_or(0, |offset| *offset as usize);
+        let items = self
+            .list_offsets
+            .last()
+            .map_or(0, |offset| *offset as usize);
         self.names.truncate(items);
         self.values.truncate(items);
         self.item_types.truncate(items);
@@ -343,13 +344,18 @@ impl EventRows {
         let time_created = number(Column::TimeCreated).map(u64::cast_signed);
         self.time_created.push(time_created);
         self.time_written.push(time_written);
-        self.event_id.push(number(Column::EventId).map(|value| value as u32));
+        self.event_id
+            .push(number(Column::EventId).map(|value| value as u32));
         self.qualifiers
             .push(number(Column::Qualifiers).map(|value| value as u32));
-        self.version.push(number(Column::Version).map(|value| value as u8));
-        self.level.push(number(Column::Level).map(|value| value as u8));
-        self.task.push(number(Column::Task).map(|value| value as u16));
-        self.opcode.push(number(Column::Opcode).map(|value| value as u8));
+        self.version
+            .push(number(Column::Version).map(|value| value as u8));
+        self.level
+            .push(number(Column::Level).map(|value| value as u8));
+        self.task
+            .push(number(Column::Task).map(|value| value as u16));
+        self.opcode
+            .push(number(Column::Opcode).map(|value| value as u8));
         self.keywords.push(number(Column::Keywords));
         self.process_id
             .push(number(Column::ProcessId).map(|value| value as u32));
@@ -424,7 +430,11 @@ impl EventRows {
             text(Column::RelatedActivityId),
             self.payload_kind.finish_text()?,
             list(text_item(), list_offsets.clone(), self.names.finish_text()?)?,
-            list(text_item(), list_offsets.clone(), self.values.finish_text()?)?,
+            list(
+                text_item(),
+                list_offsets.clone(),
+                self.values.finish_text()?,
+            )?,
             list(type_item(), list_offsets, Arc::new(types))?,
             self.template_id.finish_text()?,
             self.chunk.finish_ref(),

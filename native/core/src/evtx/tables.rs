@@ -34,10 +34,8 @@ impl ChunkCounts {
         let (lowest, highest) = self
             .header_record_ids
             .unwrap_or((header_record_id, header_record_id));
-        self.header_record_ids = Some((
-            lowest.min(header_record_id),
-            highest.max(header_record_id),
-        ));
+        self.header_record_ids =
+            Some((lowest.min(header_record_id), highest.max(header_record_id)));
     }
 }
 

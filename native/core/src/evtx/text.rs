@@ -320,9 +320,6 @@ mod tests {
             assert_eq!(normalise_guid(text), Some(expected));
         }
         assert_eq!(normalise_guid("54849625-5478-4994-A5BA-3E3B0328C30"), None);
-        assert_eq!(
-            normalise_guid("5484962545478-4994-A5BA-3E3B0328C30D"),
-            None
-        );
+        assert_eq!(normalise_guid("5484962545478-4994-A5BA-3E3B0328C30D"), None);
     }
 }

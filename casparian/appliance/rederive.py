@@ -1,0 +1,178 @@
+"""Make a source's rows again: the same parser, settings and contracts, in a worker of its own.
+
+The worker is the one that jobs run in, with the same confinement; its files go to a directory below
+`HOME/run` and are removed afterwards. Nothing is recorded and no sink is touched.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Any, Final, Self
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from casparian import clock, processes
+from casparian.display import show
+from casparian.domain.contracts import OutputContract
+from casparian.domain.lineage import LINEAGE_VERSION
+from casparian.domain.outputs import Sink, SinkKind
+from casparian.domain.parsers import ConfigValue, ParserArtifact
+from casparian.errors import CasparianError
+from casparian.paths import Home
+from casparian.protocol.identity import contract_hash
+from casparian.protocol.worker import (
+    Conclude,
+    Dispatch,
+    OutputTask,
+    ParserTask,
+    Receipt,
+    SourceTask,
+    decode,
+    encode,
+)
+from casparian.query.values import json_rows
+from casparian.sinks.uri import default_settings
+
+_ERROR_CHARACTERS_MAX: Final = 500
+
+
+class Rederived:
+    """The rows of one source, made again. A context manager: leaving it removes the files.
+
+    Args:
+        home: whose worker runs, and where the files lie meanwhile.
+        source: the evidence as it is now, hash and size included.
+        parser: the artifact to run; the caller has verified it.
+        config: the parser's effective settings.
+        outputs: the contract of every output, in the parser's own order.
+        job_id: put into the rows.
+
+    Raises:
+        CasparianError: `rederive.failed`: the worker could not run, or the source failed in it.
+    """
+
+    def __init__(
+        self,
+        home: Home,
+        *,
+        source: SourceTask,
+        parser: ParserArtifact,
+        config: Mapping[str, ConfigValue],
+        outputs: Sequence[OutputContract],
+        job_id: int,
+    ) -> None:
+        self._directory = home.run / f"rederive-{os.getpid()}-{secrets.token_hex(4)}"
+        self._directory.mkdir(parents=True, mode=0o700)
+        try:
+            dispatch = _dispatch(
+                str(self._directory), source, parser, dict(config), outputs, job_id
+            )
+            self.receipt = _run(home, dispatch)
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Remove the files."""
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+    def row(self, table: str, column: str, value: int) -> dict[str, Any] | None:
+        """The row of a table whose `_cf_ordinal` or `_cf_offset` has a value, as JSON values."""
+        for file in self.receipt.files:
+            if file.table != table:
+                continue
+            found: pa.Table = pq.read_table(file.path, filters=[(column, "=", value)])
+            for batch in found.to_batches():
+                for row in json_rows(batch):
+                    return dict(zip(found.column_names, row, strict=True))
+        return None
+
+
+def _dispatch(
+    directory: str,
+    source: SourceTask,
+    parser: ParserArtifact,
+    config: dict[str, ConfigValue],
+    outputs: Sequence[OutputContract],
+    job_id: int,
+) -> Dispatch:
+    manifest = parser.manifest
+    sink = Sink(
+        kind=SinkKind.PARQUET, location=directory, settings=default_settings(SinkKind.PARQUET)
+    )
+    return Dispatch(
+        epoch=1,
+        job_id=job_id,
+        home_id="rederive",
+        parser=ParserTask(
+            name=manifest.name,
+            version=manifest.version,
+            kind=manifest.kind,
+            entry=manifest.entry,
+            directory=parser.directory,
+            artifact_hash=parser.artifact_hash,
+            account=manifest.account,
+            unit=manifest.unit,
+            config=config,
+            limits=manifest.limits,
+        ),
+        sources=(source,),
+        outputs=tuple(
+            OutputTask(
+                contract=output,
+                contract_hash=contract_hash(output),
+                sink=sink,
+                stage=os.path.join(directory, "stage"),
+            )
+            for output in outputs
+        ),
+        quarantine=sink,
+        quarantine_stage=os.path.join(directory, "quarantine"),
+        processed_at_ns=clock.now_ns(),
+        lineage_version=LINEAGE_VERSION,
+    )
+
+
+def _run(home: Home, dispatch: Dispatch) -> Receipt:
+    process = subprocess.run(
+        processes.command("worker", home, "--once"),
+        input=encode(dispatch),
+        capture_output=True,
+        check=False,
+        env=processes.host_environment(),
+    )
+    if process.returncode != 0:
+        said = process.stderr.decode(errors="replace").strip()[-_ERROR_CHARACTERS_MAX:]
+        raise _failed(f"the worker ended with {process.returncode}: {show(said)}")
+    receipt = decode(process.stdout, Conclude).receipt
+    if receipt.code is not None:
+        raise _failed(f"{receipt.code}: {show(receipt.message)}")
+    for source in receipt.sources:
+        if source.code is not None:
+            raise _failed(f"{source.code}: {show(source.message)}")
+    return receipt
+
+
+def _failed(message: str) -> CasparianError:
+    return CasparianError(
+        f"The source could not be read again: {message}",
+        code="rederive.failed",
+        hint="`HOME/logs/worker-once.log` has the details",
+    )

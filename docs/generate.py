@@ -1,0 +1,95 @@
+"""Write the generated pages of `docs/reference` from the program itself.
+
+    python docs/generate.py            write them
+    python docs/generate.py --check    exit with 1 when one is stale, and name it
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+FOLDER = Path(__file__).resolve().parent / "reference"
+_NOTE = "<!-- written by docs/generate.py -->\n\n"
+_WIDTH = 100
+
+
+def cli_page() -> str:
+    """Every command with its help text."""
+    from casparian.cli.main import root
+
+    parts = [
+        _NOTE,
+        "# The command line\n\n",
+        "Data goes to stdout, everything else to stderr. `--json` gives one document on stdout, with\n"
+        "`schema_version`, also when the command fails (`error` with `code`, `message`, `hint`). The\n"
+        "[exit codes](exit-codes.md) mean the same everywhere. Global options may stand before or after\n"
+        "the command.\n",
+    ]
+    for path, text in _commands(root, ("casparian",)):
+        level = "#" * min(len(path) + 1, 4)
+        parts.append(f"\n{level} `{' '.join(path)}`\n\n```\n{text}\n```\n")
+    return "".join(parts)
+
+
+def settings_page() -> str:
+    """Every setting with its default and meaning."""
+    from casparian import config
+
+    defaults = config.Settings()
+    rows = [
+        f"| `{name}` | `{_toml(getattr(defaults, name))}` | `CASPARIAN_{name.upper()}` |"
+        f" {config.describe(name)} |"
+        for name in config.SCALARS
+    ]
+    return (
+        f"{_NOTE}# Settings\n\n"
+        "`HOME/config.toml`, over it variables, over them flags. `casparian config show --origin` says\n"
+        "where each value comes from; an unknown key is an error.\n\n"
+        "| key | default | variable | meaning |\n|---|---|---|---|\n" + "\n".join(rows) + "\n\n"
+        'Settings of a parser stand in its own table, `[parsers."linux.syslog"]`; `casparian parser show\n'
+        "NAME` lists them. They are part of what makes work equal: changing one plans that parser's files\n"
+        "again.\n"
+    )
+
+
+PAGES = {"cli.md": cli_page, "settings.md": settings_page}
+
+
+def main(arguments: list[str]) -> int:
+    """Write or check the pages."""
+    stale = []
+    for name, page in PAGES.items():
+        path, text = FOLDER / name, page()
+        if path.exists() and path.read_text(encoding="utf-8") == text:
+            continue
+        if "--check" in arguments:
+            stale.append(name)
+        else:
+            path.write_text(text, encoding="utf-8")
+    if stale:
+        sys.stderr.write(f"stale: {', '.join(stale)}; run `make docs`\n")
+    return 1 if stale else 0
+
+
+def _commands(command: click.Command, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], str]]:
+    ctx = click.Context(
+        command, info_name=" ".join(path), max_content_width=_WIDTH, terminal_width=_WIDTH
+    )
+    yield path, click.unstyle(command.get_help(ctx)).rstrip()
+    if isinstance(command, click.Group):
+        for name in command.list_commands(ctx):
+            found = command.get_command(ctx, name)
+            if found is not None:
+                yield from _commands(found, (*path, name))
+
+
+def _toml(value: object) -> str:
+    return "unset" if value is None else str(value)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

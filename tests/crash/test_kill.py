@@ -1,0 +1,122 @@
+"""`kill -9` of sentinel, worker, zygote or guest at random moments; then the same rows as an undisturbed run, none twice."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from casparian.demo.world import build_evidence
+from tests.support.small import small_log, syslog_lines
+from tests.support.world import World
+
+ROLES = ("sentinel", "worker", "zygote", "guest")
+TABLES = ("evtx_events", "syslog_events", "quarantine")
+VOLATILE = "_cf_row_id, _cf_job_id, _cf_processed_at"
+
+
+def fingerprint(
+    world: World, tables: tuple[str, ...], *arguments: str
+) -> dict[str, list[tuple[str, int]]]:
+    """Every row of every table with how often it is there, order aside."""
+    found = {}
+    for table in tables:
+        rows = world.query(
+            f"SELECT to_json(r)::VARCHAR, count(*) FROM (SELECT * EXCLUDE ({VOLATILE}) FROM {table}) r "
+            "GROUP BY 1 ORDER BY 1",
+            *arguments,
+        )
+        found[table] = [(text, count) for text, count in rows]
+    return found
+
+
+def storm(
+    world: World, *, kills: int, seed: int, span_seconds: float, arguments: tuple[str, ...]
+) -> int:
+    """Run and kill, again and again; how many processes were really killed."""
+    dice = random.Random(seed)
+    killed = 0
+    for _ in range(kills):
+        process = world.start("run", str(world.evidence), "--json", *arguments)
+        time.sleep(dice.random() * span_seconds)
+        killed += world.kill(dice.choice(ROLES))
+        try:
+            process.communicate(timeout=300)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise AssertionError(f"a run hung after a kill (seed {seed})\n{world.logs()}") from None
+    return killed
+
+
+def check_storm(
+    world: World,
+    calm: World,
+    *,
+    kills: int,
+    tables: tuple[str, ...] = TABLES,
+    arguments: tuple[str, ...] = (),
+) -> None:
+    seed = int(os.environ.get("CASPARIAN_SEED", random.SystemRandom().randrange(1 << 32)))
+    print(f"seed {seed} (set CASPARIAN_SEED to repeat)")
+    calmly = [a.replace(str(world.directory), str(calm.directory)) for a in arguments]
+    started = time.monotonic()
+    calm.run(*calmly)
+    span = time.monotonic() - started
+    expected = fingerprint(calm, tables, *calmly)
+    assert all(count == 1 for rows in expected.values() for _, count in rows)
+    killed = storm(world, kills=kills, seed=seed, span_seconds=span, arguments=arguments)
+    assert killed > 0, f"no process was ever caught (seed {seed})"
+    world.run(*arguments)
+    assert fingerprint(world, tables, *arguments) == expected, f"seed {seed}"
+    stages = [p for p in world.directory.rglob(".casparian-stage/*/*") if p.is_dir()]
+    assert stages == [], f"staging left behind (seed {seed})"
+    states = {job["state"] for job in world.json("jobs")["jobs"]}
+    assert states <= {"completed"}, f"seed {seed}: {states}"
+    ledger = world.json("ledger")
+    assert all(source["balanced"] for source in ledger["sources"])
+
+
+@pytest.fixture
+def calm(tmp_path: Path, world: World) -> World:
+    (tmp_path / "calm").mkdir()
+    return World(tmp_path / "calm", evidence=world.evidence)
+
+
+@pytest.fixture
+def busy(world: World, calm: World) -> World:
+    """Enough small files for many jobs."""
+    world.evidence.rmdir()
+    build_evidence(world.evidence, scale=2)
+    for number in range(40):
+        world.file(f"more/{number:02}.evtx", small_log(events=60, seed=number))
+        world.file(f"more/{number:02}/syslog", syslog_lines(host=f"m{number}", count=30, bad=2))
+    return world
+
+
+@pytest.mark.parametrize("sink", ["parquet", "duckdb", "csv"])
+def test_kills_at_random_moments_lose_nothing_and_double_nothing(
+    sink: str, busy: World, calm: World
+) -> None:
+    place = "out.duckdb" if sink == "duckdb" else f"out-{sink}"
+    try:
+        check_storm(busy, calm, kills=4, arguments=("--sink", f"{sink}:{busy.directory / place}"))
+    finally:
+        calm.stop()
+
+
+@pytest.mark.corpus
+def test_ten_kills_of_a_run_over_the_corpus(corpus: Path, tmp_path: Path) -> None:
+    (tmp_path / "calm").mkdir()
+    world, calm = (
+        World(tmp_path, evidence=corpus / "evtx"),
+        World(tmp_path / "calm", evidence=corpus / "evtx"),
+    )
+    try:
+        check_storm(world, calm, kills=10, tables=("evtx_events", "quarantine"))
+    finally:
+        world.stop()
+        calm.stop()

@@ -1,0 +1,522 @@
+"""Every command, end to end in this process, against a peer that speaks the real protocol."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+from pathlib import Path
+
+import msgspec
+import pytest
+from fake_sentinel import STATUS, fake_sentinel, rows
+
+from casparian.cli.main import run
+from casparian.paths import Home
+from casparian.protocol import control
+
+
+class Answer:
+    """Exit code and streams of one command."""
+
+    def __init__(self, code, out, err):
+        self.code, self.out, self.err = code, out, err
+
+    @property
+    def json(self):
+        """The one document on stdout."""
+        document = json.loads(self.out)
+        assert document["schema_version"] == 1
+        return document
+
+
+@pytest.fixture
+def home(tmp_path):
+    return Home.at(tmp_path / "home")
+
+
+@pytest.fixture
+def casparian(home, capfd, monkeypatch):
+    for name in [name for name in os.environ if name.startswith("CASPARIAN_")]:
+        monkeypatch.delenv(name)
+
+    def call(*arguments):
+        code = run(["--home", str(home.root), *map(str, arguments)])
+        out, err = capfd.readouterr()
+        return Answer(code, out, err)
+
+    return call
+
+
+RESULT = control.RunResult(
+    run_id="run-1",
+    root="/evidence",
+    dry_run=False,
+    files=control.FileCounts(seen=7, selected=3, skipped=1, unmatched=2, unreadable=1, failed=0),
+    jobs=control.JobCounts(completed=2),
+    outputs=(
+        control.OutputSummary(
+            table="evtx_events", rows=1234, files=("/out/a.parquet",), sink="parquet:/out"
+        ),
+    ),
+    quarantined=5,
+    ledger=control.LedgerTotals(present=1239, rows=1230, recovered=4, quarantined=5, findings=2),
+    reasons={"new": 3, "done": 1, "no_parser": 2, "read_error": 1},
+    rejected={},
+    problems=(
+        control.FileProblem(path="a\x1b[31mb.evtx", code="source.unreadable", message="denied"),
+    ),
+    quarantine_limit=False,
+    elapsed_ns=1_500_000_000,
+)
+PLANNED = control.Planned(
+    run_id="run-1",
+    root="/evidence",
+    files=RESULT.files,
+    size_bytes=4096,
+    jobs=2,
+    by_parser={"windows.evtx@1.0.0": 3},
+    reasons=RESULT.reasons,
+)
+PROGRESS = control.Progress(
+    run_id="run-1",
+    jobs_done=1,
+    jobs_total=2,
+    files_done=2,
+    files_total=3,
+    bytes_done=50,
+    bytes_total=100,
+    rows=10,
+    quarantined=1,
+)
+
+
+def changed(**fields):
+    return msgspec.structs.replace(RESULT, **fields)
+
+
+# -- run -----------------------------------------------------------------------------------------
+
+
+def test_run_sends_what_was_typed(home, casparian, tmp_path):
+    evidence = tmp_path / "evidence"
+    evidence.mkdir()
+    with fake_sentinel(home, lambda _: [PLANNED, PROGRESS, RESULT]) as sentinel:
+        casparian(
+            "run", evidence, "--sink", f"evtx_events=csv:{tmp_path}/csv", "--sink",
+            f"duckdb:{tmp_path}/a.duckdb", "--mode", "replace", "--tag", "evtx", "--include", "*.evtx",
+            "--exclude", "x", "--parser", "windows.evtx", "--set", "linux.syslog.year=2015",
+            "--set", "linux.syslog.timezone=+01:00", "--retry-failed", "--accept-engine",
+            "--max-quarantine", "2.5%", "--since", "2024-03-01T00:00:00Z",
+        )  # fmt: skip
+    (request,) = sentinel.requests
+    assert request.evidence == os.fsencode(evidence)
+    assert {t: s.uri for t, s in request.sinks.items()} == {
+        "evtx_events": f"csv:{tmp_path}/csv",
+        "": f"duckdb:{tmp_path}/a.duckdb",
+    }
+    assert request.mode == "replace"
+    assert request.selection == control.Selection(
+        tags=("evtx",),
+        parsers=("windows.evtx",),
+        include=("*.evtx",),
+        exclude=("x",),
+        since_ns=1_709_251_200_000_000_000,
+    )
+    assert request.parser_config == {"linux.syslog": {"year": 2015, "timezone": "+01:00"}}
+    assert request.retry_failed
+    assert request.accept_engine
+    assert (request.quarantine_rows_max, request.quarantine_percent_max) == (None, 2.5)
+
+
+def test_run_json_is_the_machine_contract(home, casparian, tmp_path):
+    with fake_sentinel(home, lambda _: [PLANNED, RESULT]):
+        answer = casparian("run", tmp_path, "--json")
+    document = answer.json
+    assert answer.code == 0
+    assert document["files"] == {
+        "seen": 7, "selected": 3, "skipped": 1, "unmatched": 2, "unreadable": 1, "failed": 0
+    }  # fmt: skip
+    assert document["jobs"] == {"completed": 2, "failed": 0, "aborted": 0, "rejected": 0}
+    (output,) = document["outputs"]
+    assert {"table": "evtx_events", "rows": 1234, "files": ["/out/a.parquet"]}.items() <= output.items()
+    assert document["quarantine"]["rows"] == 5
+    assert document["ledger"] == {
+        "balanced": True, "present": 1239, "rows": 1230, "recovered": 4, "quarantined": 5, "lost": 0,
+        "findings": 2,
+    }  # fmt: skip
+    assert document["run_id"] == "run-1"
+    assert document["elapsed_seconds"] == 1.5
+
+
+def test_run_says_what_was_done_and_what_to_type_next(home, casparian, tmp_path):
+    with fake_sentinel(home, lambda _: [PLANNED, PROGRESS, RESULT]):
+        answer = casparian("run", tmp_path)
+    assert "plan   7 files · 3 new · 2 without a parser · 1 already done" in answer.err
+    assert "run     50%  2/3 files" in answer.err
+    assert "evtx_events  1 234 rows" in answer.out
+    assert "balanced" in answer.out
+    assert f"casparian --home {home.root} quarantine" in answer.err
+    assert f"casparian --home {home.root} ledger" in answer.err
+    assert "\x1b" not in answer.out + answer.err
+    assert "a\\x1b[31mb.evtx" in answer.out
+
+
+EXITS = {
+    "nothing wrong": (changed(), [], 0),
+    "quarantine and findings are no failure": (changed(quarantined=99), [], 0),
+    "an unbalanced ledger is told, not failed": (
+        changed(ledger=control.LedgerTotals(balanced=False, lost=1)), [], 0,
+    ),
+    "strict fails an unbalanced ledger": (
+        changed(ledger=control.LedgerTotals(balanced=False, lost=1)), ["--strict"], 7,
+    ),
+    "a failed file": (changed(files=control.FileCounts(seen=1, selected=1, failed=1)), [], 1),
+    "a failed job": (changed(jobs=control.JobCounts(failed=1)), [], 1),
+    "a fault of the run itself": (
+        changed(problems=(control.FileProblem(path="", code="catalog", message="no space"),)), [], 1,
+    ),
+    "past the quarantine limit": (
+        changed(quarantine_limit=True, jobs=control.JobCounts(failed=1)), [], 6,
+    ),
+    "refused by trust": (changed(rejected={"untrusted": 2, "exists": 1}), [], 4),
+    "refused by trust, by its error code": (changed(rejected={"trust.unknown_artifact": 2}), [], 4),
+    "refused by the sink mode": (changed(rejected={"exists": 2}), [], 8),
+    "a broken contract": (changed(rejected={"contract.invalid": 1}), [], 5),
+    "cancelled": (changed(cancelled=True, jobs=control.JobCounts(aborted=1)), [], 130),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", EXITS)
+def test_run_exit_codes(home, casparian, tmp_path, case):
+    result, flags, code = EXITS[case]
+    with fake_sentinel(home, lambda _: [PLANNED, result]):
+        assert casparian("run", tmp_path, *flags).code == code
+        assert casparian("run", tmp_path, "--json", *flags).code == code
+
+
+def test_run_with_nothing_to_do_says_why(home, casparian, tmp_path):
+    idle = changed(
+        files=control.FileCounts(seen=4, skipped=4), reasons={"done": 4}, outputs=(), problems=()
+    )
+    with fake_sentinel(home, lambda _: [idle]):
+        assert "Nothing to do: 4 files (4 already done)" in casparian("run", tmp_path).out
+
+
+def test_run_on_an_empty_directory_teaches(home, casparian, tmp_path):
+    empty = changed(files=control.FileCounts(), reasons={}, outputs=(), problems=())
+    with fake_sentinel(home, lambda _: [empty]):
+        assert "No files under" in casparian("run", tmp_path).out
+
+
+def test_run_explain_lists_each_file_with_its_reason(home, casparian, tmp_path):
+    plan = rows(
+        "root display_path parser decision reason detail source_id job_id",
+        ("/evidence", "a.evtx", "windows.evtx@1.0.0", "selected", "new", "", "s1", 5),
+    )
+    with fake_sentinel(home, lambda r: [plan if isinstance(r, control.Read) else RESULT]):
+        assert casparian("run", tmp_path, "--explain", "--json").json["plan"][0]["reason"] == "new"
+        assert "a.evtx\twindows.evtx@1.0.0\tselected\tnew" in casparian("run", tmp_path, "--explain").out
+
+
+def test_ctrl_c_cancels_the_run_once_and_says_what_was_kept(home, casparian, tmp_path):
+    cancelled = threading.Event()
+
+    def answer(request):
+        if isinstance(request, control.CancelJob):
+            cancelled.set()
+            yield control.Done(message="1 jobs cancelled", count=1)
+            return
+        yield PLANNED
+        os.kill(os.getpid(), signal.SIGINT)
+        cancelled.wait()
+        yield changed(run_id=request.request_id, cancelled=True, jobs=control.JobCounts(aborted=1))
+
+    before = signal.getsignal(signal.SIGINT)
+    with fake_sentinel(home, answer) as sentinel:
+        result = casparian("run", tmp_path)
+    asked, cancel = sentinel.requests
+    assert cancel.run_id == asked.request_id
+    assert result.code == 130
+    assert "stopping" in result.err
+    assert "what was committed is kept" in result.out
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+# -- errors --------------------------------------------------------------------------------------
+
+WRONG = {
+    "unknown command": (["runn"], 2, "usage"),
+    "missing argument": (["run"], 2, "usage"),
+    "unknown option": (["files", "--nonsense"], 2, "usage"),
+    "no such evidence": (["run", "/nonexistent"], 2, "evidence.missing"),
+    "unreadable sink": (["run", "/", "--sink", "parket:/x"], 2, "usage.sink_kind"),
+    "a sink given twice": (["run", "/", "--sink", "csv:/x", "--sink", "csv:/y"], 2, "usage.sink"),
+    "unreadable limit": (["run", "/", "--max-quarantine", "101%"], 2, "usage.limit"),
+    "unreadable age": (["run", "/", "--since", "yesterday"], 2, "usage.since"),
+    "unreadable setting": (["run", "/", "--set", "year=1"], 2, "usage.setting"),
+    "no sentinel": (["sentinel", "status"], 3, None),
+    "unknown job": (["jobs", "show", "5"], 2, "job.unknown"),
+    "unknown setting": (["config", "set", "worker", "3"], 2, "config.unknown_key"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_an_error_is_one_document_with_code_and_hint(casparian, case):
+    arguments, code, slug = WRONG[case]
+    answer = casparian(*arguments, "--json")
+    assert answer.code == code
+    if slug is not None:
+        error = answer.json["error"]
+        assert error["code"] == slug
+        assert error["message"]
+        assert error["hint"]
+        assert error["exit_code"] == code
+    text = casparian(*arguments)
+    assert text.code == code
+    if slug is not None:
+        assert text.err.startswith("error: ")
+        assert f"code: {slug}" in text.err
+        assert text.out == ""
+
+
+def test_a_failure_of_the_sentinel_keeps_its_code_and_hint(home, casparian, tmp_path):
+    failure = control.Failure(code="parser.unknown", message="no \x1b]0;parser", exit_code=2, hint="did you mean")
+    with fake_sentinel(home, lambda _: [failure]):
+        answer = casparian("run", tmp_path)
+    assert answer.code == 2
+    assert answer.err.splitlines()[0] == "error: no \\x1b]0;parser"
+    assert "\x1b" not in answer.err
+
+
+def test_a_bug_writes_a_report_without_what_the_evidence_said(home, casparian, monkeypatch):
+    from casparian.cli.commands import files
+
+    def broken(*_arguments, **_named):
+        raise RuntimeError("secret from evidence")
+
+    monkeypatch.setattr(files, "plain", broken)
+    columns = "root path display_path status size_bytes mtime_ns source_hash sha256 source_id tags"
+    row = ("/e", b"a", "a", "catalogued", 1, 1, "h", "s", "i", ())
+    with fake_sentinel(home, lambda _: [rows(columns, row)]):
+        answer = casparian("files", "--json")
+    assert answer.code == 70
+    report = answer.json["error"]["report"]
+    text = Path(report).read_text()
+    assert os.path.dirname(report) == str(home.logs)
+    assert "RuntimeError" in text
+    assert "secret" not in text
+
+
+def test_global_options_are_the_same_before_and_after_the_command(home, capfd):
+    for arguments in (
+        ["--home", str(home.root), "--json", "config", "path"],
+        ["config", "--home", str(home.root), "path", "--json"],
+        ["config", "path", f"--home={home.root}", "--json"],
+    ):
+        assert run(arguments) == 0
+        assert json.loads(capfd.readouterr().out)["path"] == str(home.config_file)
+
+
+# -- reading -------------------------------------------------------------------------------------
+
+EMPTY = {
+    ("files",): "casparian scan DIR",
+    ("jobs",): "casparian run DIR",
+    ("jobs", "list"): "casparian run DIR",
+    ("outputs",): "casparian run DIR",
+    ("ledger",): "casparian run DIR",
+    ("rule", "list"): "casparian rule add",
+    ("pipeline", "select"): "casparian scan DIR",
+    ("explain", "x"): "casparian run DIR",
+    ("quarantine",): "Nothing is quarantined",
+}
+
+
+@pytest.mark.parametrize("arguments", EMPTY, ids=" ".join)
+def test_a_new_home_is_answered_without_a_sentinel_and_teaches(home, casparian, arguments):
+    answer = casparian(*arguments)
+    assert answer.code == 0
+    assert EMPTY[arguments] in answer.out
+    assert casparian(*arguments, "--json").code == 0
+    assert not home.run.exists()
+
+
+LEDGER = rows(
+    "source_path source_hash source_id sha256 unit declared present rows recovered recovered_live"
+    " recovered_extra quarantined quarantined_extra lost balanced parser job_id root",
+    ("a.evtx", "h", "s1", "sh", "record", None, 10, 7, 3, 1, 2, 1, 0, 1, False, "windows.evtx@1.0.0", 9, "/e"),
+)
+FINDINGS = rows(
+    "source_id job_id source_path code offset length message",
+    ("s1", 9, "a.evtx", "record.lost", 4096, 65536, "one \u202e record"),
+    ("s1", 8, "a.evtx", "chunk.magic", 1, 2, "of another job"),
+)
+
+
+def test_ledger_json_is_the_machine_contract(home, casparian):
+    with fake_sentinel(home, lambda r: [LEDGER if r.view == "ledger" else FINDINGS]) as sentinel:
+        (source,) = casparian("ledger", "a*", "--unbalanced", "--json").json["sources"]
+    assert list(source)[:13] == [
+        "source_path", "source_hash", "source_id", "sha256", "unit", "declared", "present", "rows",
+        "recovered", "quarantined", "lost", "balanced", "findings",
+    ]  # fmt: skip
+    assert source["findings"] == [
+        {"code": "record.lost", "offset": 4096, "length": 65536, "message": "one \u202e record"}
+    ]
+    assert sentinel.requests[0].filters == {"glob": "a*", "unbalanced": True}
+
+
+def test_ledger_shows_losses_and_makes_hidden_characters_visible(home, casparian):
+    with fake_sentinel(home, lambda r: [LEDGER if r.view == "ledger" else FINDINGS]):
+        answer = casparian("ledger")
+    assert "a.evtx\trecord\t\t10\t7\t3\t1\t1\tNO" in answer.out
+    assert "one \\u202e record" in answer.out
+    assert "1 source lost something" in answer.err
+
+
+FILES = rows(
+    "root path display_path status size_bytes mtime_ns source_hash sha256 source_id tags tag_reasons"
+    " link_target message",
+    ("/e", b"caf\xe9", "caf\\xe9", "catalogued", 3, 1, "ab" * 32, "cd", "ef", ("text",), (), None, None),
+)
+
+
+def test_files_keeps_a_name_that_is_not_utf8_exactly(home, casparian):
+    with fake_sentinel(home, lambda _: [FILES]) as sentinel:
+        (file,) = casparian("files", "--tag", "text", "--json").json["files"]
+    assert bytes.fromhex(file["path_hex"]) == b"caf\xe9"
+    assert file["display_path"] == "caf\\xe9"
+    assert sentinel.requests[0] == control.Read(view="files", filters={"tag": "text"})
+
+
+JOB = rows(
+    "job_id run_id state epoch attempts parser sources size_bytes rows quarantined code message"
+    " created_at_ns updated_at_ns aborting",
+    (2**62 + 1, "run-1", "failed", 2, 3, "linux.syslog@1.0.0", 1, 10, 0, 0, "guest.crash", "signal 6", 1, 2, False),
+)
+JOB_VIEWS = {
+    "jobs": JOB,
+    "job_events": rows(
+        "job_id epoch seq from_state to_state at_ns detail", (5, 1, 1, None, "queued", 1, "")
+    ),
+    "job_sources": rows(
+        "job_id source_index display_path source_id source_hash status code message rows quarantined",
+        (5, 0, "a.log", "s", "h", "failed", "guest.crash", "signal 6", 0, 0),
+    ),
+    "job_log": rows("job_id epoch log isolation", (5, 1, "oops\x07", '{"no_new_privs": "yes"}')),
+}
+
+
+@pytest.mark.parametrize("arguments", [("jobs", "show", "5"), ("jobs", "5")], ids=" ".join)
+def test_jobs_shows_one_job_with_steps_sources_and_log(home, casparian, arguments):
+    with fake_sentinel(home, lambda r: [JOB_VIEWS[r.view]]):
+        document = casparian(*arguments, "--json").json
+        text = casparian(*arguments).out
+    assert document["job"]["job_id"] == 2**62 + 1
+    assert document["logs"][0]["isolation"] == {"no_new_privs": "yes"}
+    assert "guest.crash" in text
+    assert "a.log" in text
+
+
+def test_jobs_logs_makes_control_characters_visible(home, casparian):
+    with fake_sentinel(home, lambda r: [JOB_VIEWS[r.view]]):
+        assert "| oops\\x07" in casparian("jobs", "logs", "5").out
+
+
+MUTATIONS = {
+    ("tag", "add", "*.log", "syslog"): control.TagFiles(request_id="", pattern="*.log", tag="syslog"),
+    ("tag", "remove", "*.log", "x"): control.TagFiles(request_id="", pattern="*.log", tag="x", remove=True),
+    ("rule", "add", "**/*.log", "syslog"): control.AddRule(request_id="", pattern="**/*.log", tag="syslog"),
+    ("rule", "remove", "3"): control.RemoveRule(request_id="", rule_id=3),
+    ("jobs", "cancel", "7"): control.CancelJob(request_id="", job_id=7),
+    ("jobs", "retry", "7"): control.RetryJob(request_id="", job_id=7),
+}
+
+
+@pytest.mark.parametrize("arguments", MUTATIONS, ids=" ".join)
+def test_a_mutation_carries_a_request_id_and_says_what_changed(home, casparian, arguments):
+    with fake_sentinel(home, lambda _: [control.Done(message="2 things changed", count=2)]) as sentinel:
+        assert casparian(*arguments).out == "2 things changed\n"
+        assert casparian(*arguments, "--json").json["count"] == 2
+    first, second = sentinel.requests
+    assert first.request_id
+    assert first.request_id != second.request_id
+    assert msgspec.structs.replace(first, request_id="") == MUTATIONS[arguments]
+
+
+def test_scan_counts_by_tag_and_names_what_could_not_be_read(home, casparian, tmp_path):
+    result = control.ScanResult(
+        root=str(tmp_path), files=3, size_bytes=2048, unreadable=1, links=1, special=0, directories=2,
+        duplicates=1, by_tag={"evtx": 2}, untagged=1, problems=(("x\x9b", "permission denied"),),
+    )  # fmt: skip
+    with fake_sentinel(home, lambda _: [result]) as sentinel:
+        text = casparian("scan", tmp_path, "--dry-run").out
+        document = casparian("scan", tmp_path, "--json").json
+    assert sentinel.requests[0].dry_run
+    assert "evtx\t2" in text
+    assert "x\\x9b: permission denied" in text
+    assert document["by_tag"] == {"evtx": 2}
+    assert document["problems"] == [{"path": "x\x9b", "reason": "permission denied"}]
+
+
+def test_explain_says_in_words_why(home, casparian, tmp_path):
+    (tmp_path / "a.log").touch()
+    views = {
+        "runs": rows("run_id root started_at_ns finished_at_ns state", ("r", str(tmp_path), 1, 2, "finished")),
+        "plan": rows(
+            "root display_path parser decision reason detail source_id job_id",
+            (str(tmp_path), "a.log", "linux.syslog@1.0.0", "skipped", "done", "", "s", None),
+            (str(tmp_path), "b.log", "linux.syslog@1.0.0", "selected", "new", "", "t", None),
+        ),
+    }
+    with fake_sentinel(home, lambda r: [views[r.view]]):
+        (decision,) = casparian("explain", tmp_path / "a.log", "--json").json["decisions"]
+        assert "the same work is recorded" in casparian("explain", tmp_path / "a.log").out
+    assert decision["reason"] == "done"
+
+
+def test_sentinel_status_reports_what_answers(home, casparian):
+    with fake_sentinel(home, lambda _: []):
+        document = casparian("sentinel", "status", "--json").json
+        assert casparian("sentinel", "start", "--json").json["started"] is False
+        assert "1 running" in casparian("sentinel", "status").out
+    assert document["running"] is True
+    assert document["status"]["engine_hash"] == STATUS.engine_hash
+
+
+# -- settings, parsers, completion ---------------------------------------------------------------
+
+
+def test_config_set_show_unset(home, casparian, monkeypatch):
+    assert casparian("config", "set", "workers", "3", "--dry-run").code == 0
+    assert not home.config_file.exists()
+    casparian("config", "set", "workers", "3")
+    casparian("config", "set", "parsers.linux.syslog.timezone", "Europe/Oslo")
+    monkeypatch.setenv("CASPARIAN_HASH_THREADS", "2")
+    document = casparian("config", "show", "--origin", "--json").json
+    assert document["settings"]["workers"] == 3
+    assert document["origins"]["workers"] == {"kind": "file", "where": str(home.config_file)}
+    assert document["origins"]["hash_threads"]["where"] == "CASPARIAN_HASH_THREADS"
+    assert document["settings"]["parsers.linux.syslog.timezone"] == "Europe/Oslo"
+    assert casparian("config", "unset", "workers", "--json").json["removed"] is True
+    assert casparian("config", "show", "--json").json["settings"]["workers"] == 0
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_scripts_name_the_program(casparian, shell):
+    assert "_CASPARIAN_COMPLETE" in casparian("completion", shell).out
+    assert casparian("completion", shell, "--json").json["shell"] == shell
+
+
+def test_parser_new_writes_a_skeleton_once(casparian, tmp_path):
+    document = casparian("parser", "new", "acme.access_log", "--into", tmp_path, "--json").json
+    assert sorted(os.listdir(document["directory"])) == sorted(
+        ["parser.toml", "contract.toml", "parser.py", "README.md", "samples"]
+    )
+    assert casparian("parser", "new", "acme.access_log", "--into", tmp_path).code == 2
+    assert casparian("parser", "new", "../x", "--into", tmp_path).code == 2
+    shown = casparian("parser", "show", document["directory"], "--json").json
+    assert shown["tables"] == ["acme_access_log"]
+    assert shown["trusted"] is False
