@@ -104,6 +104,6 @@ $(VENV)/.dev: $(VENV)/.runtime requirements/dev.txt
 
 $(VENV)/.native: $(VENV)/.runtime $(NATIVE_SOURCES)
 	@echo 'building the native module (release)'
-	@VIRTUAL_ENV="$(CURDIR)/$(VENV)" PATH="$(CURDIR)/$(BIN):$$PATH" \
+	@VIRTUAL_ENV="$(CURDIR)/$(VENV)" PATH="$(CURDIR)/$(BIN):$$PATH" PIP_QUIET=1 PIP_DISABLE_PIP_VERSION_CHECK=1 \
 	  $(BIN)/maturin develop --quiet --release --locked
 	@touch $@

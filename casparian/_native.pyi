@@ -116,7 +116,7 @@ class FileDigest:
     def size(self) -> int: ...
     @property
     def head(self) -> bytes:
-        """The first 4096 bytes, or fewer when the file is shorter."""
+        """The first 8192 bytes, or fewer when the file is shorter."""
 
     @property
     def changed(self) -> bool:

@@ -1,7 +1,7 @@
 """Write the generated pages of `docs/reference` from the program itself.
 
-    python docs/generate.py            write them
-    python docs/generate.py --check    exit with 1 when one is stale, and name it
+python docs/generate.py            write them
+python docs/generate.py --check    exit with 1 when one is stale, and name it
 """
 
 from __future__ import annotations
@@ -75,7 +75,9 @@ def main(arguments: list[str]) -> int:
     return 1 if stale else 0
 
 
-def _commands(command: click.Command, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], str]]:
+def _commands(
+    command: click.Command, path: tuple[str, ...]
+) -> Iterator[tuple[tuple[str, ...], str]]:
     ctx = click.Context(
         command, info_name=" ".join(path), max_content_width=_WIDTH, terminal_width=_WIDTH
     )

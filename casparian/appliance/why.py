@@ -46,7 +46,11 @@ _SHOWN_CHARACTERS_MAX = 300
 
 
 class Difference(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that is not as recorded. Values are as JSON carries them, long texts cut."""
+    """One thing that is not as it was.
+
+    `expected` is what was recorded (for a column: what the bytes give now), `found` is what is
+    there now (for a column: what the row says). Values are as JSON carries them, long texts cut.
+    """
 
     field: str
     expected: Any
@@ -236,8 +240,7 @@ class _Proof:
         return str(self._row.values["_cf_contract_hash"])
 
     def _is_its(self, output: OutputContract) -> bool:
-        """Whether a contract is the one of the row's table; of a quarantined row, the one it
-        broke."""
+        """Whether it is the contract of the row's table; of a quarantined row, the one it broke."""
         table = self._row_id.table
         if table == QUARANTINE_TABLE:
             return self._row is None or output.table == self._row.values["table_name"]
@@ -275,15 +278,10 @@ class _Proof:
         return [recorded.get(output.table, output) for output in self._effective(artifact).outputs]
 
     def _compare(self, row: FoundRow, rederived: Rederived, *, changed: bool) -> None:
-        table = self._row_id.table
-        again = None
-        if changed:  # positions may have moved: the span is what stays
-            again = rederived.row(table, "_cf_offset", row.values["_cf_offset"])
-        if again is None:
-            again = rederived.row(table, "_cf_ordinal", self._row_id.ordinal)
-        if again is None:
+        again = self._again(row, rederived, changed=changed)
+        if isinstance(again, str):
             self._verified["row"] = self._verified["bytes"] = False
-            self._differ("row", "present", self._instead(row, rederived))
+            self._differ("row", "present", again)
             return
         ignored = set(VOLATILE_COLUMNS)
         if changed:  # said already, as `source_hash`
@@ -293,7 +291,8 @@ class _Proof:
             if name in ignored or name == "_cf_row_id":
                 continue
             if name not in again:
-                self._differ(name, "no such column", value)
+                if value is not None:  # a database sink has the columns of all versions
+                    self._differ(name, "no such column", value)
             elif again[name] != value:
                 self._differ(name, again[name], value)
         for name in again.keys() - row.values.keys() - ignored:
@@ -302,12 +301,17 @@ class _Proof:
         self._verified["row"] = len(self._differences) == before
         self._verified["bytes"] = self._verified["row"] and not changed
 
-    def _instead(self, row: FoundRow, rederived: Rederived) -> str:
-        """What became of the row's bytes this time."""
-        aside = rederived.row(QUARANTINE_TABLE, "_cf_offset", row.values["_cf_offset"])
-        if aside is None or self._row_id.table == QUARANTINE_TABLE:
-            return "missing"
-        return show(f"quarantined: {aside['reason']}: {aside['message']}")
+    def _again(self, row: FoundRow, rederived: Rederived, *, changed: bool) -> dict[str, Any] | str:
+        """The row as derived again, or what became of it."""
+        table, offset = self._row_id.table, row.values["_cf_offset"]
+        if changed:  # positions may have moved: the span is what stays
+            again = rederived.row(table, "_cf_offset", offset)
+            if again is not None:
+                return again
+            aside = rederived.row(QUARANTINE_TABLE, "_cf_offset", offset)
+            if aside is not None:
+                return show(f"quarantined: {aside['reason']}: {aside['message']}")
+        return rederived.row(table, "_cf_ordinal", self._row_id.ordinal) or "missing"
 
 
 def _parser_on_disk(
@@ -326,6 +330,7 @@ def _parser_on_disk(
             first = first or (None, None, error.message)
             continue
         found = hash_artifact(files)
+        result: tuple[ParserArtifact | None, str | None, str]
         try:
             result = (library.parser_from_files(directory, files), found, "")
         except CasparianError as error:

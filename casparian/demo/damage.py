@@ -1,6 +1,7 @@
 """Break an event log in one known way.
 
-Every function takes the bytes of a log and returns new bytes; chunks and records count from 0.
+Every function takes the bytes of a log and returns new bytes; chunks and records count from 0, and
+`IndexError` says that the log has no such chunk, record or sector.
 Each docstring says what a reader must say of the result: *present* counts whole records and damaged
 regions of the live areas, *damaged* the regions among them, and *recovered* marks rows that a
 reader found without, or in spite of, the log's own bookkeeping. Finding codes are in backticks.
@@ -102,6 +103,8 @@ def zero_sectors(
     """
     base = _base(log, chunk)
     at = base + sector * SECTOR_BYTES
+    if not (0 <= sector < CHUNK_BYTES // SECTOR_BYTES and at < len(log)):
+        raise IndexError(f"chunk {chunk} has no sector {sector}")
     end = min(at + count * SECTOR_BYTES, base + CHUNK_BYTES, len(log))
     return _finish(log[:at] + bytes(end - at) + log[end:], base, reseal=reseal)
 
@@ -244,7 +247,10 @@ def record_offsets(log: bytes, chunk: int) -> list[int]:
 def _base(log: bytes, chunk: int) -> int:
     if not 0 <= chunk < chunk_count(log):
         raise IndexError(f"there is no chunk {chunk}: the log has {chunk_count(log)}")
-    return FILE_HEADER_BYTES + chunk * CHUNK_BYTES
+    base = FILE_HEADER_BYTES + chunk * CHUNK_BYTES
+    if len(log) < base + CHUNK_HEADER_BYTES:
+        raise IndexError(f"chunk {chunk} is cut off inside its header")
+    return base
 
 
 def _flip_word(log: bytes, at: int) -> bytes:

@@ -6,6 +6,7 @@ death signal); its guests die with it. A second thread would make a fork unsafe:
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import select
 import signal
@@ -94,6 +95,7 @@ def become_guest(request: ForkGuest, bridge_fd: int, log_fd: int, zygote: int) -
     status = _GUEST_FAILED
     try:
         keep_only(bridge_fd, log_fd)
+        faulthandler.enable(all_threads=False)  # a crash leaves its Python stack in the log
         isolation = confine(
             parent_pid=zygote, memory_bytes=request.memory_bytes, cpu_seconds=request.cpu_seconds
         )

@@ -80,7 +80,7 @@ class Dispatch(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Abort(msgspec.Struct, frozen=True, kw_only=True):
-    """Kill the guest of this job, remove its staging, say nothing more about this epoch."""
+    """Kill the guests of this job, remove its stage, conclude with code `job.aborted` and no files."""
 
     epoch: int
     job_id: int

@@ -37,6 +37,7 @@ from casparian.sinks.catalog_views import identifier, literal, view_sql
 from casparian.sinks.uri import parse_sink
 
 MEMORY_LIMIT_MB: Final = 192  # DuckDB's own; larger sorts and groups spill to disk
+MEMORY_LIMIT_MB_MAX: Final = 1024  # for a statement that ran out of the former in spite of that
 THREADS_MAX: Final = 4
 
 _CATALOG: Final = f"{ATTACHED_PREFIX}_catalog"
@@ -66,6 +67,7 @@ class Query:
         self._spill = home.run / f"query-{os.getpid()}-{secrets.token_hex(4)}"
         self._broken: dict[str, CasparianError] = {}
         self._attached: dict[str, str] = {}
+        self._memory_limit_mb = memory_limit_mb
         self._copied: set[str] = set()
         self._connection = duckdb.connect(config=_configuration(self._spill, memory_limit_mb))
         try:
@@ -117,8 +119,18 @@ class Query:
                 raise self._broken[name]
         try:
             self._begin()
-            relation = self._connection.sql(statement.sql, params=_plain(parameters))
-            return Result(relation, self._connection)
+            bound = self._connection.sql(statement.sql, params=_plain(parameters))
+
+            def again() -> duckdb.DuckDBPyRelation | None:
+                """The statement once more, after the memory limit was raised; it is raised once."""
+                if self._memory_limit_mb >= MEMORY_LIMIT_MB_MAX:
+                    return None
+                self._memory_limit_mb = MEMORY_LIMIT_MB_MAX
+                self._begin()
+                self._connection.execute(f"SET memory_limit = '{MEMORY_LIMIT_MB_MAX}MB'")
+                return self._connection.sql(statement.sql, params=_plain(parameters))
+
+            return Result(bound, self._connection, again)
         except duckdb.PermissionException as error:
             raise Refused(
                 "`query` reads committed tables only: " + show(str(error).splitlines()[0]),
@@ -156,7 +168,7 @@ class Query:
         return self._connection.sql(sql, params=_plain(parameters)).to_arrow_table()
 
     def attached(self, dataset: CatalogDataset) -> str | None:
-        """Alias of a DuckDB sink's file; `None` for other sinks, and for a file that is not open."""
+        """Alias of a DuckDB sink's file; `None` for other sinks, and when it is not open."""
         return self._attached.get(dataset.sink.location)
 
     def control(self, table: str) -> str:
@@ -291,6 +303,8 @@ class Query:
         paths = sorted({path for dataset in files for path in dataset.paths})
         self._connection.execute(f"SET allowed_paths = [{', '.join(map(literal, paths))}]")
         self._connection.execute("SET enable_external_access = false")
+        # `guard` lets no SET through: only `run` itself can raise the limit
+        self._connection.execute("SET allowed_configs = ['memory_limit']")
         self._connection.execute("SET lock_configuration = true")
 
 

@@ -45,15 +45,14 @@ def chain(query: Query, subject: str) -> tuple[Link, ...]:
     """
     row_id = parse_row_id(subject)
     if row_id is not None:
-        return row_chain(query, row_id)
+        return row_chain(query, row_id, find_row(query, row_id))
     if subject == QUARANTINE_TABLE or any(d.table == subject for d in query.catalog.datasets):
         return table_chain(query, subject)
     return file_chain(query, subject)
 
 
-def row_chain(query: Query, row_id: RowId, found: FoundRow | None = None) -> tuple[Link, ...]:
+def row_chain(query: Query, row_id: RowId, found: FoundRow | None) -> tuple[Link, ...]:
     """Row, bytes, source, job, parser, contract, output file; or what is left of these."""
-    found = found or find_row(query, row_id)
     recorded = found.recorded if found is not None else materialization(query, row_id)
     links = [Link(link="row", fields=_row_fields(row_id, found, recorded))]
     if found is not None:
@@ -150,7 +149,7 @@ def job_link(query: Query, recorded: dict[str, Any]) -> Link:
     fields: dict[str, Any] = {
         "job_id": recorded["job_id"],
         "epoch": recorded["epoch"],
-        "committed_at": recorded["committed_at"],
+        "committed_at": f"{str(recorded['committed_at']).removesuffix('Z')}Z",  # UTC, always
         "materialization_key": recorded["materialization_key"],
     }
     if query.has_control("jobs"):

@@ -38,7 +38,10 @@ class Result:
     """
 
     def __init__(
-        self, relation: duckdb.DuckDBPyRelation, connection: duckdb.DuckDBPyConnection
+        self,
+        relation: duckdb.DuckDBPyRelation,
+        connection: duckdb.DuckDBPyConnection,
+        again: Callable[[], duckdb.DuckDBPyRelation | None] = lambda: None,
     ) -> None:
         self.columns = tuple(
             ResultColumn(name=name, type=str(kind).strip('"'))
@@ -53,6 +56,7 @@ class Result:
                 )
         self._relation = relation
         self._connection = connection
+        self._again = again
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """Arrow batches, as they are computed."""
@@ -68,16 +72,25 @@ class Result:
                     self._connection.interrupt()
                     raise
 
-            try:
-                reader = call(lambda: self._relation.to_arrow_reader(BATCH_ROWS))
-                while (batch := call(lambda: next(reader, None))) is not None:
-                    yield batch
-            except duckdb.InterruptException as error:
-                raise KeyboardInterrupt from error
-            except (duckdb.Error, RuntimeError, OSError, pa.ArrowException) as error:
-                if "interrupt" in str(error).casefold():
+            started = False
+            while True:
+                try:
+                    reader = call(lambda: self._relation.to_arrow_reader(BATCH_ROWS))
+                    while (batch := call(lambda: next(reader, None))) is not None:
+                        started = True
+                        yield batch
+                    return
+                except duckdb.InterruptException as error:
                     raise KeyboardInterrupt from error
-                raise sql_error(error) from error
+                except (duckdb.Error, RuntimeError, OSError, pa.ArrowException) as error:
+                    if "interrupt" in str(error).casefold():
+                        raise KeyboardInterrupt from error
+                    more = None
+                    if "Out of Memory" in str(error) and not started:
+                        more = self._again()
+                    if more is None:
+                        raise sql_error(error) from error
+                    self._relation = more
 
     def to_json(self) -> dict[str, Any]:
         """`{"columns": [{name, type}], "rows": [[…]]}`, all in memory; `write_json` streams."""

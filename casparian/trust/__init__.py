@@ -1,1 +1,1 @@
-"""."""
+"""Trust: what a parser folder is, which parsers there are, and whether one may run."""

@@ -18,6 +18,7 @@ from casparian.domain.lineage import EXTRA_BITS, FLAG_BITS
 
 FINDINGS_MAX: Final = 10_000
 WINDOWS: Final = {"evtx": (4_096, 65_536), "lines": (0, 1 << 20)}  # origin and width, in bytes
+_MESSAGE_CHARACTERS_MAX: Final = 300
 _RECOVERED: Final = pa.scalar(FLAG_BITS["recovered"], pa.uint32())
 _EXTRA: Final = pa.scalar(EXTRA_BITS, pa.uint32())
 _ZERO: Final = pa.scalar(0, pa.uint32())
@@ -86,7 +87,7 @@ def balance(units: Units, account: _native.Account | None, unit: str, why: str =
     except ValueError as error:
         return _unavailable(units, unit, str(error))
     findings = [
-        Finding(code=code, offset=offset, length=length, message=message)
+        Finding(code=code, offset=offset, length=length, message=message[:_MESSAGE_CHARACTERS_MAX])
         for code, offset, length, message in account.findings[: FINDINGS_MAX + 1]
     ]
     lost = 0

@@ -12,13 +12,15 @@ same time. Its rows are kept only when all three are done and the bytes are the 
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, wait
 from typing import Final
 
 import msgspec
 
 from casparian import _native
+from casparian.domain.ledger import Finding, Ledger
 from casparian.domain.parsers import ParserKind
 from casparian.errors import CasparianError, SinkFault
 from casparian.paths import Home
@@ -42,6 +44,7 @@ from casparian.worker.session import AccountSession, ParseSession
 
 _log = logging.getLogger(__name__)
 _ATTEMPTS: Final = 2
+_FINDINGS_PER_JOB_MAX: Final = 100_000
 _LOG_CHARACTERS_MAX: Final = 128 * 1024
 _CANCEL_LOOK_SECONDS: Final = 0.05
 
@@ -91,8 +94,6 @@ def execute(
     except BaseException:
         execution.abandon()
         raise
-    finally:
-        execution.close()
 
 
 class _Execution:
@@ -109,7 +110,7 @@ class _Execution:
         self._guests = services.guests
         self._report = progress
         self._cancellation = cancellation
-        self._hasher = ThreadPoolExecutor(1, thread_name_prefix="hash")
+        self._findings_left = _FINDINGS_PER_JOB_MAX
         self._files: dict[str, bytes] = {}
         self._parser: ParseSession | None = None
         self._accountant: AccountSession | None = None
@@ -168,7 +169,7 @@ class _Execution:
 
     def _open_source(self, source: Evidence, outputs: Outputs) -> SourceReceipt:
         task = source.task
-        verdict = self._hasher.submit(source.verify)
+        verdict = _in_background(source.verify)
         why_no_account = self._begin_account(source)
         excluded: SourceExcluded | GuestFault | None = None
         try:
@@ -182,12 +183,23 @@ class _Execution:
             self._retire_accountant()
             return _excluded(task, excluded)
         account, why = self._end_account(source, why_no_account)
-        ledger = balance(outputs.units, account, self._dispatch.parser.unit, why)
+        ledger = self._bounded(balance(outputs.units, account, self._dispatch.parser.unit, why))
         receipt = SourceReceipt(
             index=task.index, rows=outputs.rows, quarantined=outputs.quarantined, ledger=ledger
         )
         outputs.commit()
         return receipt
+
+    def _bounded(self, ledger: Ledger) -> Ledger:
+        """Keep the receipt of the whole job within one frame; what is left out is said."""
+        if len(ledger.findings) <= self._findings_left:
+            self._findings_left -= len(ledger.findings)
+            return ledger
+        kept = ledger.findings[: self._findings_left]
+        self._findings_left = 0
+        message = f"{len(ledger.findings)} findings, {len(kept)} of them kept: the job has too many"
+        capped = Finding(code="findings.capped", offset=0, length=0, message=message)
+        return msgspec.structs.replace(ledger, findings=(*kept, capped))
 
     def _parse(self, source: Evidence, outputs: Outputs) -> None:
         """Parse one source into the stages; a guest's death is forgiven once."""
@@ -223,6 +235,7 @@ class _Execution:
                 self._job("parse"),
                 epoch=dispatch.epoch,
                 cancellation=self._cancellation,
+                keep_log=self._logs.append,
             )
             self.isolation = self._parser.isolation
         return self._parser
@@ -236,6 +249,7 @@ class _Execution:
                     self._job("account"),
                     epoch=self._dispatch.epoch,
                     cancellation=self._cancellation,
+                    keep_log=self._logs.append,
                 )
             self._accountant.begin(source)
         except GuestFault as fault:
@@ -327,13 +341,11 @@ class _Execution:
     def _retire_parser(self) -> None:
         if self._parser is not None:
             self._parser.close()
-            self._logs.append(self._parser.log)
             self._parser = None
 
     def _retire_accountant(self) -> None:
         if self._accountant is not None:
             self._accountant.close()
-            self._logs.append(self._accountant.log)
             self._accountant = None
 
     def _retire_sessions(self) -> None:
@@ -351,9 +363,19 @@ class _Execution:
         if self._outputs is not None:
             self._outputs.abort()
 
-    def close(self) -> None:
-        """Let go of threads; a hash that still runs ends by itself."""
-        self._hasher.shutdown(wait=False, cancel_futures=True)
+
+def _in_background(work: Callable[[], SourceExcluded | None]) -> Future[SourceExcluded | None]:
+    """Run on a daemon thread: a hash of a huge file must not hold up the end of the process."""
+    future: Future[SourceExcluded | None] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:  # noqa: BLE001 - handed to who waits
+            future.set_exception(error)
+
+    threading.Thread(target=run, name="hash", daemon=True).start()
+    return future
 
 
 def _excluded(task: SourceTask, error: SourceExcluded | GuestFault) -> SourceReceipt:

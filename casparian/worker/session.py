@@ -56,12 +56,27 @@ class Batch(NamedTuple):
 
 
 class Session:
-    """A guest with one job. Any `GuestFault` leaves it closed."""
+    """A guest with one job. Any `GuestFault` leaves it closed.
+
+    Args:
+        guests: where to fork it.
+        job: what it is told first.
+        epoch: number of every frame.
+        cancellation: kills it and wakes the host.
+        keep_log: given what the guest printed, once, when it is closed.
+    """
 
     def __init__(
-        self, guests: Guests, job: GuestJob, *, epoch: int, cancellation: Cancellation
+        self,
+        guests: Guests,
+        job: GuestJob,
+        *,
+        epoch: int,
+        cancellation: Cancellation,
+        keep_log: Callable[[str], None],
     ) -> None:
         self._job = job
+        self._keep_log = keep_log
         self._cancellation = cancellation
         self._process: GuestProcess = guests.fork(
             memory_bytes=job.limits.memory_mb * _MEBIBYTE,
@@ -70,7 +85,7 @@ class Session:
             cancellation=cancellation,
         )
         self._bridge = HostBridge(self._process.channel, epoch, cancellation)
-        self._log: str | None = None
+        self.open = True  # it can take another source
         self.isolation: dict[str, str] = {}
         self.busy = False  # a source was given and not answered to its end
         try:
@@ -94,11 +109,6 @@ class Session:
             raise self.fault(_protocol(f"{answer.opcode.name} instead of READY"))
         claimed = self._decoded(answer, Ready).isolation
         self.isolation = isolation.record(claimed, isolation.observe(self._process.pid))
-
-    @property
-    def open(self) -> bool:
-        """Whether it can take another source."""
-        return self._log is None
 
     @property
     def pid(self) -> int:
@@ -129,15 +139,11 @@ class Session:
         self.close()
 
     def close(self) -> None:
-        """Kill the guest if it lives, and reap it."""
-        if self._log is None:
-            self._log = self._process.close()
+        """Kill the guest if it lives, and reap it; what it printed goes to `keep_log`."""
+        if self.open:
+            self.open = False
+            self._keep_log(self._process.close())
             self._cancellation.forget(self._process.kill)
-
-    @property
-    def log(self) -> str:
-        """What the guest printed; after `close`."""
-        return self._log or ""
 
     def _give(self, source: Evidence) -> None:
         """Send one source with a descriptor of its own."""

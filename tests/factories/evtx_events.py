@@ -35,7 +35,7 @@ RECENT_TICKS = st.integers(125_000_000_000_000_000, 140_000_000_000_000_000)  # 
 GUIDS = st.uuids()
 SIDS = st.builds(
     lambda authority, rest: "-".join(map(str, ("S", 1, authority, *rest))),
-    st.integers(0, 2**48 - 1),
+    st.integers(0, 2**32 - 1),  # [MS-DTYP] 2.4.2.1 writes greater ones in hexadecimal
     st.lists(st.integers(0, 2**32 - 1), max_size=15),
 )
 PLAIN_TEXT = st.text(

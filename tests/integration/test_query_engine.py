@@ -186,3 +186,13 @@ def test_a_large_sort_stays_within_its_memory(world: CommittedHome) -> None:
             "SELECT a, repeat('x', 60) || a FROM range(2000000) t(a) ORDER BY hash(a) DESC"
         )
         assert sum(batch.num_rows for batch in result.batches()) == 2_000_000
+
+
+def test_a_statement_that_runs_out_of_memory_is_run_again_with_more(world: CommittedHome) -> None:
+    sql = "SELECT a, list_transform(range(40), lambda n: a || '-' || n) AS l FROM range(60000) t(a)"
+    with Query(world.home, memory_limit_mb=24) as query:
+        rows = sum(batch.num_rows for batch in query.run(f"{sql} ORDER BY hash(a)").batches())
+        assert rows == 60_000
+        assert query._memory_limit_mb == engine.MEMORY_LIMIT_MB_MAX
+        with pytest.raises(Refused):
+            query.run("SET memory_limit = '1TB'")

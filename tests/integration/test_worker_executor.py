@@ -210,6 +210,7 @@ def test_parser_that_cannot_be_loaded_fails_the_job(world: World, code: str) -> 
     world.source(b"one\n")
     receipt = world.run()
     assert receipt.code == "parser.load"
+    assert "Traceback" in receipt.guest_log
     assert not receipt.transient
     assert receipt.files == ()
 

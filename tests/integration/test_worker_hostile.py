@@ -163,6 +163,8 @@ def test_hostile_parser_excludes_its_source_only(world: World, attack: str) -> N
     assert all(source.ledger.balanced for source in receipt.sources if source.ledger)
     assert 1 not in {index for file in receipt.files for index in file.sources}
     assert no_guests(world)
+    if attack == "segmentation fault":
+        assert "parser.py" in receipt.guest_log  # where it crashed
 
 
 def test_guest_that_dies_once_is_forgiven(world: World, tmp_path: Path) -> None:

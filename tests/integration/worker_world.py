@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import blake3
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from casparian.domain.contracts import Action, Column, OutputContract
@@ -152,8 +153,17 @@ def rows(receipt: Receipt, table: str) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     for file in receipt.files:
         if file.table == table:
-            found += pq.read_table(file.path).to_pylist()
+            found += _plain(pq.read_table(file.path)).to_pylist()
     return sorted(found, key=lambda row: (row["_cf_source_path"], row["_cf_ordinal"]))
+
+
+def _plain(table: pa.Table) -> pa.Table:
+    """Times as integers: Python's own have no nanoseconds."""
+    fields = [
+        field.with_type(pa.int64()) if pa.types.is_timestamp(field.type) else field
+        for field in table.schema
+    ]
+    return table.cast(pa.schema(fields))
 
 
 def home_at(directory: Path) -> Home:

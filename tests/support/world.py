@@ -40,11 +40,15 @@ class World:
     # -- commands
 
     def call(
-        self, *arguments: str, home: Path | None = None, **options: Any
+        self,
+        *arguments: str,
+        home: Path | None = None,
+        prefix: tuple[str, ...] = (),
+        **options: Any,
     ) -> subprocess.CompletedProcess[str]:
-        """Run a command; nothing is checked."""
+        """Run a command; nothing is checked. `prefix` is a command that runs it."""
         return subprocess.run(
-            [*CASPARIAN, "--home", str(home or self.home), *arguments],
+            [*prefix, *CASPARIAN, "--home", str(home or self.home), *arguments],
             capture_output=True,
             text=True,
             check=False,

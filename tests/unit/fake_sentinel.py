@@ -32,7 +32,9 @@ STATUS = control.SentinelStatus(
 class FakeSentinel:
     """Answers each request with what `handler` gives: events, then one reply. `None` hangs up instead."""
 
-    def __init__(self, home: Home, handler: Handler, status: control.SentinelStatus = STATUS) -> None:
+    def __init__(
+        self, home: Home, handler: Handler, status: control.SentinelStatus = STATUS
+    ) -> None:
         self.requests: list[control.Request] = []
         self.connections = 0
         self._channels: list[socket.socket] = []

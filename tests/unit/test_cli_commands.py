@@ -140,7 +140,11 @@ def test_run_json_is_the_machine_contract(home, casparian, tmp_path):
     }  # fmt: skip
     assert document["jobs"] == {"completed": 2, "failed": 0, "aborted": 0, "rejected": 0}
     (output,) = document["outputs"]
-    assert {"table": "evtx_events", "rows": 1234, "files": ["/out/a.parquet"]}.items() <= output.items()
+    assert {
+        "table": "evtx_events",
+        "rows": 1234,
+        "files": ["/out/a.parquet"],
+    }.items() <= output.items()
     assert document["quarantine"]["rows"] == 5
     assert document["ledger"] == {
         "balanced": True, "present": 1239, "rows": 1230, "recovered": 4, "quarantined": 5, "lost": 0,
@@ -217,7 +221,10 @@ def test_run_explain_lists_each_file_with_its_reason(home, casparian, tmp_path):
     )
     with fake_sentinel(home, lambda r: [plan if isinstance(r, control.Read) else RESULT]):
         assert casparian("run", tmp_path, "--explain", "--json").json["plan"][0]["reason"] == "new"
-        assert "a.evtx\twindows.evtx@1.0.0\tselected\tnew" in casparian("run", tmp_path, "--explain").out
+        assert (
+            "a.evtx\twindows.evtx@1.0.0\tselected\tnew"
+            in casparian("run", tmp_path, "--explain").out
+        )
 
 
 def test_ctrl_c_cancels_the_run_once_and_says_what_was_kept(home, casparian, tmp_path):
@@ -282,7 +289,9 @@ def test_an_error_is_one_document_with_code_and_hint(casparian, case):
 
 
 def test_a_failure_of_the_sentinel_keeps_its_code_and_hint(home, casparian, tmp_path):
-    failure = control.Failure(code="parser.unknown", message="no \x1b]0;parser", exit_code=2, hint="did you mean")
+    failure = control.Failure(
+        code="parser.unknown", message="no \x1b]0;parser", exit_code=2, hint="did you mean"
+    )
     with fake_sentinel(home, lambda _: [failure]):
         answer = casparian("run", tmp_path)
     assert answer.code == 2
@@ -346,7 +355,26 @@ def test_a_new_home_is_answered_without_a_sentinel_and_teaches(home, casparian, 
 LEDGER = rows(
     "source_path source_hash source_id sha256 unit declared present rows recovered recovered_live"
     " recovered_extra quarantined quarantined_extra lost balanced parser job_id root",
-    ("a.evtx", "h", "s1", "sh", "record", None, 10, 7, 3, 1, 2, 1, 0, 1, False, "windows.evtx@1.0.0", 9, "/e"),
+    (
+        "a.evtx",
+        "h",
+        "s1",
+        "sh",
+        "record",
+        None,
+        10,
+        7,
+        3,
+        1,
+        2,
+        1,
+        0,
+        1,
+        False,
+        "windows.evtx@1.0.0",
+        9,
+        "/e",
+    ),
 )
 FINDINGS = rows(
     "source_id job_id source_path code offset length message",
@@ -379,7 +407,21 @@ def test_ledger_shows_losses_and_makes_hidden_characters_visible(home, casparian
 FILES = rows(
     "root path display_path status size_bytes mtime_ns source_hash sha256 source_id tags tag_reasons"
     " link_target message",
-    ("/e", b"caf\xe9", "caf\\xe9", "catalogued", 3, 1, "ab" * 32, "cd", "ef", ("text",), (), None, None),
+    (
+        "/e",
+        b"caf\xe9",
+        "caf\\xe9",
+        "catalogued",
+        3,
+        1,
+        "ab" * 32,
+        "cd",
+        "ef",
+        ("text",),
+        (),
+        None,
+        None,
+    ),
 )
 
 
@@ -394,7 +436,23 @@ def test_files_keeps_a_name_that_is_not_utf8_exactly(home, casparian):
 JOB = rows(
     "job_id run_id state epoch attempts parser sources size_bytes rows quarantined code message"
     " created_at_ns updated_at_ns aborting",
-    (2**62 + 1, "run-1", "failed", 2, 3, "linux.syslog@1.0.0", 1, 10, 0, 0, "guest.crash", "signal 6", 1, 2, False),
+    (
+        2**62 + 1,
+        "run-1",
+        "failed",
+        2,
+        3,
+        "linux.syslog@1.0.0",
+        1,
+        10,
+        0,
+        0,
+        "guest.crash",
+        "signal 6",
+        1,
+        2,
+        False,
+    ),
 )
 JOB_VIEWS = {
     "jobs": JOB,
@@ -426,9 +484,15 @@ def test_jobs_logs_makes_control_characters_visible(home, casparian):
 
 
 MUTATIONS = {
-    ("tag", "add", "*.log", "syslog"): control.TagFiles(request_id="", pattern="*.log", tag="syslog"),
-    ("tag", "remove", "*.log", "x"): control.TagFiles(request_id="", pattern="*.log", tag="x", remove=True),
-    ("rule", "add", "**/*.log", "syslog"): control.AddRule(request_id="", pattern="**/*.log", tag="syslog"),
+    ("tag", "add", "*.log", "syslog"): control.TagFiles(
+        request_id="", pattern="*.log", tag="syslog"
+    ),
+    ("tag", "remove", "*.log", "x"): control.TagFiles(
+        request_id="", pattern="*.log", tag="x", remove=True
+    ),
+    ("rule", "add", "**/*.log", "syslog"): control.AddRule(
+        request_id="", pattern="**/*.log", tag="syslog"
+    ),
     ("rule", "remove", "3"): control.RemoveRule(request_id="", rule_id=3),
     ("jobs", "cancel", "7"): control.CancelJob(request_id="", job_id=7),
     ("jobs", "retry", "7"): control.RetryJob(request_id="", job_id=7),
@@ -437,7 +501,9 @@ MUTATIONS = {
 
 @pytest.mark.parametrize("arguments", MUTATIONS, ids=" ".join)
 def test_a_mutation_carries_a_request_id_and_says_what_changed(home, casparian, arguments):
-    with fake_sentinel(home, lambda _: [control.Done(message="2 things changed", count=2)]) as sentinel:
+    with fake_sentinel(
+        home, lambda _: [control.Done(message="2 things changed", count=2)]
+    ) as sentinel:
         assert casparian(*arguments).out == "2 things changed\n"
         assert casparian(*arguments, "--json").json["count"] == 2
     first, second = sentinel.requests
@@ -464,7 +530,9 @@ def test_scan_counts_by_tag_and_names_what_could_not_be_read(home, casparian, tm
 def test_explain_says_in_words_why(home, casparian, tmp_path):
     (tmp_path / "a.log").touch()
     views = {
-        "runs": rows("run_id root started_at_ns finished_at_ns state", ("r", str(tmp_path), 1, 2, "finished")),
+        "runs": rows(
+            "run_id root started_at_ns finished_at_ns state", ("r", str(tmp_path), 1, 2, "finished")
+        ),
         "plan": rows(
             "root display_path parser decision reason detail source_id job_id",
             (str(tmp_path), "a.log", "linux.syslog@1.0.0", "skipped", "done", "", "s", None),

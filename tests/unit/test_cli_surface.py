@@ -73,7 +73,9 @@ def test_help_imports_no_command_and_nothing_heavy():
     assert "msgspec" not in modules
 
 
-@pytest.mark.parametrize("arguments", [("jobs",), ("files",), ("sentinel", "status"), ("config", "show")])
+@pytest.mark.parametrize(
+    "arguments", [("jobs",), ("files",), ("sentinel", "status"), ("config", "show")]
+)
 def test_a_command_that_asks_the_sentinel_imports_nothing_heavy(tmp_path, arguments):
     _, modules = imported_after("--home", str(tmp_path / "home"), *arguments)
     assert not modules & HEAVY
@@ -111,7 +113,9 @@ def test_every_family_of_codes_is_documented():
         for name in names:
             if name.endswith(".py"):
                 with open(os.path.join(folder, name), encoding="utf-8") as source:
-                    families |= set(re.findall(r"""\bcode ?= ?"([a-z_]+)\.[a-z_]+\"""", source.read()))
+                    families |= set(
+                        re.findall(r"""\bcode ?= ?"([a-z_]+)\.[a-z_]+\"""", source.read())
+                    )
     assert len(families) > 20
     assert {family for family in families if f"`{family}." not in text} == set()
 

@@ -73,7 +73,12 @@ def test_a_variable_of_the_wrong_type_is_named(home):
 
 
 def test_a_variable_that_is_no_setting_is_reported_and_ours_are_not(home):
-    environ = {"CASPARIAN_WORKER": "1", "CASPARIAN_HOME": "/x", "CASPARIAN_CORPUS": "/y", "PATH": "/"}
+    environ = {
+        "CASPARIAN_WORKER": "1",
+        "CASPARIAN_HOME": "/x",
+        "CASPARIAN_CORPUS": "/y",
+        "PATH": "/",
+    }
     assert config.load(home, environ=environ).unknown_variables == ("CASPARIAN_WORKER",)
 
 
@@ -112,7 +117,9 @@ def test_editing_keeps_comments_and_order(home):
     config_file.set_value(home, "parsers.linux.syslog.year", "2016")
     config_file.set_value(home, "parsers.linux.syslog.timezone", "Europe/Oslo")
     config_file.set_value(home, "parsers.windows.evtx.depth", "3")
-    assert home.config_file.read_text() == """\
+    assert (
+        home.config_file.read_text()
+        == """\
 # the laboratory's rules
 workers = 2   # two is enough
 
@@ -127,6 +134,7 @@ timezone = "Europe/Oslo"
 [parsers."windows.evtx"]
 depth = 3
 """
+    )
 
 
 def test_unsetting_removes_one_line(home):
@@ -145,7 +153,9 @@ def test_a_layout_that_cannot_be_edited_is_left_alone(home):
     assert home.config_file.read_text() == text
 
 
-@pytest.mark.parametrize("name", ["worker", "parsers", "parsers.year", "parsers.", "linux.syslog.year"])
+@pytest.mark.parametrize(
+    "name", ["worker", "parsers", "parsers.year", "parsers.", "linux.syslog.year"]
+)
 def test_an_unknown_name_is_never_written(home, name):
     with pytest.raises(UsageError):
         config_file.set_value(home, name, "1")
@@ -157,4 +167,4 @@ def test_any_text_survives_being_written(tmp_path_factory, value):
     home = Home.at(tmp_path_factory.mktemp("home"))
     written = config_file.set_value(home, "parsers.some.parser.key", value)
     read = config.load(home, environ={}).settings.parsers["some.parser"]["key"]
-    assert (read, type(read)) == (written, type(written)) or read != read  # noqa: PLR0124  (nan)
+    assert (read, type(read)) == (written, type(written)) or read != read

@@ -9,6 +9,7 @@ import sys
 
 import msgspec
 import pytest
+from fake_sentinel import STATUS, fake_sentinel, rows
 
 from casparian.control import autostart
 from casparian.control.client import Client, SentinelFaultError, is_answering, open_socket
@@ -26,8 +27,6 @@ from casparian.errors import (
 from casparian.paths import Home
 from casparian.protocol import control
 
-from fake_sentinel import STATUS, fake_sentinel, rows
-
 DISCOVERING = control.Discovering(files=1, files_total=2, size_bytes=3, size_bytes_total=4)
 READ = control.Read(view="rules")
 ADD = control.AddRule(request_id="r1", pattern="*.log", tag="syslog")
@@ -41,9 +40,11 @@ def home(tmp_path):
 def test_events_arrive_in_order_before_the_reply(home):
     events = [DISCOVERING, msgspec.structs.replace(DISCOVERING, files=2)]
     seen = []
-    with fake_sentinel(home, lambda _: [*events, control.Done(message="ok", count=3)]):
-        with Client.connect(home) as client:
-            reply = client.request(ADD, seen.append)
+    with (
+        fake_sentinel(home, lambda _: [*events, control.Done(message="ok", count=3)]),
+        Client.connect(home) as client,
+    ):
+        reply = client.request(ADD, seen.append)
     assert seen == events
     assert reply == control.Done(message="ok", count=3)
 
@@ -73,11 +74,18 @@ FAILURES = {
 @pytest.mark.parametrize("exit_code", FAILURES)
 def test_a_failure_is_raised_as_the_error_of_its_exit_code(home, exit_code):
     failure = control.Failure(code="some.code", message="what", exit_code=exit_code, hint="do this")
-    with fake_sentinel(home, lambda _: [failure]), Client.connect(home) as client:
-        with pytest.raises(CasparianError) as caught:
-            client.request(READ)
+    with (
+        fake_sentinel(home, lambda _: [failure]),
+        Client.connect(home) as client,
+        pytest.raises(CasparianError) as caught,
+    ):
+        client.request(READ)
     assert type(caught.value) is FAILURES[exit_code]
-    assert (caught.value.code, caught.value.message, caught.value.hint) == ("some.code", "what", "do this")
+    assert (caught.value.code, caught.value.message, caught.value.hint) == (
+        "some.code",
+        "what",
+        "do this",
+    )
     assert caught.value.exit_code == exit_code
 
 
@@ -114,16 +122,19 @@ def test_a_shutdown_is_never_sent_twice(home):
 
 
 def test_a_reply_of_the_wrong_kind_is_a_protocol_error(home):
-    with fake_sentinel(home, lambda _: [control.Done(message="ok")]), Client.connect(home) as client:
-        with pytest.raises(ProtocolError, match="Done where Rows"):
-            client.ask(READ, control.Rows)
+    with (
+        fake_sentinel(home, lambda _: [control.Done(message="ok")]),
+        Client.connect(home) as client,
+        pytest.raises(ProtocolError, match="Done where Rows"),
+    ):
+        client.ask(READ, control.Rows)
 
 
 @pytest.mark.parametrize("change", [{"version": "99.0.0"}, {"protocol": 99}])
 def test_a_sentinel_of_another_version_is_told_apart_from_none(home, change):
-    with fake_sentinel(home, lambda _: [], msgspec.structs.replace(STATUS, **change)):
-        with pytest.raises(SentinelUnreachable) as caught:
-            Client.connect(home)
+    other = msgspec.structs.replace(STATUS, **change)
+    with fake_sentinel(home, lambda _: [], other), pytest.raises(SentinelUnreachable) as caught:
+        Client.connect(home)
     assert caught.value.code == "sentinel.version"
 
 
@@ -162,7 +173,13 @@ def test_the_tick_runs_while_a_reply_is_awaited(home):
 
 def command_that(script: str):
     """Replacement of `processes.command` that runs a small script instead of a sentinel."""
-    return lambda _role, home, *arguments: [sys.executable, "-c", script, str(home.root), *arguments]
+    return lambda _role, home, *arguments: [
+        sys.executable,
+        "-c",
+        script,
+        str(home.root),
+        *arguments,
+    ]
 
 
 def test_a_sentinel_that_ends_at_once_is_an_error_with_what_it_said(home, monkeypatch):
@@ -199,7 +216,9 @@ def test_a_sentinel_is_started_on_demand_over_a_stale_socket(home, monkeypatch):
 
     here = os.path.dirname(__file__)
     root = os.path.dirname(os.path.dirname(here))
-    monkeypatch.setattr(autostart.processes, "command", command_that(LISTEN.format(path=[root, here])))
+    monkeypatch.setattr(
+        autostart.processes, "command", command_that(LISTEN.format(path=[root, here]))
+    )
     monkeypatch.setattr(autostart.subprocess, "Popen", recorded)
     assert stale.exists()
     try:

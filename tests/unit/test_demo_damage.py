@@ -164,6 +164,14 @@ def test_a_chunk_that_is_not_there_is_refused(function: Callable[[bytes, int], b
         function(LOG, 3)
 
 
+def test_a_sector_or_header_that_is_not_there_is_refused() -> None:
+    with pytest.raises(IndexError, match="no sector 128"):
+        damage.zero_sectors(LOG, 0, 128)
+    stump = damage.cut(LOG, keep_bytes_of_last_chunk=100)
+    with pytest.raises(IndexError, match="inside its header"):
+        damage.flip_chunk_data_checksum(stump, 2)
+
+
 def test_a_cut_must_fall_inside_the_last_chunk_and_slack_needs_records() -> None:
     with pytest.raises(ValueError, match="between 1 and"):
         damage.cut(LOG, keep_bytes_of_last_chunk=CHUNK_BYTES)

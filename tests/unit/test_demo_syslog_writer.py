@@ -88,9 +88,7 @@ def test_year_rollover_goes_from_december_to_january() -> None:
     entries = year_rollover(2023)
     months = [rfc3164(entry)[:3] for entry in entries]
     assert months == ["Dec"] * 36 + ["Jan"] * 36
-    assert {b.time - a.time for a, b in pairwise(entries)} == {
-        timedelta(hours=1)
-    }
+    assert {b.time - a.time for a, b in pairwise(entries)} == {timedelta(hours=1)}
 
 
 def test_files_carry_their_encoding_bom_and_newlines() -> None:

@@ -1,13 +1,16 @@
 """The case that the demonstration shows: believable, reproducible, and exactly described."""
 
+import ast
 import hashlib
 import os
 import re
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
+import casparian.demo
 from casparian.demo.evtx_reference import read_log
 from casparian.demo.story import tell
 from casparian.demo.world import EvidenceKind, EvidenceSummary, build_evidence
@@ -171,3 +174,16 @@ def test_the_dirty_log_has_more_chunks_than_its_header_knows(case: EvidenceSumma
 def test_links_are_relative_and_stay_in_the_case(case: EvidenceSummary) -> None:
     (link,) = (file for file in case.files if file.kind is EvidenceKind.SYMLINK)
     assert os.readlink(case.directory / link.path) == link.link_target == "syslog"
+
+
+def test_the_factory_needs_nothing_but_the_standard_library() -> None:
+    allowed = sys.stdlib_module_names | {"casparian"}
+    for source in Path(casparian.demo.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(source.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom):
+                names = [node.module or ""]
+            for name in names:
+                assert name.split(".")[0] in allowed, (source, name)
+                if name.startswith("casparian"):
+                    assert name.startswith("casparian.demo"), (source, name)

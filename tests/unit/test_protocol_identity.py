@@ -35,18 +35,54 @@ PARTS = identity.KeyParts(
 
 # Written down once. A change here means that every materialization ever recorded would be made again.
 GOLDEN = {
-    "derive": (identity.derive("d", "a", b"b"), "1d09eae8466f2424289777aee5c53c209529e90ffd362db07a7771929ae14c1e"),
-    "source_id": (identity.source_id("0" * 64), "43e0ffd986eebdf294b6befc1290dba3d00f46baf7262c85f73e67dc50580444"),
-    "source_id with companions": (identity.source_id("0" * 64, ["2", "1"]), "3f105287d88599213f73625ca4f78807e8e36bd98bbf28f5a6a30aaac31a2144"),
-    "artifact": (identity.artifact_hash([(b"b", "2"), (b"a", "1")]), "0849110e1ed75fdadea4cfb376346d082c71affdd71eed0928b1e0b1e9e34e6a"),
-    "environment": (identity.environment_hash(()), "189ef387cf5c8d4e90d13c5abf882f4f7c7af2c431906cfe5649dccf14513b04"),
-    "engine": (identity.engine_hash("x", "3.11.7", "26.0.1"), "bea4ef8bdb8622ce6c8fb4c08016dd49393c58d423800d8fcef7e0091d88ac80"),
-    "contract": (identity.contract_hash(OUTPUT), "a64e6c289de00fd6a715ed347bf4a5fc95a55fd91d588c656465b56a26186e90"),
-    "schema": (identity.schema_hash(OUTPUT), "f3de5977b9fba444767291a11a1b81e45be17ba8cbc33ab48387c861c697b867"),
-    "config": (identity.config_hash({"b": 1, "a": "x"}), "d4280fdb1f26b167b4638c350c288d7caef2901a683d9a8db9590505de58cede"),
-    "dataset": (identity.dataset_id("parquet:/out", "t"), "b9894786067cca2d929514138cce54b6e8726e269a4411326dabc64af7bfa097"),
-    "target": (PARTS.output_target_key(), "c2fa96ec90e118a473038b51d4c6bec6b4e3fdf83283d92746c0d05905365e7f"),
-    "materialization": (PARTS.materialization_key(), "0c9509428cf09caad0187c51340731e4eedf3a58a3dbc8b8ddedcfa473cbf098"),
+    "derive": (
+        identity.derive("d", "a", b"b"),
+        "1d09eae8466f2424289777aee5c53c209529e90ffd362db07a7771929ae14c1e",
+    ),
+    "source_id": (
+        identity.source_id("0" * 64),
+        "43e0ffd986eebdf294b6befc1290dba3d00f46baf7262c85f73e67dc50580444",
+    ),
+    "source_id with companions": (
+        identity.source_id("0" * 64, ["2", "1"]),
+        "3f105287d88599213f73625ca4f78807e8e36bd98bbf28f5a6a30aaac31a2144",
+    ),
+    "artifact": (
+        identity.artifact_hash([(b"b", "2"), (b"a", "1")]),
+        "0849110e1ed75fdadea4cfb376346d082c71affdd71eed0928b1e0b1e9e34e6a",
+    ),
+    "environment": (
+        identity.environment_hash(()),
+        "189ef387cf5c8d4e90d13c5abf882f4f7c7af2c431906cfe5649dccf14513b04",
+    ),
+    "engine": (
+        identity.engine_hash("x", "3.11.7", "26.0.1"),
+        "bea4ef8bdb8622ce6c8fb4c08016dd49393c58d423800d8fcef7e0091d88ac80",
+    ),
+    "contract": (
+        identity.contract_hash(OUTPUT),
+        "a64e6c289de00fd6a715ed347bf4a5fc95a55fd91d588c656465b56a26186e90",
+    ),
+    "schema": (
+        identity.schema_hash(OUTPUT),
+        "f3de5977b9fba444767291a11a1b81e45be17ba8cbc33ab48387c861c697b867",
+    ),
+    "config": (
+        identity.config_hash({"b": 1, "a": "x"}),
+        "d4280fdb1f26b167b4638c350c288d7caef2901a683d9a8db9590505de58cede",
+    ),
+    "dataset": (
+        identity.dataset_id("parquet:/out", "t"),
+        "b9894786067cca2d929514138cce54b6e8726e269a4411326dabc64af7bfa097",
+    ),
+    "target": (
+        PARTS.output_target_key(),
+        "c2fa96ec90e118a473038b51d4c6bec6b4e3fdf83283d92746c0d05905365e7f",
+    ),
+    "materialization": (
+        PARTS.materialization_key(),
+        "0c9509428cf09caad0187c51340731e4eedf3a58a3dbc8b8ddedcfa473cbf098",
+    ),
 }
 
 

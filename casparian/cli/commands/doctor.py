@@ -60,6 +60,4 @@ def _ask_sentinel(app: App) -> list[dict[str, Any]]:
                 "hint": None if stopped else error.hint,
             }
         ]
-    return [
-        {"hint": None, **dict(zip(reply.columns, row, strict=True))} for row in reply.rows
-    ]
+    return [{"hint": None, **dict(zip(reply.columns, row, strict=True))} for row in reply.rows]

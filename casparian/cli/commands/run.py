@@ -219,7 +219,7 @@ def _summary(app: App, result: control.RunResult) -> None:
     parts = [
         plural(result.jobs.completed, "job"),
         plural(rows, "row"),
-        f"{count(result.quarantined)} quarantined",
+        _quarantined(result),
         duration_text(result.elapsed_ns / 1e9),
     ]
     parts[1:1] = [
@@ -249,6 +249,13 @@ def _summary(app: App, result: control.RunResult) -> None:
         )
     if result.cancelled:
         out.line("what was committed is kept; run the same command again to do the rest")
+
+
+def _quarantined(result: control.RunResult) -> str:
+    """Rows set aside; remains in slack are said apart, the ledger's sum does not hold them."""
+    outside = result.quarantined - result.ledger.quarantined
+    aside = f" ({count(outside)} of them outside the ledger's sum)" if outside > 0 else ""
+    return f"{count(result.quarantined)} quarantined{aside}"
 
 
 def _ledger_line(app: App, ledger: control.LedgerTotals) -> str:

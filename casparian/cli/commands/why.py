@@ -50,7 +50,9 @@ def print_report(app: App, document: dict[str, Any]) -> None:
         out.line(line)
     engine = document["engine"]
     if document["proven"]:
-        out.line(out.paint("proven", "good") + f": the same bytes give the same row (engine: {engine})")
+        out.line(
+            out.paint("proven", "good") + f": the same bytes give the same row (engine: {engine})"
+        )
         return
     out.line(out.paint("NOT PROVEN", "bad") + f" (engine: {engine})")
     for difference in document["differences"]:

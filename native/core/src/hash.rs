@@ -27,7 +27,7 @@ const SECOND_THREAD_FROM_BYTES: u64 = 1 << 20;
 /// How many buffers travel between the two threads.
 const BUFFERS_IN_FLIGHT: usize = 4;
 /// How much of the beginning of a source is kept, to identify it by content.
-pub const HEAD_BYTES: usize = 4096;
+pub const HEAD_BYTES: usize = 8192;
 
 /// What one pass over a source gave.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -115,7 +115,7 @@ proptest! {
     #[test]
     fn noise_is_no_danger(noise in prop::collection::vec(any::<u8>(), 0..3_000)) {
         // As a chunk, and as the BinXML of a record.
-        let mut file = log(&[noise.clone()]);
+        let mut file = log(std::slice::from_ref(&noise));
         decode(&file);
         let mut chunk = ChunkBuilder::new();
         chunk.begin_record(1);

@@ -215,13 +215,16 @@ impl Walk {
     fn walk_slack(&mut self, slot: &Slot<'_>, base: u64) {
         let available = slot.bytes.len();
         let mut at = slot.live_end;
+        let mut endless = Vec::new();
         while let Some(start) = slot.find_record(at, available, &self.record_magic) {
             let Some(record) = slot.record_at(start, available) else {
                 break;
             };
+            endless.extend(slot.endless_records(at, start, &self.record_magic));
             self.account.slack_records += 1;
             at = start + record.size;
         }
+        endless.extend(slot.endless_records(at, available, &self.record_magic));
         for (start, length) in slot.zeroed_slack() {
             let offset = base + start as u64;
             self.account
@@ -230,6 +233,14 @@ impl Walk {
                     format!(
                         "{length} bytes of whole zero sectors lie between other bytes of the slack"
                     )
+                });
+        }
+        for (start, length) in endless {
+            let offset = base + start as u64;
+            self.account
+                .findings
+                .add("chunk.slack_cut", offset, length as u64, || {
+                    format!("a record of {length} bytes begins in the slack, zeros are where it should end")
                 });
         }
     }

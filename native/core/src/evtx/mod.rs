@@ -6,8 +6,8 @@
 //!   * Nothing of an event is lost: what has no column is in the lists, with its type.
 //!   * Input cannot make it panic, hang, or use more than a bounded amount of memory.
 //!
-//! Three lanes: records made from a template run a compiled [`plan`]; records without one are
-//! [`walk`]ed; what does neither is quarantined with its bytes. The count that the result is checked against
+//! Three lanes: records made from a template run a compiled `plan`; records without one are
+//! walked token by token (`walk`); what does neither is quarantined with its bytes. The count that the result is checked against
 //! comes from `crate::account`, which shares no code with this module.
 
 #![forbid(unsafe_code)]

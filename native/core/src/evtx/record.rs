@@ -1,7 +1,7 @@
 //! One record's BinXML into one row.
 //!
 //! Records made from a template run its plan over their values; records without one are walked token by
-//! token. Both end in [`Decoder::put_value`] and [`Decoder::put_text`].
+//! token. Both end in [`put_value`] and [`put_text`].
 
 use std::ops::Range;
 
@@ -10,7 +10,7 @@ use super::cache::{ChunkPlans, DEFINITION_HEADER_BYTES, Definition, PlanCache};
 use super::damage::{Damage, Decoded, Reason};
 use super::limits::{Budget, DEPTH_MAX, RECORD_TEXT_BYTES_MAX};
 use super::piece::static_text;
-use super::plan::{DATA_PREFIX, Op, Plan, PlanPiece, Put, PutSlot, Source};
+use super::plan::{DATA_PREFIX, Op, Plan, PlanPiece, PlanPlace, Put, PutSlot, Source};
 use super::rows::EventRows;
 use super::slots::{Slot, SlotStack, read_slots};
 use super::system::{Fit, store, store_text};
@@ -140,6 +140,7 @@ impl<'c> Decoder<'c, '_> {
     }
 
     /// Run a plan over the values from `base` on.
+    #[inline(never)]
     fn run(
         &mut self,
         plan: &Plan,
@@ -212,15 +213,28 @@ impl<'c> Decoder<'c, '_> {
             }
             self.rows.add_flags(flags::STRANGE_SYSTEM);
         }
+        self.put_slot_in_lists(plan, put.place, slot, nesting)
+    }
+
+    /// Put a substitution value into the lists, or descend into it.
+    #[inline(never)]
+    fn put_slot_in_lists(
+        &mut self,
+        plan: &Plan,
+        place: PlanPlace,
+        slot: Slot,
+        nesting: usize,
+    ) -> Decoded<()> {
         let place = Place {
             column: None,
-            label: plan.label(put.place),
-            nested: plan.nested(put.place),
+            label: plan.label(place),
+            nested: plan.nested(place),
         };
         self.put_slot(place, slot, nesting)
     }
 
     /// Put a value that is more, or less, than one substitution.
+    #[inline(never)]
     fn put(
         &mut self,
         plan: &Plan,
@@ -268,6 +282,7 @@ impl<'c> Decoder<'c, '_> {
     }
 
     /// Put text with substitutions in it. BinXML among them stands for itself, between the texts.
+    #[inline(never)]
     fn put_mixed(
         &mut self,
         place: Place<'_>,
@@ -303,6 +318,7 @@ impl<'c> Decoder<'c, '_> {
     }
 
     /// The text of pieces, none of which is BinXML.
+    #[inline(never)]
     fn mixed_text(&mut self, pieces: &[PlanPiece], base: usize, at: usize) -> Decoded<String> {
         let mut bytes = Vec::new();
         for piece in pieces {

@@ -197,6 +197,7 @@ impl EventRows {
     }
 
     /// Give a text column what `write` writes, when it says that this fits.
+    #[inline]
     pub(super) fn set_text(
         &mut self,
         column: Column,

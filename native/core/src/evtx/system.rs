@@ -29,38 +29,21 @@ fn fit(stored: bool) -> Fit {
 ///
 /// # Errors
 /// [`Reason::ValueSize`] when the bytes do not suit the type.
+#[inline]
 pub(super) fn store(
     rows: &mut EventRows,
     column: Column,
     type_code: u8,
     bytes: &[u8],
 ) -> Result<Fit, Reason> {
-    if is_absent(type_code, bytes) {
-        return Ok(Fit::Absent);
-    }
-    if rows.has(column) {
-        return Ok(Fit::Misfit);
+    if rows.has(column) || bytes.is_empty() || type_code == value::NULL {
+        return store_unusual(rows, column, type_code, bytes);
     }
     let is_text = matches!(type_code, value::STRING | value::ANSI_STRING);
     match column.kind() {
-        Kind::Text if is_text => {
-            let stored = rows.set_text(column, |out| {
-                render(type_code, bytes, out).map(|rendered| Some(rendered.flags))
-            })?;
-            Ok(fit(stored))
-        }
-        Kind::Sid if type_code == value::SID => {
-            let stored = rows.set_text(column, |out| {
-                render(type_code, bytes, out).map(|rendered| Some(rendered.flags))
-            })?;
-            Ok(fit(stored))
-        }
-        Kind::Guid if type_code == value::GUID => {
-            let stored = rows.set_text(column, |out| {
-                render(type_code, bytes, out).map(|rendered| Some(rendered.flags))
-            })?;
-            Ok(fit(stored))
-        }
+        Kind::Text if is_text => store_rendered(rows, column, type_code, bytes),
+        Kind::Sid if type_code == value::SID => store_rendered(rows, column, type_code, bytes),
+        Kind::Guid if type_code == value::GUID => store_rendered(rows, column, type_code, bytes),
         Kind::Number(max) if !is_text => Ok(match unsigned(type_code, bytes)? {
             Some(number) if number <= max => {
                 rows.set_number(column, number);
@@ -76,16 +59,59 @@ pub(super) fn store(
             let time = systemtime_nanoseconds(&exact(bytes)?);
             Ok(store_time(rows, column, time))
         }
-        _ if is_text => {
-            let (text, flags) = decode(type_code, bytes);
-            let fit = store_text(rows, column, &text)?;
-            if fit == Fit::Stored {
-                rows.add_flags(flags);
-            }
-            Ok(fit)
-        }
+        _ if is_text => store_decoded(rows, column, type_code, bytes),
         _ => Ok(Fit::Misfit),
     }
+}
+
+/// Store a value that is absent or empty, or one for a column that has a value already.
+#[cold]
+fn store_unusual(
+    rows: &mut EventRows,
+    column: Column,
+    type_code: u8,
+    bytes: &[u8],
+) -> Result<Fit, Reason> {
+    if is_absent(type_code, bytes) {
+        return Ok(Fit::Absent);
+    }
+    if rows.has(column) {
+        return Ok(Fit::Misfit);
+    }
+    match type_code {
+        value::STRING | value::ANSI_STRING => store_text(rows, column, ""),
+        _ => Ok(Fit::Misfit),
+    }
+}
+
+/// Store a value whose text is what the column holds.
+#[inline]
+fn store_rendered(
+    rows: &mut EventRows,
+    column: Column,
+    type_code: u8,
+    bytes: &[u8],
+) -> Result<Fit, Reason> {
+    let stored = rows.set_text(column, |out| {
+        render(type_code, bytes, out).map(|rendered| Some(rendered.flags))
+    })?;
+    Ok(fit(stored))
+}
+
+/// Store a text in a column of another kind.
+#[cold]
+fn store_decoded(
+    rows: &mut EventRows,
+    column: Column,
+    type_code: u8,
+    bytes: &[u8],
+) -> Result<Fit, Reason> {
+    let (text, flags) = decode(type_code, bytes);
+    let fit = store_text(rows, column, &text)?;
+    if fit == Fit::Stored {
+        rows.add_flags(flags);
+    }
+    Ok(fit)
 }
 
 /// Store a value that is written as text: a literal of a template, or a record without one.
@@ -143,6 +169,7 @@ fn exact<const N: usize>(bytes: &[u8]) -> Result<[u8; N], Reason> {
 }
 
 /// An integer of any width that is not negative; `None` for what is no such integer.
+#[inline]
 fn unsigned(type_code: u8, bytes: &[u8]) -> Result<Option<u64>, Reason> {
     Ok(match type_code {
         value::UINT8 => Some(u64::from(u8::from_le_bytes(exact(bytes)?))),

@@ -109,6 +109,10 @@ const CP1252_HIGH: [char; 32] = [
 
 /// Append text in code page 1252. Returns whether a byte without a character was replaced.
 pub(super) fn push_cp1252(out: &mut Vec<u8>, text: &[u8]) -> bool {
+    if text.is_ascii() {
+        out.extend_from_slice(text);
+        return false;
+    }
     let mut lossy = false;
     for &byte in text {
         let character = match byte {
@@ -228,20 +232,29 @@ pub(super) fn normalise_guid(text: &str) -> Option<[u8; 36]> {
 /// Append UTF-8 text as a JSON string. The bytes are UTF-8 and stay it: only ASCII is escaped.
 pub(super) fn push_json_string(out: &mut Vec<u8>, text: &[u8]) {
     out.push(b'"');
-    for &byte in text {
+    let mut rest = text;
+    while !rest.is_empty() {
+        let is_special = |byte: &u8| *byte < 0x20 || matches!(byte, b'"' | b'\\');
+        let plain = rest.iter().position(is_special).unwrap_or(rest.len());
+        let (copied, special) = rest.split_at(plain);
+        out.extend_from_slice(copied);
+        rest = special;
+        let Some((&byte, behind)) = special.split_first() else {
+            break;
+        };
         match byte {
             b'"' => out.extend_from_slice(b"\\\""),
             b'\\' => out.extend_from_slice(b"\\\\"),
             b'\n' => out.extend_from_slice(b"\\n"),
             b'\r' => out.extend_from_slice(b"\\r"),
             b'\t' => out.extend_from_slice(b"\\t"),
-            0..0x20 => {
+            _ => {
                 out.extend_from_slice(b"\\u00");
                 out.push(HEX_LOWER[usize::from(byte >> 4)]);
                 out.push(HEX_LOWER[usize::from(byte & 15)]);
             }
-            _ => out.push(byte),
         }
+        rest = behind;
     }
     out.push(b'"');
 }

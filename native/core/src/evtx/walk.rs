@@ -111,6 +111,11 @@ pub(super) fn walk_element<'c, S: Sink<'c>>(
 
 /// Decode a name for a path; returns whether something was replaced.
 fn push_name(out: &mut String, name: Utf16<'_>) -> bool {
+    let (units, half) = name.as_chunks::<2>();
+    if half.is_empty() && units.iter().all(|unit| unit[1] == 0 && unit[0] < 0x80) {
+        out.extend(units.iter().map(|unit| char::from(unit[0])));
+        return false;
+    }
     let mut bytes = Vec::with_capacity(name.len() / 2);
     let lossy = push_utf16(&mut bytes, name);
     out.push_str(&String::from_utf8_lossy(&bytes));

@@ -7,6 +7,8 @@
 )]
 #![allow(clippy::unwrap_used, reason = "a test ends where its assumptions do")]
 
+pub mod json;
+
 use std::collections::HashMap;
 
 use arrow_array::cast::AsArray as _;
@@ -441,6 +443,9 @@ pub fn usual_chunk(first: u64, count: u64) -> ChunkBuilder {
     chunk
 }
 
+/// One value of the lists: name, text, type.
+pub type Item = (Option<String>, Option<String>, u8);
+
 /// What a file was decoded to.
 pub struct Outcome {
     pub events: Vec<RecordBatch>,
@@ -530,7 +535,7 @@ impl Outcome {
     }
 
     /// The lists of each event: name, value, type.
-    pub fn items(&self) -> Vec<Vec<(Option<String>, Option<String>, u8)>> {
+    pub fn items(&self) -> Vec<Vec<Item>> {
         let mut rows = Vec::new();
         for batch in &self.events {
             let column = |name: &str| batch.column_by_name(name).unwrap().as_list::<i32>().clone();

@@ -106,6 +106,32 @@ impl<'bytes> Slot<'bytes> {
         }
     }
 
+    /// Beginnings of records in `from..until` whose closing size is zeros: (start, size that the header says).
+    ///
+    /// What overwrites old records comes from the front, so it takes their beginnings, never their ends.
+    pub(super) fn endless_records(
+        &self,
+        from: usize,
+        until: usize,
+        magic: &Finder<'_>,
+    ) -> Vec<(usize, usize)> {
+        let mut found = Vec::new();
+        let mut from = from;
+        while let Some(start) = self
+            .bytes
+            .get(from..until)
+            .and_then(|part| Some(from + magic.find(part)?))
+        {
+            from = start + 1;
+            let size = u32_at(self.bytes, start + 4).map_or(0, |size| size as usize);
+            let is_sane = (RECORD_BYTES_MIN..=self.bytes.len()).contains(&size);
+            if is_sane && u32_at(self.bytes, start + size - 4) == Some(0) {
+                found.push((start, size));
+            }
+        }
+        found
+    }
+
     /// Where the damaged region that begins at `at` ends; `None` when only free space is left.
     pub(super) fn damage_end(&self, at: usize, magic: &Finder<'_>) -> Option<usize> {
         if let Some(next) = self.find_record(at + 1, self.live_end, magic) {

@@ -229,6 +229,26 @@ fn slack_records_are_counted_apart_and_zeroed_sectors_in_slack_are_told() {
 }
 
 #[test]
+fn a_record_in_slack_whose_end_was_zeroed_is_told_even_when_nothing_follows_it() {
+    let mut bytes = chunk(1..=155, 418); // the last record ends in the chunk's last sector
+    bytes[48..52].copy_from_slice(&(512 + 50 * 418_u32).to_le_bytes());
+    bytes[16..24].copy_from_slice(&50_u64.to_le_bytes());
+    seal(&mut bytes);
+    assert_eq!(codes(&account(&log(&[bytes.clone()], false))), [""; 0]);
+
+    bytes[SLOT - 512..].fill(0);
+    let zeroed = account(&log(&[bytes], false));
+    assert_eq!((zeroed.present, zeroed.slack_records), (50, 104));
+    let [finding] = zeroed.findings.list() else {
+        panic!("one finding, not {:?}", codes(&zeroed));
+    };
+    assert_eq!(
+        (finding.code.as_str(), finding.offset, finding.length),
+        ("chunk.slack_cut", 4096 + 512 + 154 * 418, 418)
+    );
+}
+
+#[test]
 fn a_cut_chunk_gives_its_whole_records_and_one_damaged_region() {
     let mut bytes = two_chunks();
     bytes.truncate(FIRST + SLOT + 550);
