@@ -37,9 +37,12 @@ demo: $(VENV)/.native
 	@$(BIN)/casparian demo --into "$$(mktemp -d build/demo-XXXXXX)"
 
 .PHONY: run
-run: $(VENV)/.native
-	@if [ -z "$$EVIDENCE" ]; then echo 'usage: make run EVIDENCE=DIR' >&2; exit 2; fi
+run: check-evidence $(VENV)/.native
 	@$(BIN)/casparian run "$$EVIDENCE" $(ARGS)
+
+.PHONY: check-evidence
+check-evidence:
+	@if [ -z "$$EVIDENCE" ]; then echo 'usage: make run EVIDENCE=DIR' >&2; exit 2; fi
 
 .PHONY: test
 test: $(VENV)/.dev $(VENV)/.native

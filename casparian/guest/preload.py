@@ -50,6 +50,7 @@ def preload() -> int:
 
 
 def _load_zones() -> None:
+    zoneinfo.reset_tzpath(to=())  # the locked `tzdata` package, not whatever this machine has
     for name in sorted(zoneinfo.available_timezones()):
         try:
             _zones.append(zoneinfo.ZoneInfo(name))

@@ -12,7 +12,10 @@ from casparian.protocol import identity
 
 @lru_cache(maxsize=1)
 def current_engine_hash() -> str:
-    """H over native sources, guest and SDK (compiled in), CPython's and pyarrow's versions."""
+    """H over native sources, guest and SDK (compiled in), and the versions of CPython, pyarrow and tzdata."""
     return identity.engine_hash(
-        _native.engine_sources_hash(), platform.python_version(), metadata.version("pyarrow")
+        _native.engine_sources_hash(),
+        platform.python_version(),
+        metadata.version("pyarrow"),
+        metadata.version("tzdata"),
     )

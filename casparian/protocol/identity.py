@@ -49,9 +49,13 @@ def environment_hash(requirements: Iterable[str]) -> str:
     return derive("casparian.environment.v1", *sorted(requirements))
 
 
-def engine_hash(engine_sources_hash: str, python_version: str, pyarrow_version: str) -> str:
-    """Identity of what executes parsers: native core, guest and SDK (compiled in), CPython, pyarrow."""
-    return derive("casparian.engine.v1", engine_sources_hash, python_version, pyarrow_version)
+def engine_hash(
+    engine_sources_hash: str, python_version: str, pyarrow_version: str, tzdata_version: str
+) -> str:
+    """Identity of what executes parsers: native core, guest and SDK (compiled in), CPython, pyarrow, time zones."""
+    return derive(
+        "casparian.engine.v1", engine_sources_hash, python_version, pyarrow_version, tzdata_version
+    )
 
 
 def contract_hash(output: OutputContract) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, BinaryIO
 
 import duckdb
@@ -76,7 +77,7 @@ class Result:
             while True:
                 try:
                     reader = call(lambda: self._relation.to_arrow_reader(BATCH_ROWS))
-                    while (batch := call(lambda: next(reader, None))) is not None:
+                    while (batch := call(partial(next, reader, None))) is not None:
                         started = True
                         yield batch
                     return

@@ -14,6 +14,7 @@ import pytest
 
 from casparian.appliance import why as why_module
 from casparian.appliance.why import WhyReport, why
+from casparian.demo.world import build_evidence
 from casparian.domain.parsers import ParserArtifact
 from casparian.errors import UsageError
 from casparian.paths import first_party_parsers
@@ -285,3 +286,34 @@ def test_an_unknown_row_is_a_usage_error(tmp_path: Path) -> None:
         why(world.home, f"{TABLE}:{'0' * 16}:42:0", verify=allow)
     table, source, job, _ = ids(world)[0].split(":")
     assert fields(why(world.home, f"{table}:{source}:{job}:99", verify=allow)) == {"row"}
+
+
+@pytest.fixture(scope="module")
+def event_log(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    directory = tmp_path_factory.mktemp("demo")
+    build_evidence(directory)
+    return next(directory.rglob("System.evtx")).read_bytes()
+
+
+def test_event_records_are_proven_and_an_altered_byte_names_its_column(
+    tmp_path: Path, event_log: bytes
+) -> None:
+    world = CommittedHome(tmp_path)
+    shutil.copytree(first_party_parsers() / "windows.evtx", world.home.parsers / "windows.evtx")
+    sink = world.sink("parquet:out")
+    made = world.run_parser("windows.evtx", [world.source("System.evtx", event_log)], sink, 43)
+    assert made["evtx_events"] > 100
+    world.publish(sink.uri)
+    middle = ids(world, "evtx_events")[made["evtx_events"] // 2]
+    for row in (middle, ids(world, "evtx_chunks")[-1]):
+        assert why(world.home, row, verify=allow).proven
+    with Query(world.home) as query:
+        sql = "SELECT _cf_offset, computer FROM evtx_events WHERE _cf_row_id = ?"
+        ((offset, computer),) = query.run(sql, [middle]).to_json()["rows"]
+    altered = bytearray(event_log)
+    place = event_log.index(computer.encode("utf-16-le"), offset)
+    altered[place] ^= 1
+    (world.evidence / "System.evtx").write_bytes(altered)
+    report = why(world.home, middle, verify=allow)
+    assert not report.proven
+    assert {"source_hash", "sha256", "computer"} <= fields(report)

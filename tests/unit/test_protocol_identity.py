@@ -56,8 +56,8 @@ GOLDEN = {
         "189ef387cf5c8d4e90d13c5abf882f4f7c7af2c431906cfe5649dccf14513b04",
     ),
     "engine": (
-        identity.engine_hash("x", "3.11.7", "26.0.1"),
-        "bea4ef8bdb8622ce6c8fb4c08016dd49393c58d423800d8fcef7e0091d88ac80",
+        identity.engine_hash("x", "3.11.7", "26.0.1", "2025.2"),
+        "1535cab213929edc510e1f0dacce42a99a5ebe9693485f8348163e71ace4d22b",
     ),
     "contract": (
         identity.contract_hash(OUTPUT),

@@ -15,10 +15,9 @@ use super::rows::EventRows;
 use super::slots::{Slot, SlotStack, read_slots};
 use super::system::{Fit, store, store_text};
 use super::target::{BELOW_EVENT, Context, Label, Place};
-use super::text::push_utf16;
 use super::token::{Token, TokenReader};
 use super::value::{self, Rendered, is_absent, render};
-use super::walk::{Piece, Sink, walk_element};
+use super::walk::{Piece, Sink, push_name, walk_element};
 use crate::flags;
 
 /// Bytes of a template instance behind its token: version, identifier, offset of the definition.
@@ -75,7 +74,10 @@ impl<'c> Decoder<'c, '_> {
                 }
                 Token::OpenElement(name) => {
                     self.rows.add_flags(flags::INLINE);
-                    let mut live = Live { rows: self.rows };
+                    let mut live = Live {
+                        rows: self.rows,
+                        name: String::new(),
+                    };
                     walk_element(&mut reader, name, context, &mut live, self.budget)?;
                 }
                 _ => {
@@ -401,6 +403,8 @@ fn put_nothing(rows: &mut EventRows, place: Place<'_>, at: usize) -> Decoded<()>
 /// Writes the row while a template-less element is walked.
 struct Live<'d> {
     rows: &'d mut EventRows,
+    /// Room for the name of a Data.
+    name: String,
 }
 
 impl Live<'_> {
@@ -450,26 +454,29 @@ impl<'c> Sink<'c> for Live<'_> {
         pieces: &[Piece<'c>],
         at: usize,
     ) -> Decoded<()> {
-        let mut full = Vec::from(DATA_PREFIX);
+        let mut full = std::mem::take(&mut self.name);
+        full.clear();
+        full.push_str(DATA_PREFIX);
         match name {
             [] => {}
             [Piece::Text(text)] => {
-                if push_utf16(&mut full, text) {
+                if push_name(&mut full, text) {
                     self.rows.add_flags(flags::LOSSY_TEXT);
                 }
             }
             _ => {
                 let name = static_text(name, at)?.ok_or_else(|| no_template(at))?;
                 self.rows.add_flags(name.flags);
-                full.extend_from_slice(name.text.as_bytes());
+                full.push_str(&name.text);
             }
         }
-        let full = String::from_utf8_lossy(&full);
         let label = Label::Path {
             full: &full,
             own_from: Some(DATA_PREFIX.len()),
         };
-        self.put_pieces(Place { label, ..place }, pieces, at)
+        let put = self.put_pieces(Place { label, ..place }, pieces, at);
+        self.name = full;
+        put
     }
 
     fn lossy_name(&mut self) {

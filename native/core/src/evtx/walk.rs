@@ -3,6 +3,8 @@
 //! Template definitions and template-less records are walked by the same code: for the first the sink
 //! writes down a plan, for the second it writes the row.
 
+use std::ops::Range;
+
 use super::damage::{Damage, Decoded, Reason};
 use super::limits::{Budget, DEPTH_MAX, ELEMENTS_MAX};
 use super::target::{Column, Context, Label, Place, Role};
@@ -54,12 +56,12 @@ pub(super) trait Sink<'c> {
 }
 
 /// An element that is open.
-struct Frame<'c> {
+struct Frame {
     role: Role,
     /// The length of the path without this element.
     parent_path_bytes: usize,
-    /// The pieces of a Data's `Name`.
-    name: Option<Vec<Piece<'c>>>,
+    /// The pieces of a Data's `Name`, as a part of [`Walk::names`].
+    name: Option<Range<usize>>,
     guards: Vec<u16>,
     has_children: bool,
     has_attributes: bool,
@@ -71,10 +73,14 @@ struct Frame<'c> {
 struct Walk<'c, 'w, S> {
     sink: &'w mut S,
     path: String,
-    frames: Vec<Frame<'c>>,
+    frames: Vec<Frame>,
     /// The value that is being put together.
     pieces: Vec<Piece<'c>>,
-    attribute: Option<String>,
+    attribute: Option<Utf16<'c>>,
+    /// The name that was decoded last.
+    text: String,
+    /// The pieces of the names of open Datas.
+    names: Vec<Piece<'c>>,
     elements: usize,
     context: Context<'w>,
 }
@@ -97,6 +103,8 @@ pub(super) fn walk_element<'c, S: Sink<'c>>(
         frames: Vec::with_capacity(8),
         pieces: Vec::with_capacity(4),
         attribute: None,
+        text: String::with_capacity(SHORT_NAME_UNITS),
+        names: Vec::new(),
         elements: 0,
         context,
     };
@@ -109,12 +117,27 @@ pub(super) fn walk_element<'c, S: Sink<'c>>(
     Ok(())
 }
 
+/// Units of a name that are decoded without an allocation.
+const SHORT_NAME_UNITS: usize = 64;
+
 /// Decode a name for a path; returns whether something was replaced.
-fn push_name(out: &mut String, name: Utf16<'_>) -> bool {
+pub(super) fn push_name(out: &mut String, name: Utf16<'_>) -> bool {
     let (units, half) = name.as_chunks::<2>();
-    if half.is_empty() && units.iter().all(|unit| unit[1] == 0 && unit[0] < 0x80) {
-        out.extend(units.iter().map(|unit| char::from(unit[0])));
-        return false;
+    let mut short = [0; SHORT_NAME_UNITS];
+    if let Some(place) = short.get_mut(..units.len())
+        && half.is_empty()
+    {
+        let mut seen = 0_u16;
+        for (character, unit) in place.iter_mut().zip(units) {
+            *character = unit[0];
+            seen |= u16::from_le_bytes(*unit);
+        }
+        if seen < 0x80
+            && let Ok(text) = str::from_utf8(place)
+        {
+            out.push_str(text);
+            return false;
+        }
     }
     let mut bytes = Vec::with_capacity(name.len() / 2);
     let lossy = push_utf16(&mut bytes, name);
@@ -136,11 +159,7 @@ impl<'c, S: Sink<'c>> Walk<'c, '_, S> {
             }
             Token::Attribute(name) if !in_content => {
                 self.flush_attribute(at)?;
-                let mut attribute = String::new();
-                if push_name(&mut attribute, name) {
-                    self.sink.lossy_name();
-                }
-                self.attribute = Some(attribute);
+                self.attribute = Some(name);
                 Ok(())
             }
             Token::CloseStart if !in_content => {
@@ -219,8 +238,8 @@ impl<'c, S: Sink<'c>> Walk<'c, '_, S> {
                 "a fragment has too many elements",
             ));
         }
-        let mut text = String::new();
-        if push_name(&mut text, name) {
+        self.text.clear();
+        if push_name(&mut self.text, name) {
             self.sink.lossy_name();
         }
         let parent = match (self.frames.last(), self.context) {
@@ -228,17 +247,17 @@ impl<'c, S: Sink<'c>> Walk<'c, '_, S> {
             (None, Context::Within { role, .. }) => Some(role),
             (None, Context::Document) => None,
         };
-        let role = Role::below(parent, &self.path, &text);
+        let role = Role::below(parent, &self.path, &self.text);
         let parent_path_bytes = self.path.len();
         if role != Role::Event {
             if !self.path.is_empty() {
                 self.path.push('/');
             }
-            self.path.push_str(&text);
+            self.path.push_str(&self.text);
         }
         self.sink.open_element();
         if role == Role::Payload {
-            self.sink.enter_payload(&text);
+            self.sink.enter_payload(&self.text);
         }
         self.frames.push(Frame {
             role,
@@ -256,6 +275,9 @@ impl<'c, S: Sink<'c>> Walk<'c, '_, S> {
         self.flush_text(at, true)?;
         if let Some(frame) = self.frames.pop() {
             self.sink.close_element(&frame.guards);
+            if let Some(name) = frame.name {
+                self.names.truncate(name.start);
+            }
             self.path.truncate(frame.parent_path_bytes);
         }
         Ok(())
@@ -263,21 +285,28 @@ impl<'c, S: Sink<'c>> Walk<'c, '_, S> {
 
     /// Give the sink the attribute that ends here, if one does.
     fn flush_attribute(&mut self, at: usize) -> Decoded<()> {
-        let (Some(attribute), Some(frame)) = (self.attribute.take(), self.frames.last_mut()) else {
+        let (Some(name), Some(frame)) = (self.attribute.take(), self.frames.last_mut()) else {
             return Ok(());
         };
+        self.text.clear();
+        if push_name(&mut self.text, name) {
+            self.sink.lossy_name();
+        }
+        let attribute = self.text.as_str();
         if attribute == "xmlns" || attribute.starts_with("xmlns:") {
             self.pieces.clear();
             return Ok(());
         }
         if frame.role == Role::Data && attribute == "Name" && frame.name.is_none() {
-            frame.name = Some(std::mem::take(&mut self.pieces));
+            let start = self.names.len();
+            self.names.append(&mut self.pieces);
+            frame.name = Some(start..self.names.len());
             return Ok(());
         }
         frame.has_attributes = true;
         let role = frame.role;
         let column = match role {
-            Role::SystemField => Column::of_attribute(last_step(&self.path), &attribute),
+            Role::SystemField => Column::of_attribute(last_step(&self.path), attribute),
             _ => None,
         };
         let element_path_bytes = self.path.len();
@@ -285,7 +314,7 @@ impl<'c, S: Sink<'c>> Walk<'c, '_, S> {
             self.path.push_str("Event");
         }
         self.path.push_str("/@");
-        self.path.push_str(&attribute);
+        self.path.push_str(attribute);
         let place = Place {
             column,
             label: Label::Path {
@@ -345,6 +374,7 @@ impl<'c, S: Sink<'c>> Walk<'c, '_, S> {
         };
         match (&frame.name, role) {
             (Some(name), _) => {
+                let name = self.names.get(name.clone()).unwrap_or_default();
                 let label = Label::Path {
                     full: &self.path,
                     own_from: None,
