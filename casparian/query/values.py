@@ -61,11 +61,18 @@ def text_column(array: pa.Array) -> pa.Array:
     types = pa.types
     if types.is_boolean(kind) or types.is_integer(kind) or types.is_string(kind):
         return array
+    values = json_values(array)
+    if getattr(kind, "type_name", "") == "hugeint" and all(map(_is_small, values)):
+        return pa.array(values, pa.int64())  # a sum: a number, not a quoted text
     texts = [
         value if value is None or isinstance(value, str) else msgspec.json.encode(value).decode()
-        for value in json_values(array)
+        for value in values
     ]
     return pa.array(texts, pa.utf8())
+
+
+def _is_small(value: Any) -> bool:
+    return value is None or (isinstance(value, int) and abs(value) < 2**63)
 
 
 def _number(value: float) -> float | str:

@@ -112,8 +112,10 @@ def _load(
     commit_id: str,
     reader: duckdb.DuckDBPyConnection,
 ) -> None:
-    """One transaction: the rows, and what they hide. Retired rows are only hidden here; they are deleted when the
-    retirement is recorded, because a deletion could not be taken back.
+    """One transaction: the rows, and what they hide.
+
+    Retired rows are only hidden here; they are deleted when the retirement is recorded, because a deletion could not be taken
+    back.
     """
     included = {
         effect.spec.sources[source.index].source_id
