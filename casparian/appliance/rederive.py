@@ -7,8 +7,6 @@ The worker is the one that jobs run in, with the same confinement; its files go 
 from __future__ import annotations
 
 import os
-import secrets
-import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 from types import TracebackType
@@ -36,6 +34,7 @@ from casparian.protocol.worker import (
     decode,
     encode,
 )
+from casparian.query import scratch
 from casparian.query.values import json_rows
 from casparian.sinks.uri import default_settings
 
@@ -67,8 +66,7 @@ class Rederived:
         outputs: Sequence[OutputContract],
         job_id: int,
     ) -> None:
-        self._directory = home.run / f"rederive-{os.getpid()}-{secrets.token_hex(4)}"
-        self._directory.mkdir(parents=True, mode=0o700)
+        self._directory = scratch.make(home, "rederive")
         try:
             dispatch = _dispatch(
                 str(self._directory), source, parser, dict(config), outputs, job_id
@@ -91,7 +89,7 @@ class Rederived:
 
     def close(self) -> None:
         """Remove the files."""
-        shutil.rmtree(self._directory, ignore_errors=True)
+        scratch.remove(self._directory)
 
     def row(self, table: str, column: str, value: int) -> dict[str, Any] | None:
         """The row of a table whose `_cf_ordinal` or `_cf_offset` has a value, as JSON values."""

@@ -15,8 +15,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -29,6 +27,7 @@ from casparian.display import show
 from casparian.domain.outputs import SinkKind
 from casparian.errors import CasparianError, IntegrityError, Refused, UsageError
 from casparian.paths import Home
+from casparian.query import scratch
 from casparian.query.guard import ATTACHED_PREFIX, check, sql_error
 from casparian.query.result import Result
 from casparian.query.values import json_values
@@ -64,7 +63,7 @@ class Query:
         self, home: Home, sink_uri: str | None = None, *, memory_limit_mb: int = MEMORY_LIMIT_MB
     ) -> None:
         self.home = home
-        self._spill = home.run / f"query-{os.getpid()}-{secrets.token_hex(4)}"
+        self._spill = _spill_directory(home)
         self._broken: dict[str, CasparianError] = {}
         self._attached: dict[str, str] = {}
         self._memory_limit_mb = memory_limit_mb
@@ -95,7 +94,8 @@ class Query:
     def close(self) -> None:
         """Release files and spill space; may be called twice."""
         self._connection.close()
-        shutil.rmtree(self._spill, ignore_errors=True)
+        if self._spill is not None:
+            scratch.remove(self._spill)
 
     @property
     def tables(self) -> tuple[str, ...]:
@@ -308,11 +308,21 @@ class Query:
         self._connection.execute("SET lock_configuration = true")
 
 
-def _configuration(spill: Path, memory_limit_mb: int) -> dict[str, Any]:
+def _spill_directory(home: Home) -> Path | None:
+    """Where a sort may spill; nowhere when the home is missing or cannot be written."""
+    if not home.root.is_dir():
+        return None
+    try:
+        return scratch.make(home, "query")
+    except OSError:
+        return None
+
+
+def _configuration(spill: Path | None, memory_limit_mb: int) -> dict[str, Any]:
     return {
         "memory_limit": f"{memory_limit_mb}MB",
         "threads": min(THREADS_MAX, os.cpu_count() or 1),
-        "temp_directory": _spill_directory(spill),
+        "temp_directory": "" if spill is None else str(spill),
         "python_enable_replacements": False,
         "autoinstall_known_extensions": False,
         "autoload_known_extensions": False,
@@ -320,20 +330,6 @@ def _configuration(spill: Path, memory_limit_mb: int) -> dict[str, Any]:
         "allow_persistent_secrets": False,
         "arrow_lossless_conversion": True,
     }
-
-
-def _spill_directory(spill: Path) -> str:
-    """Make the spill directory; empty, and so no spilling, where the home cannot be written."""
-    try:
-        spill.parent.mkdir(parents=True, exist_ok=True)
-        spill.mkdir(mode=0o700)
-    except OSError:
-        return ""
-    for leftover in spill.parent.glob("query-*-*"):
-        process = leftover.name.split("-")[1]
-        if process.isdigit() and not os.path.exists(f"/proc/{process}"):
-            shutil.rmtree(leftover, ignore_errors=True)
-    return str(spill)
 
 
 def _missing(table: str, path: str) -> IntegrityError:
