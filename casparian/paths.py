@@ -102,7 +102,5 @@ class Home:
 
 
 def first_party_parsers() -> Path:
-    """Folder of the parsers that came with the product."""
-    package = Path(casparian.__file__).parent
-    packaged = package / "_parsers"
-    return packaged if packaged.is_dir() else package.parent / "parsers"
+    """Folder of the parsers that came with the product: beside the package, in the tree and in a wheel."""
+    return Path(casparian.__file__).parent.parent / "parsers"
