@@ -15,7 +15,7 @@ from casparian.domain.jobs import ATTEMPTS_MAX, JobState
 from casparian.protocol.worker import Receipt, SourceReceipt
 from casparian.sentinel import continuations as after
 from casparian.sentinel import events as ev
-from casparian.sentinel import records, runs, scheduling
+from casparian.sentinel import records, scheduling, totals
 from casparian.sentinel.effects import Promote
 from casparian.sentinel.state import JobEntry
 from casparian.sentinel.turn import Turn
@@ -125,7 +125,7 @@ def _requeue_without(turn: Turn, job: JobEntry, conflicts: tuple[str, ...]) -> N
         structs.replace(source, index=index)
         for index, source in enumerate(s for s in job.spec.sources if s.source_id not in conflicts)
     )
-    runs.sources_refused(turn, job, lost, "sink.exists", "another job materialized it first")
+    totals.sources_refused(turn, job, lost, "sink.exists", "another job materialized it first")
     job = turn.put_job(structs.replace(job, state=JobState.RUNNING, receipt=None))
     if not kept:
         fail(
@@ -205,14 +205,14 @@ def fail(turn: Turn, job: JobEntry, code: str, message: str, *, permanent: bool)
         ),
         then=after.AfterFailure(job_id=job.job_id, epoch=job.epoch),
     )
-    runs.sources_failed(turn, job, code, message)
+    totals.sources_failed(turn, job, code, message)
 
 
 def failure_recorded(turn: Turn, then: after.AfterFailure) -> None:
     """The failure is durable: the job is over."""
     job = turn.state.jobs[then.job_id]
     turn.drop_job(job)
-    runs.job_ended(turn, job, "failed")
+    totals.job_ended(turn, job, "failed")
 
 
 def finished(turn: Turn, then: after.AfterFinish) -> None:
@@ -221,5 +221,7 @@ def finished(turn: Turn, then: after.AfterFinish) -> None:
     assert job.receipt is not None
     turn.remove_stages(job, job.epoch)
     turn.drop_job(job)
-    runs.job_committed(turn, job)
-    runs.job_ended(turn, job, "failed" if job.receipt.code == records.POLICY_CODE else "completed")
+    totals.job_committed(turn, job)
+    totals.job_ended(
+        turn, job, "failed" if job.receipt.code == records.POLICY_CODE else "completed"
+    )

@@ -14,7 +14,7 @@ from casparian.db.writer import DatabaseWriter
 from casparian.domain.outputs import Sink
 from casparian.paths import Home
 from casparian.protocol.engine import current_engine_hash
-from casparian.sentinel import planner
+from casparian.sentinel import candidates
 from casparian.sentinel.events import StopAsked
 from casparian.sentinel.io import SentinelIO
 from casparian.sentinel.recovery import recover
@@ -52,7 +52,7 @@ def serve(home: Home, *, on_demand: bool, workers: int | None = None) -> None:
             idle_since_ns=clock.monotonic_ns(),
         )
         recovered = recover(
-            initial, database.writer, writer, planner.quarantine_sink(home), now_ns=started_ns
+            initial, database.writer, writer, candidates.quarantine_sink(home), now_ns=started_ns
         )
         io = SentinelIO(
             home,
@@ -77,7 +77,7 @@ def serve(home: Home, *, on_demand: bool, workers: int | None = None) -> None:
 
 
 def _default_sink(home: Home, uri: str | None) -> Sink:
-    return parse_sink(uri, base=str(home.root)) if uri else planner.default_sink(home)
+    return parse_sink(uri, base=str(home.root)) if uri else candidates.default_sink(home)
 
 
 def _loop(io: SentinelIO, state: State, *, idle_ns: int) -> None:

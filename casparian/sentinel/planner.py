@@ -12,38 +12,24 @@ The planner reads the disk and the database, changes neither, and runs beside th
 
 from __future__ import annotations
 
-import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
 
-from casparian import ids
-from casparian.contracts import overrides, settings
 from casparian.db.planning import History, Recorded
 from casparian.db.records import ContractRow, ExpectedOutputRow, PlanItemRow
 from casparian.display import path_text
-from casparian.domain.contracts import OutputContract
 from casparian.domain.files import CataloguedFile, Decision, FileStatus, PlanReason
-from casparian.domain.lineage import LINEAGE_VERSION
-from casparian.domain.outputs import Sink, SinkKind, SinkMode
-from casparian.domain.parsers import ParserArtifact
-from casparian.errors import CasparianError, Refused, UsageError
-from casparian.paths import Home
-from casparian.protocol import control, identity
-from casparian.protocol.worker import ParserTask, SourceTask
-from casparian.scout.selection import selects_parser, why_not_selected
+from casparian.domain.outputs import SinkMode
+from casparian.errors import CasparianError
+from casparian.protocol import control
+from casparian.scout.selection import why_not_selected
+from casparian.sentinel.batching import cut_into_jobs
+from casparian.sentinel.candidates import Candidate, PlanContext, candidates
 from casparian.sentinel.events import PlannedJob, PlanReady
-from casparian.sentinel.state import JobSpec, OutputSpec
-from casparian.sinks.quarantine import QUARANTINE_CONTRACT
-from casparian.sinks.uri import default_settings
-from casparian.trust import verdict
-from casparian.trust.library import ParserLibrary
-
-BATCH_FILES_MAX: Final = 256
-BATCH_BYTES_MAX: Final = 64 * 1024 * 1024
-_BATCH_BYTES_MIN: Final = 1024 * 1024
+from casparian.sentinel.state import JobSpec
 
 # Parts of the key, in the order in which a difference is named, and the reason each stands for.
 _PARTS: Final = (
@@ -57,146 +43,6 @@ _PARTS: Final = (
     ("lineage_version", PlanReason.LINEAGE_CHANGED),
     ("engine_hash", PlanReason.ENGINE_CHANGED),
 )
-
-
-class PlanContext(msgspec.Struct, frozen=True, kw_only=True):
-    """What a plan needs besides the request."""
-
-    home: Home
-    engine_hash: str
-    library: ParserLibrary
-    workers: int
-    history: Callable[[Sequence[str]], History]
-    now_ns: int
-
-
-class _Candidate:
-    """A parser that may take files of this run, with everything that goes into its keys."""
-
-    def __init__(
-        self, context: PlanContext, request: control.Run, artifact: ParserArtifact
-    ) -> None:
-        manifest = artifact.manifest
-        self.artifact = artifact
-        self.refused: Refused | None = None
-        try:
-            verdict.verify(artifact)
-        except Refused as error:
-            self.refused = error
-        override = overrides.find_override(context.home.contracts, manifest.name)
-        self.contract = overrides.effective(artifact.contract, override)
-        self.origin = "parser" if override is None else "laboratory"
-        config = settings.effective_config(manifest, request.parser_config.get(manifest.name, {}))
-        outputs = tuple(
-            _output_spec(output, _sink_of(context, request, output.table))
-            for output in self.contract.outputs
-        )
-        self.spec = JobSpec(
-            root="",
-            mode=request.mode,
-            parser=ParserTask(
-                name=manifest.name,
-                version=manifest.version,
-                kind=manifest.kind,
-                entry=manifest.entry,
-                directory=artifact.directory,
-                artifact_hash=artifact.artifact_hash,
-                account=manifest.account,
-                unit=manifest.unit,
-                config=config,
-                limits=manifest.limits,
-            ),
-            env_hash=identity.environment_hash(()),
-            engine_hash=context.engine_hash,
-            parser_config_hash=identity.config_hash(config),
-            lineage_version=LINEAGE_VERSION,
-            sources=(),
-            outputs=outputs,
-            quarantine=_output_spec(QUARANTINE_CONTRACT, quarantine_sink(context.home)),
-            quarantine_rows_max=request.quarantine_rows_max,
-            quarantine_percent_max=request.quarantine_percent_max,
-        )
-
-    def takes(self, file: CataloguedFile) -> bool:
-        """Whether the file carries one of the parser's tags."""
-        return not set(self.artifact.manifest.tags).isdisjoint(file.tags)
-
-
-def quarantine_sink(home: Home) -> Sink:
-    """Where quarantined rows of a home go, whatever sink the clean rows have."""
-    return Sink(
-        kind=SinkKind.PARQUET,
-        location=str(home.quarantine),
-        settings=default_settings(SinkKind.PARQUET),
-    )
-
-
-def default_sink(home: Home) -> Sink:
-    """`parquet:<home>/outputs`."""
-    return Sink(
-        kind=SinkKind.PARQUET,
-        location=str(home.outputs),
-        settings=default_settings(SinkKind.PARQUET),
-    )
-
-
-def _sink_of(context: PlanContext, request: control.Run, table: str) -> Sink:
-    chosen = request.sinks.get(table) or request.sinks.get("")
-    return chosen or default_sink(context.home)
-
-
-def _output_spec(output: OutputContract, sink: Sink) -> OutputSpec:
-    return OutputSpec(
-        contract=output,
-        contract_hash=identity.contract_hash(output),
-        schema_hash=identity.schema_hash(output),
-        sink=sink,
-        sink_config_hash=identity.sink_config_hash(sink),
-        dataset_id=identity.dataset_id(sink.uri, output.table),
-    )
-
-
-def candidates(
-    context: PlanContext, request: control.Run
-) -> tuple[list[_Candidate], list[control.FileProblem]]:
-    """Parsers of this run, and parser folders that cannot be used.
-
-    Raises:
-        CasparianError: a parser that was asked for by name is unknown or unusable, or a setting of it is wrong.
-    """
-    problems: list[control.FileProblem] = []
-    wanted = request.selection.parsers
-    artifacts = [context.library.find(name) for name in wanted]
-    if not wanted:
-        for entry in context.library.list():
-            if entry.artifact is not None:
-                artifacts.append(entry.artifact)
-            elif entry.error is not None:
-                problems.append(
-                    control.FileProblem(
-                        path=entry.directory, code=entry.error.code, message=entry.error.message
-                    )
-                )
-    names = {artifact.manifest.name for artifact in artifacts}
-    for name in request.parser_config:
-        if name not in names:
-            context.library.find(name)  # raises for a name that nobody knows
-    found = []
-    for artifact in artifacts:
-        if selects_parser(
-            request.selection, name=artifact.manifest.name, directory=artifact.directory
-        ):
-            found.append(_Candidate(context, request, artifact))
-    tables = {output.contract.table for c in found for output in c.spec.outputs}
-    unknown = [table for table in request.sinks if table and table not in tables]
-    if unknown:
-        raise UsageError(
-            f"no output is named `{unknown[0]}`",
-            code="sink.table",
-            hint=f"outputs here: {', '.join(sorted(tables)) or 'none'}",
-            table=unknown[0],
-        )
-    return found, problems
 
 
 class _Tally:
@@ -291,7 +137,7 @@ def make_plan(
                 accepted_engine += 1
             elif outcome is None:
                 chosen[index].append(file)
-    jobs = _batches(context, found, chosen, root)
+    jobs = cut_into_jobs(found, chosen, root, workers=context.workers)
     return _assemble(
         request,
         root,
@@ -308,7 +154,7 @@ def make_plan(
 
 
 def _decide(
-    candidate: _Candidate,
+    candidate: Candidate,
     file: CataloguedFile,
     history: History,
     request: control.Run,
@@ -392,61 +238,11 @@ def _compare(
     return reasons[0], f"differs from job {max(jobs)} in: {', '.join(r.value for r in reasons)}"
 
 
-def _batches(
-    context: PlanContext,
-    found: Sequence[_Candidate],
-    chosen: dict[int, list[CataloguedFile]],
-    root: bytes,
-) -> list[PlannedJob]:
-    """Cut each parser's files into jobs: at most 256 files or 64 MiB, and enough jobs to keep every worker busy."""
-    total = sum(file.size_bytes for files in chosen.values() for file in files)
-    per_worker = total // (2 * max(context.workers, 1))
-    bytes_max = min(max(per_worker, _BATCH_BYTES_MIN), BATCH_BYTES_MAX)
-    base = os.path.dirname(root) if not os.path.isdir(root) else root
-    jobs: list[PlannedJob] = []
-    for index, candidate in enumerate(found):
-        batch: list[CataloguedFile] = []
-        size = 0
-        for file in chosen[index]:
-            if batch and (len(batch) == BATCH_FILES_MAX or size + file.size_bytes > bytes_max):
-                jobs.append(_job(candidate, batch, base, root))
-                batch, size = [], 0
-            batch.append(file)
-            size += file.size_bytes
-        if batch:
-            jobs.append(_job(candidate, batch, base, root))
-    return jobs
-
-
-def _job(
-    candidate: _Candidate, files: Sequence[CataloguedFile], base: bytes, root: bytes
-) -> PlannedJob:
-    sources = []
-    for index, file in enumerate(files):
-        assert file.source_id is not None
-        assert file.source_hash is not None
-        assert file.sha256 is not None
-        sources.append(
-            SourceTask(
-                index=index,
-                source_id=file.source_id,
-                source_hash=file.source_hash,
-                sha256=file.sha256,
-                size_bytes=file.size_bytes,
-                path=os.path.join(base, file.path),
-                display_path=file.display_path,
-            )
-        )
-    spec = msgspec.structs.replace(candidate.spec, root=path_text(root), sources=tuple(sources))
-    keys = tuple(spec.key_parts(spec.main, s.source_id).materialization_key() for s in sources)
-    return PlannedJob(job_id=ids.new_job_id(), spec=spec, keys=keys)
-
-
 def _assemble(
     request: control.Run,
     root: bytes,
     files: Sequence[CataloguedFile],
-    found: Sequence[_Candidate],
+    found: Sequence[Candidate],
     chosen: dict[int, list[CataloguedFile]],
     jobs: Sequence[PlannedJob],
     tally: _Tally,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Final
 
 import msgspec
 from msgspec import structs
@@ -14,17 +13,12 @@ from casparian.domain.files import Decision, PlanReason
 from casparian.domain.jobs import JobState
 from casparian.domain.outputs import Sink, SinkKind
 from casparian.protocol import control
-from casparian.protocol.worker import SourceTask
 from casparian.sentinel import continuations as after
 from casparian.sentinel import events as ev
 from casparian.sentinel.effects import MakePlan, Publish
-from casparian.sentinel.records import POLICY_CODE
-from casparian.sentinel.state import JobEntry, OutputTotal, RunEntry, RunState
+from casparian.sentinel.state import JobEntry, RunEntry, RunState
+from casparian.sentinel.totals import PROBLEMS_MAX
 from casparian.sentinel.turn import Turn
-from casparian.sinks.promote import final_path
-
-_PROGRESS_NS: Final = 250_000_000
-_PROBLEMS_MAX: Final = 1000
 
 
 def start(turn: Turn, client_id: int, number: int, request: control.Run) -> None:
@@ -85,7 +79,8 @@ def plan_ready(turn: Turn, event: ev.PlanReady) -> None:
         for planned in event.jobs:
             kept, taken = _split_in_flight(turn, planned)
             adopted |= set(taken.values())
-            items = [_in_progress(item, taken) for item in items]
+            if taken:
+                items = [_in_progress(item, taken) for item in items]
             if kept:
                 entries.append(_enter(turn, run.run_id, planned, kept))
     for job_id in adopted:
@@ -103,7 +98,7 @@ def plan_ready(turn: Turn, event: ev.PlanReady) -> None:
             files=event.files,
             reasons=reasons,
             rejected=event.rejected,
-            problems=event.problems[:_PROBLEMS_MAX],
+            problems=event.problems[:PROBLEMS_MAX],
             jobs_open=frozenset(job.job_id for job in jobs),
             jobs_total=len(jobs),
             jobs=control.JobCounts(rejected=sum(event.rejected.values())),
@@ -218,157 +213,6 @@ def _record_plan(
     if rows:
         operations.append(InsertJobs(at_ns=now, jobs=rows))
     turn.persist(*operations, then=after.Nothing())
-
-
-# -- what jobs add -----------------------------------------------------------------------------------------------------------
-
-
-def _runs_of(turn: Turn, run_ids: Iterable[str]) -> list[RunEntry]:
-    return [turn.state.runs[run_id] for run_id in run_ids if run_id in turn.state.runs]
-
-
-def sources_failed(turn: Turn, job: JobEntry, code: str, message: str) -> None:
-    """Every source of the job failed; a source's own code wins."""
-    own = {s.index: s for s in job.receipt.sources if s.code is not None} if job.receipt else {}
-    problems = []
-    for task in job.spec.sources:
-        source = own.get(task.index)
-        problems.append(
-            control.FileProblem(
-                path=task.display_path,
-                code=source.code if source and source.code else code,
-                message=source.message if source else message,
-            )
-        )
-    _add_failures(turn, job, problems)
-
-
-def sources_refused(
-    turn: Turn, job: JobEntry, sources: Sequence[SourceTask], code: str, message: str
-) -> None:
-    """Sources that lost a race in T1."""
-    _add_failures(
-        turn,
-        job,
-        [control.FileProblem(path=s.display_path, code=code, message=message) for s in sources],
-    )
-
-
-def _add_failures(turn: Turn, job: JobEntry, problems: Sequence[control.FileProblem]) -> None:
-    for run in _runs_of(turn, job.run_ids):
-        files = structs.replace(run.files, failed=run.files.failed + len(problems))
-        kept = (*run.problems, *problems)[:_PROBLEMS_MAX]
-        turn.put_run(structs.replace(run, files=files, problems=kept))
-
-
-def job_committed(turn: Turn, job: JobEntry) -> None:
-    """Add what a committed job brought to every run that waited for it."""
-    receipt = job.receipt
-    assert receipt is not None
-    by_policy = receipt.code == POLICY_CODE
-    included = [s for s in receipt.sources if s.code is None]
-    for run in _runs_of(turn, job.run_ids):
-        outputs = dict(run.outputs)
-        if not by_policy:
-            for output in job.spec.outputs:
-                key = (output.contract.table, output.sink.uri)
-                before = outputs.get(key, OutputTotal(table=key[0], sink=key[1]))
-                files = tuple(
-                    output.sink.location
-                    if output.sink.kind is SinkKind.DUCKDB
-                    else final_path(output.sink, f.path)
-                    for f in receipt.files
-                    if f.table == key[0] and f.sink.uri == key[1]
-                )
-                outputs[key] = structs.replace(
-                    before,
-                    rows=before.rows + sum(s.rows.get(key[0], 0) for s in included),
-                    files=tuple(dict.fromkeys((*before.files, *files))),
-                )
-        run = structs.replace(
-            run,
-            outputs=outputs,
-            quarantined=run.quarantined + sum(s.quarantined for s in included),
-            quarantine_limit=run.quarantine_limit or by_policy,
-            ledger=_add_ledgers(run.ledger, job),
-        )
-        turn.put_run(run)
-    failures = [
-        control.FileProblem(
-            path=job.spec.sources[s.index].display_path, code=s.code, message=s.message
-        )
-        for s in receipt.sources
-        if s.code is not None
-    ]
-    if by_policy:
-        failures += [
-            control.FileProblem(
-                path=job.spec.sources[s.index].display_path,
-                code=POLICY_CODE,
-                message=receipt.message,
-            )
-            for s in included
-        ]
-    _add_failures(turn, job, failures)
-
-
-def _add_ledgers(total: control.LedgerTotals, job: JobEntry) -> control.LedgerTotals:
-    assert job.receipt is not None
-    for source in job.receipt.sources:
-        ledger = source.ledger
-        if source.code is not None or ledger is None:
-            continue
-        total = control.LedgerTotals(
-            balanced=total.balanced and ledger.balanced,
-            present=total.present + ledger.present,
-            rows=total.rows + ledger.rows,
-            recovered=total.recovered + ledger.recovered,
-            quarantined=total.quarantined + ledger.quarantined,
-            lost=total.lost + ledger.lost,
-            findings=total.findings + len(ledger.findings),
-        )
-    return total
-
-
-def job_ended(turn: Turn, job: JobEntry, how: str) -> None:
-    """A job left the queue for good."""
-    for run in _runs_of(turn, job.run_ids):
-        counts = structs.replace(run.jobs, **{how: getattr(run.jobs, how) + 1})
-        turn.put_run(
-            structs.replace(
-                run,
-                jobs=counts,
-                jobs_open=run.jobs_open - {job.job_id},
-                files_done=run.files_done + len(job.spec.sources),
-                bytes_done=run.bytes_done + job.spec.size_bytes,
-            )
-        )
-    report_progress(turn, job.run_ids)
-
-
-def report_progress(turn: Turn, run_ids: Iterable[str]) -> None:
-    """Tell waiting clients, at most four times a second."""
-    for run in _runs_of(turn, run_ids):
-        if turn.state.monotonic_ns - run.progress_sent_ns < _PROGRESS_NS and run.jobs_open:
-            continue
-        live = [turn.state.jobs[j].progress for j in run.jobs_open if j in turn.state.jobs]
-        done_rows = sum(total.rows for total in run.outputs.values())
-        turn.put_run(structs.replace(run, progress_sent_ns=turn.state.monotonic_ns))
-        turn.tell(
-            run.client_id,
-            run.number,
-            control.Progress(
-                run_id=run.run_id,
-                jobs_done=run.jobs_total - len(run.jobs_open),
-                jobs_total=run.jobs_total,
-                files_done=run.files_done + sum(p.sources_done for p in live),
-                files_total=run.files_total,
-                bytes_done=run.bytes_done + sum(p.bytes_done for p in live),
-                bytes_total=run.bytes_total,
-                rows=done_rows + sum(p.rows for p in live),
-                quarantined=run.quarantined + sum(p.quarantined for p in live),
-            ),
-        )
 
 
 # -- the end -----------------------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from msgspec import structs
 from casparian.db.operations import StepJob
 from casparian.domain.jobs import ATTEMPTS_MAX, CANCELLABLE, JobState
 from casparian.protocol.worker import Abort, Dispatch, OutputTask
-from casparian.sentinel import committing, runs
+from casparian.sentinel import committing, totals
 from casparian.sentinel import continuations as after
 from casparian.sentinel import events as ev
 from casparian.sentinel.effects import KillWorker, SendWorker, StartWorker
@@ -136,7 +136,7 @@ def worker_beat(turn: Turn, event: ev.WorkerBeat) -> None:
             job, progress=beat.progress, deadline_ns=turn.state.monotonic_ns + LEASE_NS
         )
         turn.put_job(job)
-        runs.report_progress(turn, job.run_ids)
+        totals.report_progress(turn, job.run_ids)
 
 
 def accept(turn: Turn, job: JobEntry) -> JobEntry:
@@ -277,7 +277,7 @@ def aborted(turn: Turn, then: after.AfterAbort) -> None:
 def _end_aborted(turn: Turn, job: JobEntry) -> None:
     turn.remove_stages(job, job.epoch)
     turn.drop_job(job)
-    runs.job_ended(turn, job, "aborted")
+    totals.job_ended(turn, job, "aborted")
 
 
 def requeue_for_stop(turn: Turn, job: JobEntry) -> None:

@@ -21,10 +21,11 @@ from casparian.paths import Home, first_party_parsers
 from casparian.protocol import control
 from casparian.scout.discover import check_root, discover
 from casparian.sentinel import events as ev
+from casparian.sentinel.candidates import PlanContext
 from casparian.sentinel.effects import MakePlan, MakeScan
 from casparian.sentinel.io.mailbox import Mailbox
 from casparian.sentinel.io.writer import Writer
-from casparian.sentinel.planner import PlanContext, failure_of, make_plan
+from casparian.sentinel.planner import failure_of, make_plan
 from casparian.sinks.promote import prepare
 from casparian.trust.library import ParserLibrary
 

@@ -1,0 +1,165 @@
+"""The parsers that may take files of a run, with everything that goes into their keys."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from casparian.contracts import overrides, settings
+from casparian.db.planning import History
+from casparian.domain.contracts import OutputContract
+from casparian.domain.files import CataloguedFile
+from casparian.domain.lineage import LINEAGE_VERSION
+from casparian.domain.outputs import Sink, SinkKind
+from casparian.domain.parsers import ParserArtifact
+from casparian.errors import Refused, UsageError
+from casparian.paths import Home
+from casparian.protocol import control, identity
+from casparian.protocol.worker import ParserTask
+from casparian.scout.selection import selects_parser
+from casparian.sentinel.state import JobSpec, OutputSpec
+from casparian.sinks.quarantine import QUARANTINE_CONTRACT
+from casparian.sinks.uri import default_settings
+from casparian.trust import verdict
+from casparian.trust.library import ParserLibrary
+
+
+class PlanContext(msgspec.Struct, frozen=True, kw_only=True):
+    """What a plan needs besides the request."""
+
+    home: Home
+    engine_hash: str
+    library: ParserLibrary
+    workers: int
+    history: Callable[[Sequence[str]], History]
+    now_ns: int
+
+
+class Candidate:
+    """A parser that may take files of this run, with everything that goes into its keys."""
+
+    def __init__(
+        self, context: PlanContext, request: control.Run, artifact: ParserArtifact
+    ) -> None:
+        manifest = artifact.manifest
+        self.artifact = artifact
+        self.refused: Refused | None = None
+        try:
+            verdict.verify(artifact)
+        except Refused as error:
+            self.refused = error
+        override = overrides.find_override(context.home.contracts, manifest.name)
+        self.contract = overrides.effective(artifact.contract, override)
+        self.origin = "parser" if override is None else "laboratory"
+        config = settings.effective_config(manifest, request.parser_config.get(manifest.name, {}))
+        outputs = tuple(
+            _output_spec(output, _sink_of(context, request, output.table))
+            for output in self.contract.outputs
+        )
+        self.spec = JobSpec(
+            root="",
+            mode=request.mode,
+            parser=ParserTask(
+                name=manifest.name,
+                version=manifest.version,
+                kind=manifest.kind,
+                entry=manifest.entry,
+                directory=artifact.directory,
+                artifact_hash=artifact.artifact_hash,
+                account=manifest.account,
+                unit=manifest.unit,
+                config=config,
+                limits=manifest.limits,
+            ),
+            env_hash=identity.environment_hash(()),
+            engine_hash=context.engine_hash,
+            parser_config_hash=identity.config_hash(config),
+            lineage_version=LINEAGE_VERSION,
+            sources=(),
+            outputs=outputs,
+            quarantine=_output_spec(QUARANTINE_CONTRACT, quarantine_sink(context.home)),
+            quarantine_rows_max=request.quarantine_rows_max,
+            quarantine_percent_max=request.quarantine_percent_max,
+        )
+
+    def takes(self, file: CataloguedFile) -> bool:
+        """Whether the file carries one of the parser's tags."""
+        return not set(self.artifact.manifest.tags).isdisjoint(file.tags)
+
+
+def quarantine_sink(home: Home) -> Sink:
+    """Where quarantined rows of a home go, whatever sink the clean rows have."""
+    return Sink(
+        kind=SinkKind.PARQUET,
+        location=str(home.quarantine),
+        settings=default_settings(SinkKind.PARQUET),
+    )
+
+
+def default_sink(home: Home) -> Sink:
+    """`parquet:<home>/outputs`."""
+    return Sink(
+        kind=SinkKind.PARQUET,
+        location=str(home.outputs),
+        settings=default_settings(SinkKind.PARQUET),
+    )
+
+
+def _sink_of(context: PlanContext, request: control.Run, table: str) -> Sink:
+    chosen = request.sinks.get(table) or request.sinks.get("")
+    return chosen or default_sink(context.home)
+
+
+def _output_spec(output: OutputContract, sink: Sink) -> OutputSpec:
+    return OutputSpec(
+        contract=output,
+        contract_hash=identity.contract_hash(output),
+        schema_hash=identity.schema_hash(output),
+        sink=sink,
+        sink_config_hash=identity.sink_config_hash(sink),
+        dataset_id=identity.dataset_id(sink.uri, output.table),
+    )
+
+
+def candidates(
+    context: PlanContext, request: control.Run
+) -> tuple[list[Candidate], list[control.FileProblem]]:
+    """Parsers of this run, and parser folders that cannot be used.
+
+    Raises:
+        CasparianError: a parser that was asked for by name is unknown or unusable, or a setting of it is wrong.
+    """
+    problems: list[control.FileProblem] = []
+    wanted = request.selection.parsers
+    artifacts = [context.library.find(name) for name in wanted]
+    if not wanted:
+        for entry in context.library.list():
+            if entry.artifact is not None:
+                artifacts.append(entry.artifact)
+            elif entry.error is not None:
+                problems.append(
+                    control.FileProblem(
+                        path=entry.directory, code=entry.error.code, message=entry.error.message
+                    )
+                )
+    names = {artifact.manifest.name for artifact in artifacts}
+    for name in request.parser_config:
+        if name not in names:
+            context.library.find(name)  # raises for a name that nobody knows
+    found = []
+    for artifact in artifacts:
+        if selects_parser(
+            request.selection, name=artifact.manifest.name, directory=artifact.directory
+        ):
+            found.append(Candidate(context, request, artifact))
+    tables = {output.contract.table for c in found for output in c.spec.outputs}
+    unknown = [table for table in request.sinks if table and table not in tables]
+    if unknown:
+        raise UsageError(
+            f"no output is named `{unknown[0]}`",
+            code="sink.table",
+            hint=f"outputs here: {', '.join(sorted(tables)) or 'none'}",
+            table=unknown[0],
+        )
+    return found, problems
