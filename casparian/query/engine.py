@@ -32,7 +32,8 @@ from casparian.query.guard import ATTACHED_PREFIX, check, sql_error
 from casparian.query.result import Result
 from casparian.query.values import json_values
 from casparian.sinks.catalog import SCHEMA, Catalog, CatalogDataset, load, numbered
-from casparian.sinks.catalog_views import identifier, literal, view_sql
+from casparian.sinks.catalog_views import view_sql
+from casparian.sinks.duckdb_schema import identifier, literal
 from casparian.sinks.uri import parse_sink
 
 MEMORY_LIMIT_MB: Final = 192  # DuckDB's own; larger sorts and groups spill to disk

@@ -29,7 +29,8 @@ from casparian.domain.contracts import OutputContract
 from casparian.domain.outputs import Sink
 from casparian.errors import IntegrityError
 from casparian.sinks.catalog_model import Catalog, CatalogDataset, CatalogFile, Pair
-from casparian.sinks.catalog_views import identifier, view_sql
+from casparian.sinks.catalog_views import view_sql
+from casparian.sinks.duckdb_schema import identifier
 
 __all__ = ["CATALOG_FORMAT", "Catalog", "CatalogDataset", "CatalogFile", "Pair", "load", "publish"]
 

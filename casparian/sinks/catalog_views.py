@@ -15,34 +15,10 @@ from casparian.domain.contracts import OutputContract
 from casparian.domain.lineage import LINEAGE_COLUMNS
 from casparian.domain.outputs import SinkKind
 from casparian.sinks.catalog_model import CatalogDataset
+from casparian.sinks.duckdb_schema import identifier, literal, sql_type
 from casparian.sinks.uri import DELIMITERS
 
 CSV_LINE_BYTES_MAX: Final = 64 * 1024 * 1024  # one row as text: quarantined bytes, long lists
-
-_SIMPLE: Final = {
-    "bool": "BOOLEAN",
-    "int8": "TINYINT",
-    "int16": "SMALLINT",
-    "int32": "INTEGER",
-    "int64": "BIGINT",
-    "uint8": "UTINYINT",
-    "uint16": "USMALLINT",
-    "uint32": "UINTEGER",
-    "uint64": "UBIGINT",
-    "float32": "FLOAT",
-    "float64": "DOUBLE",
-    "utf8": "VARCHAR",
-    "binary": "BLOB",
-    "date32": "DATE",
-    "timestamp[s]": "TIMESTAMP_S",
-    "timestamp[ms]": "TIMESTAMP_MS",
-    "timestamp[us]": "TIMESTAMP",
-    "timestamp[ns]": "TIMESTAMP_NS",
-    "timestamp[s, UTC]": "TIMESTAMPTZ",
-    "timestamp[ms, UTC]": "TIMESTAMPTZ",
-    "timestamp[us, UTC]": "TIMESTAMPTZ",
-    "timestamp[ns, UTC]": "TIMESTAMPTZ_NS",
-}
 
 
 class _Shape(NamedTuple):
@@ -57,25 +33,6 @@ def _shape(output: OutputContract, kind: SinkKind, settings: Mapping[str, object
     if kind is SinkKind.CSV:
         delimiter = DELIMITERS[str(settings.get("delimiter", "comma"))]
     return _Shape(tuple((column.name, column.type) for column in output.columns), delimiter)
-
-
-def identifier(name: str) -> str:
-    """Quoted SQL identifier."""
-    return '"' + name.replace('"', '""') + '"'
-
-
-def literal(text: str) -> str:
-    """Quoted SQL string."""
-    return "'" + text.replace("'", "''") + "'"
-
-
-def duckdb_type(name: str) -> str:
-    """DuckDB type of a contract's type name, which was checked when the contract was loaded."""
-    if name.startswith("list<"):
-        return duckdb_type(name[5:-1]) + "[]"
-    if name.startswith("decimal128"):
-        return "DECIMAL" + name[len("decimal128") :]
-    return _SIMPLE[name]
 
 
 def stored_columns(output: OutputContract) -> dict[str, str]:
@@ -201,8 +158,8 @@ def _from_text(text: str, kind: str) -> str:
             return (
                 f"list_transform(CAST(CAST({text} AS JSON) AS VARCHAR[]), lambda item: {element})"
             )
-        return f"CAST(CAST(CAST({text} AS JSON) AS VARCHAR[]) AS {duckdb_type(kind)})"
-    return f"CAST({text} AS {duckdb_type(kind)})"
+        return f"CAST(CAST(CAST({text} AS JSON) AS VARCHAR[]) AS {sql_type(kind)})"
+    return f"CAST({text} AS {sql_type(kind)})"
 
 
 def _duckdb_sql(dataset: CatalogDataset, attached: str | None) -> str:
@@ -221,7 +178,7 @@ def _duckdb_relation(dataset: CatalogDataset, table: str, attached: str | None) 
 
 def _empty_sql(output: OutputContract) -> str:
     columns = ", ".join(
-        f"CAST(NULL AS {duckdb_type(kind)}) AS {identifier(name)}"
+        f"CAST(NULL AS {sql_type(kind)}) AS {identifier(name)}"
         for name, kind in stored_columns(output).items()
     )
     return f"SELECT {columns} WHERE false"

@@ -15,13 +15,13 @@ from casparian.protocol.arrow import arrow_type
 from casparian.sinks import catalog as catalog_module
 from casparian.sinks.catalog import Catalog, CatalogDataset, CatalogFile, load, publish
 from casparian.sinks.catalog_views import (
-    duckdb_type,
     identifier,
     literal,
     rows_sql,
     stored_columns,
     view_sql,
 )
+from casparian.sinks.duckdb_schema import sql_type
 
 OUTPUT = OutputContract(table="t", main=True, columns=(Column(name="a", type="utf8"),))
 OTHER = OutputContract(table="t", main=True, columns=(Column(name="b", type="int8"),))
@@ -46,7 +46,7 @@ def test_each_type_is_what_duckdb_makes_of_the_arrow_type(name: str) -> None:
     with duckdb.connect() as connection:
         connection.register("incoming", table)
         expected = connection.execute("SELECT typeof(v) FROM incoming").fetchone()
-        given = connection.execute(f"SELECT typeof(CAST(NULL AS {duckdb_type(name)}))").fetchone()
+        given = connection.execute(f"SELECT typeof(CAST(NULL AS {sql_type(name)}))").fetchone()
     assert given == expected
 
 

@@ -40,6 +40,7 @@ def document_of(row_id: str, report: WhyReport) -> dict[str, Any]:
         "engine": report.engine,
         "chain": [link.to_builtins() for link in report.chain],
         "differences": [msgspec.to_builtins(difference) for difference in report.differences],
+        "notes": list(report.notes),
     }
 
 
@@ -48,6 +49,8 @@ def print_report(app: App, document: dict[str, Any]) -> None:
     out = app.out
     for line in chain_lines(document["chain"]):
         out.line(line)
+    for note in document["notes"]:
+        out.line(f"note: {show(str(note))}")
     engine = document["engine"]
     if document["proven"]:
         out.line(

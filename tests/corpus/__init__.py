@@ -1,0 +1,1 @@
+"""Proofs on real evidence; most of them need the corpus."""

@@ -1,0 +1,1 @@
+"""A decoder that loses records on purpose, and the ledger that must notice."""
