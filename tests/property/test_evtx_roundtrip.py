@@ -144,11 +144,15 @@ def system_columns(system: System) -> Row:
 
 def check_payload(row: Row, expected: Expected) -> None:
     assert row["payload_kind"] == expected.kind
-    assert row["data_names"] == list(expected.names)
-    assert row["data_types"] == [value.type_code for value in expected.values]
-    for shown, value in zip(row["data_values"], expected.values, strict=True):
-        wanted = render(value.type_code, value.data)
-        assert same_text(value.type_code, shown, wanted), (value, shown, wanted)
+    wanted: list[tuple[str | None, int, str | None]] = []
+    for name, value in zip(expected.names, expected.values, strict=True):
+        text = render(value.type_code, value.data)
+        items = (text or [None]) if isinstance(text, list) else [text]
+        wanted += [(name, value.type_code, item) for item in items]
+    assert row["data_names"] == [name for name, _, _ in wanted]
+    assert row["data_types"] == [kind for _, kind, _ in wanted]
+    for shown, (_, kind, text) in zip(row["data_values"], wanted, strict=True):
+        assert same_text(kind, shown, text), (kind, shown, text)
 
 
 @given(logs(expected_events()), st.sampled_from((1, 3, 65536)))
@@ -304,9 +308,26 @@ def test_rare_values_neither_lose_the_record_nor_their_neighbours(value: make.Va
     (row,) = decode_events(
         windows_event(SYSTEM, event_data(("A", make.uint8(1)), ("V", value), ("Z", make.uint8(2))))
     )
-    assert row["data_names"] == ["A", "V", "Z"]
-    assert (row["data_values"][0], row["data_values"][2]) == ("1", "2")
-    assert row["data_types"][1] == value.type_code
+    assert (row["data_names"][0], row["data_names"][-1]) == ("A", "Z")
+    assert set(row["data_names"][1:-1]) == {"V"}
+    assert (row["data_values"][0], row["data_values"][-1]) == ("1", "2")
+    assert set(row["data_types"][1:-1]) == {value.type_code}
+
+
+def test_an_array_is_one_entry_for_each_item_as_windows_repeats_the_element() -> None:
+    (row,) = decode_events(
+        windows_event(
+            SYSTEM,
+            event_data(
+                ("V", array(ValueType.STRING, ["a", "", "c"])),
+                ("E", array(ValueType.UINT16, [])),
+                ("N", array(ValueType.HEX_INT32, [1, 255])),
+            ),
+        )
+    )
+    assert row["data_names"] == ["V", "V", "V", "E", "N", "N"]
+    assert row["data_values"] == ["a", "", "c", None, "0x1", "0xff"]
+    assert row["data_types"] == [0x81, 0x81, 0x81, 0x86, 0x94, 0x94]
 
 
 @pytest.mark.parametrize("value", [make.string("a\ud800b"), make.ansi(b"caf\xe9 \x81")])

@@ -40,7 +40,9 @@ impl EvtxReader {
         let options = EvtxOptions {
             batch_rows,
             batch_bytes,
-            fault: fault.or(FAULT_COMPILED_IN).map_or(Ok(Fault::None), fault_named)?,
+            fault: fault
+                .or(FAULT_COMPILED_IN)
+                .map_or(Ok(Fault::None), fault_named)?,
         };
         let source = FileSource::new(duplicate(fd)?, size);
         let decoder =

@@ -136,7 +136,7 @@ impl<'c> Decoder<'c, '_> {
         let base = self.slots.len();
         let read = read_slots(self.slots, self.chunk, values_at, end, self.budget)?;
         self.budget.spend(plan.cost, at)?;
-        self.run(&plan, base, read.has_binxml, at, nesting)?;
+        self.run(&plan, base, read.has_compound, at, nesting)?;
         self.slots.truncate(base);
         Ok(read.stop)
     }
@@ -147,7 +147,7 @@ impl<'c> Decoder<'c, '_> {
         &mut self,
         plan: &Plan,
         base: usize,
-        has_binxml: bool,
+        has_compound: bool,
         at: usize,
         nesting: usize,
     ) -> Decoded<()> {
@@ -157,7 +157,7 @@ impl<'c> Decoder<'c, '_> {
             match op {
                 Op::PutSlot(put) => self.put_slot_of(plan, put, base, at, nesting)?,
                 Op::PutRun(run) => {
-                    if has_binxml || self.rows.is_in_other_payload() {
+                    if has_compound || self.rows.is_in_other_payload() {
                         for put in &run.puts {
                             self.put_slot_of(plan, put, base, at, nesting)?;
                         }
@@ -365,6 +365,9 @@ fn put_value(
             return Ok(());
         }
         rows.add_flags(flags::STRANGE_SYSTEM);
+    }
+    if value::is_array(type_code) {
+        return rows.push_array(place.label, type_code, bytes, at);
     }
     rows.push_item(place.label, type_code, at, |out| {
         render(type_code, bytes, out)

@@ -267,7 +267,31 @@ impl EventRows {
         self.check_text_bytes(at)
     }
 
-    /// Append to the lists the values of a run, none of which is BinXML.
+    /// Append to the lists each item of an array under the same name, as Windows repeats the element for
+    /// each ([MS-EVEN6] 3.1.4.7.5); the type stays the array's. An empty array is one null.
+    pub(super) fn push_array(
+        &mut self,
+        label: Label<'_>,
+        type_code: u8,
+        bytes: &[u8],
+        at: usize,
+    ) -> Decoded<()> {
+        if bytes.is_empty() {
+            return self.push_item(label, type_code, at, |_| Ok(value::NOTHING));
+        }
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let (item, behind) = value::split_item(type_code, rest)
+                .map_err(|reason| Damage::new(reason, at, "a value does not suit its type"))?;
+            rest = behind;
+            self.push_item(label, type_code, at, |out| {
+                value::render_item(type_code, item, out)
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Append to the lists the values of a run, none of which is BinXML or an array.
     pub(super) fn push_run(
         &mut self,
         run: &Run,

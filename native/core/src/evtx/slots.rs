@@ -40,8 +40,8 @@ pub(super) type SlotStack = Vec<Slot>;
 pub(super) struct SlotsRead {
     /// Where the values end.
     pub(super) stop: usize,
-    /// Whether one of them is BinXML.
-    pub(super) has_binxml: bool,
+    /// Whether one of them is BinXML or an array: then a value is not one item of the lists.
+    pub(super) has_compound: bool,
 }
 
 /// Push the values that are described at `at` and lie before `end`.
@@ -68,7 +68,7 @@ pub(super) fn read_slots(
         .ok_or_else(truncated)?;
     // Positions in a chunk, and sums of 8,192 sizes behind them, need 30 bits.
     let mut start = (at + 4 + descriptions.len()) as u32;
-    let mut has_binxml = false;
+    let mut has_compound = false;
     let (descriptions, _) = descriptions.as_chunks::<DESCRIPTION_BYTES>();
     stack.extend(descriptions.iter().map(|[low, high, type_code, _]| {
         let slot = Slot {
@@ -77,12 +77,12 @@ pub(super) fn read_slots(
             type_code: *type_code,
         };
         start = slot.end;
-        has_binxml |= *type_code == value::BINXML;
+        has_compound |= *type_code == value::BINXML || value::is_array(*type_code);
         slot
     }));
     let stop = start as usize;
     if stop > end {
         return Err(truncated());
     }
-    Ok(SlotsRead { stop, has_binxml })
+    Ok(SlotsRead { stop, has_compound })
 }

@@ -238,7 +238,6 @@ pub(super) fn push_json_string(out: &mut Vec<u8>, text: &[u8]) {
         let plain = rest.iter().position(is_special).unwrap_or(rest.len());
         let (copied, special) = rest.split_at(plain);
         out.extend_from_slice(copied);
-        rest = special;
         let Some((&byte, behind)) = special.split_first() else {
             break;
         };

@@ -4,7 +4,7 @@
 //! offset: libyal, "Windows XML Event Log (EVTX) format", section 5. All positions count from the
 //! chunk's start, because names and definitions do.
 
-use super::bytes::{offset_at, u16_at};
+use super::bytes::{array_at, u16_at};
 use super::damage::{Damage, Decoded, Reason};
 use super::limits::Budget;
 
@@ -46,9 +46,10 @@ pub(super) enum Token<'c> {
 #[derive(Debug, Clone)]
 pub(super) struct TokenReader<'c> {
     chunk: &'c [u8],
+    /// The chunk up to the end of the part.
+    data: &'c [u8],
     /// The next byte.
     pub(super) at: usize,
-    end: usize,
     /// Elements of template definitions carry a dependency identifier; others do not.
     dependency_ids: bool,
 }
@@ -59,8 +60,8 @@ impl<'c> TokenReader<'c> {
         debug_assert!(end <= chunk.len());
         Self {
             chunk,
+            data: chunk.get(..end).unwrap_or(chunk),
             at: start,
-            end,
             dependency_ids,
         }
     }
@@ -69,21 +70,21 @@ impl<'c> TokenReader<'c> {
     pub(super) fn next(&mut self, budget: &mut Budget) -> Decoded<Token<'c>> {
         let at = self.at;
         budget.spend(1, at)?;
-        if at >= self.end {
+        let Some(&code) = self.data.get(at) else {
             return Ok(Token::End);
-        }
-        let code = self.take(1)?[0];
+        };
+        self.at += 1;
         // 0x40 says that more of the same kind follow; the grammar does not need it.
         Ok(match code & !0x40 {
             0x00 => Token::End,
             0x01 => {
                 if self.dependency_ids {
-                    self.take(2)?;
+                    self.array::<2>()?;
                 }
-                self.take(4)?; // length of the element's data
+                self.array::<4>()?; // length of the element's data
                 let name = self.name()?;
                 if code & 0x40 != 0 {
-                    self.take(4)?; // length of the attribute list
+                    self.array::<4>()?; // length of the attribute list
                 }
                 Token::OpenElement(name)
             }
@@ -106,36 +107,42 @@ impl<'c> TokenReader<'c> {
             0x0c => Token::TemplateInstance,
             kind @ (0x0d | 0x0e) => {
                 let slot = self.u16()?;
-                self.take(1)?; // the type that the definition expects; the value's own type counts
+                self.array::<1>()?; // the type that the definition expects; the value's own type counts
                 Token::Substitution {
                     slot,
                     optional: kind == 0x0e,
                 }
             }
             0x0f => {
-                self.take(3)?; // major and minor version, flags
+                self.array::<3>()?; // major and minor version, flags
                 Token::FragmentHeader
             }
             _ => return Err(Damage::new(Reason::Token, at, "this byte is no token")),
         })
     }
 
+    #[inline]
     fn take(&mut self, count: usize) -> Decoded<&'c [u8]> {
-        let start = self.at;
-        let stop = start
-            .checked_add(count)
-            .filter(|stop| *stop <= self.end)
-            .ok_or_else(|| Damage::truncated(start))?;
-        self.at = stop;
-        self.chunk
-            .get(start..stop)
-            .ok_or_else(|| Damage::truncated(start))
+        let rest = self.data.get(self.at..).unwrap_or_default();
+        let Some(taken) = rest.get(..count) else {
+            return Err(Damage::truncated(self.at));
+        };
+        self.at += count;
+        Ok(taken)
     }
 
+    #[inline]
+    fn array<const N: usize>(&mut self) -> Decoded<[u8; N]> {
+        let Some(taken) = array_at(self.data, self.at) else {
+            return Err(Damage::truncated(self.at));
+        };
+        self.at += N;
+        Ok(taken)
+    }
+
+    #[inline]
     fn u16(&mut self) -> Decoded<u16> {
-        let at = self.at;
-        let bytes = self.take(2)?;
-        u16_at(bytes, 0).ok_or_else(|| Damage::truncated(at))
+        self.array().map(u16::from_le_bytes)
     }
 
     /// Text behind a count of UTF-16 units.
@@ -147,7 +154,7 @@ impl<'c> TokenReader<'c> {
     /// A literal. The grammar knows text only; fixed-size types explain themselves, others do not.
     fn literal(&mut self) -> Decoded<Token<'c>> {
         let at = self.at;
-        let type_code = self.take(1)?[0];
+        let [type_code] = self.array()?;
         let bytes = match type_code {
             0x00 => self.take(0)?,
             0x01 => self.counted_text()?,
@@ -170,8 +177,7 @@ impl<'c> TokenReader<'c> {
     /// A reference to a stored name, which stands right here when it is used for the first time.
     fn name(&mut self) -> Decoded<Utf16<'c>> {
         let reference = self.at;
-        let bytes = self.take(4)?;
-        let stored = offset_at(bytes, 0).ok_or_else(|| Damage::truncated(reference))?;
+        let stored = u32::from_le_bytes(self.array()?) as usize;
         let (name, stop) = self.stored_name(stored, reference)?;
         if stored == self.at {
             self.take(stop - stored)?;
@@ -203,11 +209,54 @@ impl<'c> TokenReader<'c> {
     }
 }
 
+/// The factor of [`name_checksum`]: 65,599, of which sixteen bits count.
+const CHECKSUM_FACTOR: u16 = 63;
+
 /// The checksum stored with a name: the low half of a multiplicative hash of its UTF-16 units.
 pub(super) fn name_checksum(name: Utf16<'_>) -> u16 {
-    let (units, _) = name.as_chunks::<2>();
-    units.iter().fold(0_u16, |hash, unit| {
-        hash.wrapping_mul(65_599_u32 as u16)
+    // Four units at a time: one multiplication must not wait for the one before it.
+    const POWERS: [u16; 4] = [
+        CHECKSUM_FACTOR.wrapping_pow(3),
+        CHECKSUM_FACTOR.pow(2),
+        CHECKSUM_FACTOR,
+        1,
+    ];
+    let (blocks, rest) = name.as_chunks::<8>();
+    let sum = blocks.iter().fold(0_u16, |sum, block| {
+        let (units, _) = block.as_chunks::<2>();
+        let terms = units.iter().zip(POWERS);
+        let block_sum = terms.fold(0_u16, |block_sum, (unit, power)| {
+            block_sum.wrapping_add(u16::from_le_bytes(*unit).wrapping_mul(power))
+        });
+        sum.wrapping_mul(CHECKSUM_FACTOR.wrapping_pow(4))
+            .wrapping_add(block_sum)
+    });
+    let (units, _) = rest.as_chunks::<2>();
+    units.iter().fold(sum, |sum, unit| {
+        sum.wrapping_mul(CHECKSUM_FACTOR)
             .wrapping_add(u16::from_le_bytes(*unit))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_checksum_is_that_of_the_definition() {
+        for name in [
+            "E",
+            "Data",
+            "Event",
+            "EventData",
+            "RelatedActivityID",
+            "ä€😀",
+        ] {
+            let bytes: Vec<u8> = name.encode_utf16().flat_map(u16::to_le_bytes).collect();
+            let defined = name.encode_utf16().fold(0_u32, |sum, unit| {
+                sum.wrapping_mul(65_599).wrapping_add(u32::from(unit))
+            });
+            assert_eq!(name_checksum(&bytes), defined as u16, "{name}");
+        }
+    }
 }

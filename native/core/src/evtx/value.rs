@@ -50,7 +50,7 @@ pub(super) struct Rendered {
     pub(super) flags: Flags,
 }
 
-const NOTHING: Rendered = Rendered {
+pub(super) const NOTHING: Rendered = Rendered {
     is_null: true,
     flags: flags::NONE,
 };
@@ -75,6 +75,33 @@ fn strange() -> Rendered {
         is_null: false,
         flags: flags::STRANGE_SYSTEM,
     }
+}
+
+/// Whether a type is an array's.
+pub(super) fn is_array(type_code: u8) -> bool {
+    type_code & ARRAY != 0
+}
+
+/// The first item of an array, and what is behind it and its terminator.
+///
+/// # Errors
+/// [`Reason::ValueType`] or [`Reason::ValueSize`].
+pub(super) fn split_item(type_code: u8, rest: &[u8]) -> Result<(&[u8], &[u8]), Reason> {
+    let (size, skip) = item_size(type_code & !ARRAY, rest)?;
+    let (item, behind) = rest.split_at_checked(size).ok_or(Reason::ValueSize)?;
+    Ok((item, behind.get(skip..).unwrap_or_default()))
+}
+
+/// Append the text of one item of an array.
+///
+/// # Errors
+/// As [`render`].
+pub(super) fn render_item(
+    type_code: u8,
+    item: &[u8],
+    out: &mut Vec<u8>,
+) -> Result<Rendered, Reason> {
+    render_scalar(type_code & !ARRAY, item, out)
 }
 
 /// Whether a value says nothing at all: of no type, or without the bytes that its type needs.
@@ -208,7 +235,7 @@ fn sid_size(bytes: &[u8]) -> Option<usize> {
 }
 
 /// Append `S-R-A-S-S...` of a SID whose size was checked. [MS-DTYP] 2.4.2.1: an authority that needs more
-/// than 32 bits is written in hexadecimal.
+/// than 32 bits is written as twelve hexadecimal digits.
 fn push_sid(out: &mut Vec<u8>, bytes: &[u8]) {
     let Some([revision, count, authority @ ..]) = array_at::<8>(bytes, 0) else {
         return;
@@ -220,7 +247,7 @@ fn push_sid(out: &mut Vec<u8>, bytes: &[u8]) {
         .iter()
         .fold(0, |value, byte| value << 8 | u64::from(*byte));
     if authority > u64::from(u32::MAX) {
-        push_hexadecimal(out, authority);
+        out.extend_from_slice(format!("0x{authority:012x}").as_bytes());
     } else {
         push_decimal(out, authority);
     }
@@ -233,7 +260,7 @@ fn push_sid(out: &mut Vec<u8>, bytes: &[u8]) {
     }
 }
 
-/// Append an array as JSON: numbers and booleans bare, everything else as strings.
+/// Append an array that stands in the middle of text, as JSON: numbers and booleans bare, the rest as strings.
 fn render_array(item_type: u8, bytes: &[u8], out: &mut Vec<u8>) -> Result<Rendered, Reason> {
     let mut flags = flags::NONE;
     let mut item = Vec::new();
@@ -241,9 +268,8 @@ fn render_array(item_type: u8, bytes: &[u8], out: &mut Vec<u8>) -> Result<Render
     let mut rest = bytes;
     let mut first = true;
     while !rest.is_empty() {
-        let (size, skip) = item_size(item_type, rest)?;
-        let (one, _) = rest.split_at_checked(size).ok_or(Reason::ValueSize)?;
-        rest = rest.get(size + skip..).unwrap_or_default();
+        let (one, behind) = split_item(item_type, rest)?;
+        rest = behind;
         if !first {
             out.push(b',');
         }

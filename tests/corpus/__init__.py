@@ -1,1 +1,0 @@
-"""Proofs on real evidence; most of them need the corpus."""

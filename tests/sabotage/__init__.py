@@ -1,1 +1,0 @@
-"""A decoder that loses records on purpose, and the ledger that must notice."""
