@@ -38,6 +38,9 @@ class History(msgspec.Struct, frozen=True, kw_only=True):
 
     recorded: dict[tuple[str, str], list[Recorded]]
     failures: dict[str, str]  # main output's materialization key -> code
+    unbalanced: frozenset[tuple[str, str]] = (
+        frozenset()
+    )  # (source, parser) whose newest ledger is red
 
 
 _RECORDED = ", ".join(Recorded.__struct_fields__)
@@ -56,13 +59,18 @@ def history(connection: duckdb.DuckDBPyConnection, source_ids: Collection[str]) 
             "SELECT failure_key, code FROM cf_dispositions SEMI JOIN wanted_sources USING (source_id) "
             "WHERE permanent AND failure_key IS NOT NULL ORDER BY at_ns"
         ).fetchall()
+        red = connection.execute(
+            "SELECT source_id, split_part(parser, '@', 1) FROM cf_ledgers SEMI JOIN wanted_sources USING (source_id) "
+            "QUALIFY row_number() OVER (PARTITION BY source_id, split_part(parser, '@', 1) ORDER BY rowid DESC) = 1 "
+            "AND NOT balanced"
+        ).fetchall()
     finally:
         connection.unregister("wanted_sources")
     recorded: dict[tuple[str, str], list[Recorded]] = {}
     for row in rows:
         item = Recorded(**dict(zip(Recorded.__struct_fields__, row, strict=True)))
         recorded.setdefault((item.dataset_id, item.source_id), []).append(item)
-    return History(recorded=recorded, failures=dict(failed))
+    return History(recorded=recorded, failures=dict(failed), unbalanced=frozenset(red))
 
 
 def tag_rules(connection: duckdb.DuckDBPyConnection) -> list[Rule]:

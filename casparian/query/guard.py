@@ -107,10 +107,22 @@ def check(sql: str) -> Statement:
     return Statement(sql=prefix + text, tables=frozenset(tables))
 
 
+_LINES_MAX: Final = 6
+_TIMES_HINT: Final = (
+    "times keep nanoseconds: compare them with text (`time_created >= '2024-03-05 08:00'`), "
+    "and cast them for date functions (`time_created::TIMESTAMPTZ`)"
+)
+
+
 def sql_error(error: BaseException) -> CasparianError:
     """DuckDB's own message, made safe to show: it quotes evidence when a cast fails."""
-    lines = [show(line) for line in str(error)[:MESSAGE_CHARACTERS_MAX].splitlines()]
-    return CasparianError("\n".join(lines).strip(), code="query.sql")
+    text = str(error)[:MESSAGE_CHARACTERS_MAX]
+    lines = [show(line.strip()) for line in text.splitlines() if line.strip()]
+    if len(lines) > _LINES_MAX:  # every overload of an operator is no help
+        lines = [*lines[:_LINES_MAX], "…"]
+    return CasparianError(
+        "\n".join(lines), code="query.sql", hint=_TIMES_HINT if "TIMESTAMPTZ_NS" in text else None
+    )
 
 
 def _refused(what: str, hint: str = _HINT) -> Refused:

@@ -119,6 +119,7 @@ class PlanReady(_Event, frozen=True, kw_only=True):
     rejected: dict[str, int]
     by_parser: dict[str, int]
     accepted_engine: int = 0
+    unbalanced: int = 0  # skipped files whose recorded ledger does not balance
 
 
 class PlanFailed(_Event, frozen=True, kw_only=True):

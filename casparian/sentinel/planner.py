@@ -53,6 +53,7 @@ class _Tally:
         self.items: list[PlanItemRow] = []
         self.rejected: Counter[str] = Counter()
         self.problems: list[control.FileProblem] = []
+        self.unbalanced = 0
 
     def add(
         self,
@@ -192,6 +193,9 @@ def _decide(
                 return PlanReason.EXISTS
     reason, detail = _compare(spec, source, living, accept_engine=request.accept_engine)
     if reason in (PlanReason.DONE, PlanReason.ENGINE_ACCEPTED):
+        if (source, spec.parser.name) in history.unbalanced:
+            tally.unbalanced += 1
+            detail += "; its ledger does not balance"
         tally.add(file, Decision.SKIPPED, reason, detail, parser=label)
         return reason
     main_key = spec.key_parts(spec.main, source).materialization_key()
@@ -310,6 +314,7 @@ def _assemble(
         rejected=dict(tally.rejected),
         by_parser={c.artifact.label: len(chosen[i]) for i, c in enumerate(found) if chosen[i]},
         accepted_engine=accepted_engine,
+        unbalanced=tally.unbalanced,
     )
 
 

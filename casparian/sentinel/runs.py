@@ -99,6 +99,8 @@ def plan_ready(turn: Turn, event: ev.PlanReady) -> None:
             reasons=reasons,
             rejected=event.rejected,
             problems=event.problems[:PROBLEMS_MAX],
+            # What is skipped because it is recorded already stays as red as it was.
+            ledger=control.LedgerTotals(balanced=event.unbalanced == 0),
             jobs_open=frozenset(job.job_id for job in jobs),
             jobs_total=len(jobs),
             jobs=control.JobCounts(rejected=sum(event.rejected.values())),

@@ -100,6 +100,8 @@ def balance(units: Units, account: _native.Account | None, unit: str, why: str =
             findings.append(_finding(difference, unit, account.window_bytes))
     if len(differences) > FINDINGS_MAX:
         findings.append(_capped(len(differences)))
+    if (extra := units.recovered_extra + units.quarantined_extra) != account.slack_records:
+        findings.append(_slack_differs(account.slack_records, extra))
     return Ledger(
         unit=unit,
         declared=account.declared,
@@ -129,6 +131,12 @@ def _finding(difference: _native.WindowDifference, unit: str, window_bytes: int)
         code = "ledger.mismatch"
         message = f"{present} {unit}s are present and as many accounted for, but not the same ones"
     return Finding(code=code, offset=difference.offset, length=window_bytes, message=message)
+
+
+def _slack_differs(walked: int, accounted: int) -> Finding:
+    """Slack is outside `present`, so it cannot unbalance a ledger; yet a difference must be seen."""
+    message = f"the walk found {walked} records in slack, {accounted} are rows or quarantined"
+    return Finding(code="slack.mismatch", offset=0, length=0, message=message)
 
 
 def _capped(windows: int) -> Finding:
