@@ -8,7 +8,6 @@ and so does a rule that explains nothing.
 
 from __future__ import annotations
 
-import json
 import os
 import random
 from collections import Counter
