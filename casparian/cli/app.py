@@ -59,14 +59,23 @@ class App:
         return config.load(self.home)
 
     @contextmanager
-    def client(self) -> Iterator[Client]:
-        """A client of this home's sentinel; one is started when none answers."""
+    def client(self, *, stop_after: bool = False) -> Iterator[Client]:
+        """A client of this home's sentinel; one is started when none answers.
+
+        Args:
+            stop_after: a sentinel that lives on demand is stopped at the end, unless others need it; otherwise it
+                lingers for the next command.
+        """
         from casparian.control import autostart
 
         with autostart.connect(
             self.home, workers=self.config.settings.workers, notice=self.out.say
         ) as client:
-            yield client
+            try:
+                yield client
+            finally:
+                if stop_after:
+                    autostart.release(client)
 
     @property
     def is_new(self) -> bool:

@@ -54,6 +54,25 @@ def connect(home: Home, *, workers: int = 0, notice: Notice | None = None) -> Cl
     return Client.over(dial)
 
 
+def release(client: Client) -> None:
+    """Stop the sentinel that was started on demand, unless others need it, and wait until it is gone."""
+    try:
+        status = client.hello()
+        if not status.on_demand:
+            return
+        watched = _watch(status.pid)
+        try:
+            done = client.ask(control.Shutdown(if_idle=True), control.Done)
+            if done.count and watched is not None:
+                client.close()
+                select.select([watched], [], [])
+        finally:
+            if watched is not None:
+                os.close(watched)
+    except SentinelUnreachable:
+        return  # it is gone already
+
+
 def start(
     home: Home, *, on_demand: bool, workers: int = 0, notice: Notice | None = None
 ) -> socket.socket:

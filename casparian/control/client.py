@@ -16,6 +16,7 @@ import contextlib
 import os
 import select
 import socket
+import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import Final, Self, TypeVar
@@ -37,6 +38,8 @@ from casparian.paths import Home
 from casparian.protocol import control, frame
 
 _RECONNECTS_MAX: Final = 3
+_STOPPING_WAITS_MAX: Final = 100
+_STOPPING_WAIT_SECONDS: Final = 0.1
 _TICK_SECONDS: Final = 0.2
 _RECEIVE_BYTES: Final = 1 << 18
 
@@ -188,7 +191,7 @@ class Client:
         """
         for attempt in range(_RECONNECTS_MAX + 1):
             try:
-                reply = self._exchange(message, on_event, on_tick)
+                reply = self._past_a_stopping_one(message, on_event, on_tick)
             except _ConnectionLostError as error:
                 self.close()
                 if attempt == _RECONNECTS_MAX or isinstance(message, control.Shutdown):
@@ -202,6 +205,18 @@ class Client:
                     raise failure(reply)
                 return reply
         raise AssertionError("unreachable")
+
+    def _past_a_stopping_one(
+        self, message: control.Request, on_event: OnEvent | None, on_tick: OnTick | None
+    ) -> control.Reply:
+        """Exchange, again with the next sentinel as long as the one that answers is stopping."""
+        for _ in range(_STOPPING_WAITS_MAX):
+            reply = self._exchange(message, on_event, on_tick)
+            if not isinstance(reply, control.Failure) or reply.code != "sentinel.stopping":
+                return reply
+            self.close()
+            time.sleep(_STOPPING_WAIT_SECONDS)
+        return reply
 
     def close(self) -> None:
         """Hang up; the next request connects again."""

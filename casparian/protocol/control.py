@@ -115,7 +115,12 @@ class Doctor(msgspec.Struct, frozen=True, kw_only=True, tag="doctor"):
 
 
 class Shutdown(msgspec.Struct, frozen=True, kw_only=True, tag="shutdown"):
-    """Finish what is committing, requeue the rest, stop. Reply: `Done`."""
+    """Finish what is committing, requeue the rest, stop. Reply: `Done`.
+
+    With `if_idle` a sentinel that has other clients, or anything under way, goes on, and the reply's count is 0.
+    """
+
+    if_idle: bool = False
 
 
 Request = (

@@ -57,8 +57,11 @@ def asked(turn: Turn, event: ev.ClientAsked) -> None:
         case control.RetryJob():
             turn.emit(LoadJob(client_id=client_id, number=number, request=request))
         case control.Shutdown():
-            turn.change(stop_reply=(client_id, number))
-            stop(turn)
+            if request.if_idle and (turn.state.busy or len(turn.state.clients) > 1):
+                turn.reply(client_id, number, control.Done(message="others need it"))
+            else:
+                turn.change(stop_reply=(client_id, number))
+                stop(turn)
 
 
 def _refuse(
@@ -255,7 +258,7 @@ def settle_stop(turn: Turn) -> None:
             ),
         )
     if state.stop_reply is not None:
-        turn.reply(*state.stop_reply, control.Done(message="stopped"))
+        turn.reply(*state.stop_reply, control.Done(message="stopped", count=1))
     turn.change(runs={}, jobs={}, stop_reply=None, stopping=True)
     if not any(type(getattr(e, "then", None)) is after.AfterStop for e in turn.effects):
         turn.persist(then=after.AfterStop())

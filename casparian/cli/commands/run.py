@@ -102,7 +102,7 @@ def perform(
     app: App, request: control.Run, *, explain: bool = False
 ) -> tuple[control.RunResult, list[dict[str, Any]]]:
     """Run to the end, drawing; the plan's lines come along when they are asked for."""
-    with app.client() as client:
+    with app.client(stop_after=True) as client:
         with (
             RunProgress(app.out) as progress,
             Interruption(app.home, progress, request.request_id) as interruption,

@@ -27,7 +27,7 @@ def command(app: App, directory: str, *, dry_run: bool) -> None:
     request = control.Scan(
         request_id=ids.new_request_id(), evidence=requests.evidence_path(directory), dry_run=dry_run
     )
-    with app.client() as client, RunProgress(app.out) as progress:
+    with app.client(stop_after=True) as client, RunProgress(app.out) as progress:
         result = client.ask(request, control.ScanResult, on_event=progress)
     app.out.emit(_document(result, dry_run=dry_run), lambda: _print(app, result, directory))
 
