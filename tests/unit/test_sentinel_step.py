@@ -1,0 +1,241 @@
+"""Single steps of the sentinel: fencing, cancel, leases, stopping. Values in, values out."""
+
+from __future__ import annotations
+
+from msgspec import structs
+
+from casparian.db import operations as op
+from casparian.domain.contracts import Column, OutputContract
+from casparian.domain.jobs import ATTEMPTS_MAX, JobState
+from casparian.domain.outputs import Sink, SinkKind, SinkMode
+from casparian.domain.parsers import Limits, ParserKind
+from casparian.protocol import control
+from casparian.protocol import worker as messages
+from casparian.sentinel import continuations as after
+from casparian.sentinel import effects as eff
+from casparian.sentinel import events as ev
+from casparian.sentinel.scheduling import LEASE_NS
+from casparian.sentinel.state import JobEntry, JobSpec, OutputSpec, State, WorkerEntry, WorkerState
+from casparian.sentinel.step import step
+from casparian.sinks.quarantine import QUARANTINE_CONTRACT
+
+CONTRACT = OutputContract(table="t", main=True, columns=(Column(name="a", type="int64"),))
+
+
+def _output(contract: OutputContract) -> OutputSpec:
+    return OutputSpec(
+        contract=contract,
+        contract_hash="c",
+        schema_hash="s",
+        sink=Sink(kind=SinkKind.PARQUET, location=f"/sink/{contract.table}"),
+        sink_config_hash="k",
+        dataset_id=f"d-{contract.table}",
+    )
+
+
+SPEC = JobSpec(
+    root="/evidence",
+    mode=SinkMode.APPEND,
+    parser=messages.ParserTask(
+        name="p",
+        version="1",
+        kind=ParserKind.PYTHON,
+        entry="parser.py:parse",
+        directory="/p",
+        artifact_hash="a",
+        account="lines",
+        unit="line",
+        config={},
+        limits=Limits(),
+    ),
+    env_hash="e",
+    engine_hash="n",
+    parser_config_hash="f",
+    lineage_version=1,
+    sources=(
+        messages.SourceTask(
+            index=0,
+            source_id="s",
+            source_hash="s",
+            sha256="s",
+            size_bytes=1,
+            path=b"/evidence/s",
+            display_path="s",
+        ),
+    ),
+    outputs=(_output(CONTRACT),),
+    quarantine=_output(QUARANTINE_CONTRACT),
+)
+RECEIPT = messages.Receipt(
+    sources=(messages.SourceReceipt(index=0, rows={"t": 1}),), files=(), isolation={}
+)
+
+
+def running(*, epoch: int = 3, state: JobState = JobState.RUNNING, attempts: int = 0) -> State:
+    """A sentinel with one job that worker w1 runs at epoch 3."""
+    job = JobEntry(
+        job_id=7,
+        run_ids=(),
+        spec=SPEC,
+        state=state,
+        epoch=epoch,
+        attempts=attempts,
+        worker_id="w1",
+        deadline_ns=LEASE_NS,
+        receipt=RECEIPT if state is JobState.COMMITTING else None,
+    )
+    worker = WorkerEntry(worker_id="w1", state=WorkerState.BUSY, job_id=7, epoch=epoch)
+    return State(
+        home_id="home",
+        home="/home",
+        engine_hash="n",
+        workers_max=1,
+        on_demand=False,
+        started_ns=0,
+        jobs={7: job},
+        workers={"w1": worker},
+        clients={1: "examiner(0)"},
+    )
+
+
+def take(state: State, event: ev.Event, *, at_ns: int = 1) -> tuple[State, list[eff.Effect]]:
+    return step(state, event, now_ns=at_ns, monotonic_ns=at_ns)
+
+
+def operations(effects: list[eff.Effect]) -> list[op.Operation]:
+    return [o for effect in effects if isinstance(effect, eff.Persist) for o in effect.operations]
+
+
+def conclude(epoch: int) -> ev.WorkerConcluded:
+    return ev.WorkerConcluded(
+        worker_id="w1", conclude=messages.Conclude(epoch=epoch, job_id=7, receipt=RECEIPT)
+    )
+
+
+def test_a_receipt_of_the_present_epoch_begins_the_commit() -> None:
+    state, effects = take(running(), conclude(3))
+    assert state.jobs[7].state is JobState.COMMITTING
+    assert [type(o) for o in operations(effects)] == [op.BeginCommit]
+
+
+def test_a_receipt_of_an_earlier_epoch_changes_nothing() -> None:
+    state, effects = take(running(), conclude(2))
+    assert state.jobs[7].state is JobState.RUNNING
+    assert operations(effects) == []
+
+
+def test_nothing_is_promoted_before_its_intents_are_durable() -> None:
+    _, effects = take(running(), conclude(3))
+    assert not any(isinstance(effect, eff.Promote) for effect in effects)
+    committing, _ = take(running(), conclude(3))
+    done = ev.Persisted(then=after.AfterBegin(job_id=7, epoch=3), results=(op.CommitClaims(),))
+    _, effects = take(committing, done)
+    assert [type(e) for e in effects] == [eff.Promote]
+
+
+def test_a_lost_race_sends_the_job_back_and_leaves_nothing_staged() -> None:
+    committing, _ = take(running(), conclude(3))
+    lost = op.CommitClaims(conflicts=("s",))
+    done = ev.Persisted(then=after.AfterBegin(job_id=7, epoch=3), results=(lost,))
+    state, effects = take(committing, done)
+    assert any(isinstance(e, eff.RemoveStages) for e in effects)
+    (step_job,) = operations(effects)
+    assert isinstance(step_job, op.StepJob)
+    assert step_job.after is JobState.FAILED, "its only source was materialized by another job"
+    assert step_job.code == "sink.exists"
+    assert state.jobs[7].state is JobState.FAILED
+
+
+def cancel() -> ev.ClientAsked:
+    return ev.ClientAsked(
+        client_id=1, number=9, request=control.CancelJob(request_id="r", job_id=7)
+    )
+
+
+def test_cancel_fences_first_and_stops_the_guest_only_then() -> None:
+    state, effects = take(running(), cancel())
+    assert [o.after for o in operations(effects) if isinstance(o, op.StepJob)] == [JobState.ABORTED]
+    assert not any(isinstance(e, eff.SendWorker) for e in effects)
+    _, effects = take(state, ev.Persisted(then=after.AfterAbort(job_id=7, epoch=3), results=()))
+    (sent,) = [e for e in effects if isinstance(e, eff.SendWorker)]
+    assert isinstance(sent.message, messages.Abort)
+
+
+def test_an_aborted_job_stays_aborting_until_its_worker_lets_go_and_cannot_commit() -> None:
+    state, _ = take(running(), cancel())
+    state, effects = take(state, conclude(3))
+    assert 7 not in state.jobs
+    assert not any(isinstance(o, op.BeginCommit) for o in operations(effects))
+    assert any(isinstance(e, eff.RemoveStages) for e in effects)
+
+
+def test_cancel_is_too_late_once_the_job_commits() -> None:
+    state, effects = take(running(state=JobState.COMMITTING), cancel())
+    (reply,) = [e.reply for e in effects if isinstance(e, eff.SendReply)]
+    assert isinstance(reply, control.Failure)
+    assert reply.code == "job.too_late"
+    assert state.jobs[7].state is JobState.COMMITTING
+
+
+def test_a_cancel_that_is_repeated_after_a_crash_acts_once() -> None:
+    state, _ = take(running(), cancel())
+    _, effects = take(state, cancel())
+    assert operations(effects) == []
+    assert [type(e) for e in effects] == [eff.SendReply]
+
+
+def test_a_silent_worker_is_killed_when_its_lease_is_over() -> None:
+    _, effects = take(running(), ev.Tick(), at_ns=LEASE_NS - 1)
+    assert effects == []
+    _, effects = take(running(), ev.Tick(), at_ns=LEASE_NS + 1)
+    assert [type(e) for e in effects] == [eff.KillWorker]
+
+
+def test_a_lost_worker_sends_its_job_back_until_the_attempts_are_used_up() -> None:
+    gone = ev.WorkerGone(worker_id="w1", reason="signal SIGKILL")
+    state, _ = take(running(), gone)
+    assert state.jobs[7].state is JobState.QUEUED
+    assert state.jobs[7].not_before_ns > 1, "after a pause"
+    _, effects = take(running(attempts=ATTEMPTS_MAX - 1), gone)
+    (step_job,) = [o for o in operations(effects) if isinstance(o, op.StepJob)]
+    assert (step_job.after, step_job.code) == (JobState.FAILED, "worker.lost")
+
+
+def test_stopping_requeues_what_runs_and_waits_for_what_commits() -> None:
+    state, effects = take(running(), ev.StopAsked())
+    assert state.jobs[7].state is JobState.QUEUED
+    assert any(isinstance(e, eff.KillWorker) for e in effects)
+    state, effects = take(running(state=JobState.COMMITTING), ev.StopAsked())
+    state, effects = take(state, ev.WorkerGone(worker_id="w1", reason="killed"))
+    assert state.jobs[7].state is JobState.COMMITTING
+    assert not any(isinstance(e, eff.Stop) for e in effects)
+
+
+def test_a_polite_shutdown_leaves_a_busy_sentinel_alone() -> None:
+    asked = ev.ClientAsked(client_id=1, number=1, request=control.Shutdown(if_idle=True))
+    state, _ = take(running(), asked)
+    assert not state.stopping
+    idle = structs.replace(running(), jobs={}, workers={})
+    state, _ = take(idle, asked)
+    assert state.stopping
+
+
+def test_a_receipt_that_names_a_file_outside_the_stage_is_refused() -> None:
+    file = messages.StagedFile(
+        table="t",
+        sink=SPEC.outputs[0].sink,
+        path="/etc/passwd",
+        size_bytes=1,
+        blake3="b",
+        rows=1,
+        sources=(0,),
+    )
+    event = ev.WorkerConcluded(
+        worker_id="w1",
+        conclude=messages.Conclude(
+            epoch=3, job_id=7, receipt=structs.replace(RECEIPT, files=(file,))
+        ),
+    )
+    _, effects = take(running(), event)
+    (step_job,) = [o for o in operations(effects) if isinstance(o, op.StepJob)]
+    assert (step_job.after, step_job.code) == (JobState.FAILED, "worker.receipt")
