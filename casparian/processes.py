@@ -33,7 +33,9 @@ def command(role: Role, home: Home, *arguments: str) -> list[str]:
 
 def host_environment() -> dict[str, str]:
     """Environment of sentinel and workers: little, and nothing that changes how Python runs."""
-    return {name: os.environ[name] for name in _ENVIRONMENT_KEPT if name in os.environ}
+    kept = {name: os.environ[name] for name in _ENVIRONMENT_KEPT if name in os.environ}
+    # One allocator arena a thread would keep every thread's peak; memory is what we promise to bound.
+    return kept | {"MALLOC_ARENA_MAX": "2", "ARROW_DEFAULT_MEMORY_POOL": "system"}
 
 
 def guest_environment() -> dict[str, str]:

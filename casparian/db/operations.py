@@ -11,6 +11,7 @@ import msgspec
 from casparian.db.records import (
     ContractRow,
     DispositionRow,
+    DocumentRow,
     ExpectedOutputRow,
     FindingRow,
     JobRow,
@@ -119,6 +120,7 @@ class FinishCommit(_Operation, frozen=True, kw_only=True):
     rows: int
     quarantined: int
     materializations: tuple[MaterializationRow, ...]
+    documents: tuple[DocumentRow, ...]
     outputs: tuple[OutputRow, ...]
     output_pairs: tuple[OutputPairRow, ...]
     ledgers: tuple[LedgerRow, ...]

@@ -84,7 +84,6 @@ class MaterializationRow(_Row, frozen=True, kw_only=True):
     sink: str
     sink_mode: str
     sink_config_hash: str
-    sink_settings: str
     job_id: int
     epoch: int
     source_id: str
@@ -99,15 +98,20 @@ class MaterializationRow(_Row, frozen=True, kw_only=True):
     env_hash: str
     engine_hash: str
     parser_config_hash: str
-    parser_config: str
     contract_hash: str
-    contract: str
     schema_hash: str
     lineage_version: int
     rows: int
     quarantined: int
     committed_at_ns: int
     retired_by: int | None = None
+
+
+class DocumentRow(_Row, frozen=True, kw_only=True):
+    """`cf_documents`: what a hash stands for, as JSON."""
+
+    hash: str
+    document: str
 
 
 class LedgerRow(_Row, frozen=True, kw_only=True):

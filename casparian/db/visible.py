@@ -8,6 +8,7 @@ Life of a (job, source) pair of a dataset:
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -32,19 +33,23 @@ FROM cf_materializations m LEFT JOIN newest n
 WHERE m.retired_by IS NOT NULL OR n.sequence <> m.sequence OR m.source_id IN (SELECT source_id FROM displaced)
 """
 
+_STREAM_ROWS: Final = 10_000  # of a control table, at a time
 _TABLES: Final[dict[str, str]] = {
     "materializations": (
-        "SELECT materialization_key, dataset_id, output_target_key, table_name, sink, sink_mode, sink_settings, job_id, "
+        "SELECT materialization_key, dataset_id, output_target_key, table_name, sink, sink_mode, "
+        "s.document AS sink_settings, job_id, "
         "epoch, source_id, source_hash, sha256, source_path, root, parser, parser_version, artifact_hash, artifact_dir, "
-        "env_hash, engine_hash, parser_config_hash, parser_config, contract_hash, contract, schema_hash, lineage_version, "
-        "rows, quarantined, make_timestamp_ns(committed_at_ns) AS committed_at, retired_by IS NOT NULL AS retired, "
+        "env_hash, engine_hash, parser_config_hash, p.document AS parser_config, contract_hash, "
+        "c.document AS contract, schema_hash, lineage_version, rows, quarantined, "
+        "make_timestamp_ns(committed_at_ns) AS committed_at, retired_by IS NOT NULL AS retired, "
         "coalesce(superseded, false) AS superseded FROM cf_materializations m LEFT JOIN dead d "
-        "USING (dataset_id, job_id, source_id) ORDER BY sequence"
+        "USING (dataset_id, job_id, source_id) LEFT JOIN cf_documents s ON s.hash = m.sink_config_hash "
+        "LEFT JOIN cf_documents p ON p.hash = m.parser_config_hash LEFT JOIN cf_documents c ON c.hash = m.contract_hash"
     ),
     "sources": (
         "SELECT s.source_id, s.source_hash, s.sha256, s.size_bytes, s.root, s.path, s.display_path, "
         "coalesce(f.tags, []) AS tags FROM scout_sightings s LEFT JOIN scout_files f "
-        "ON f.root = s.root AND f.path = s.path AND f.source_id = s.source_id ORDER BY s.root, s.display_path"
+        "ON f.root = s.root AND f.path = s.path AND f.source_id = s.source_id"
     ),
     "outputs": (
         "SELECT table_name, sink, path, rows, size_bytes, blake3, job_id, epoch, "
@@ -84,8 +89,11 @@ def datasets(connection: duckdb.DuckDBPyConnection) -> list[Dataset]:
     connection.execute(f"CREATE OR REPLACE TEMP TABLE dead AS {_PAIRS}")
     found: dict[str, Dataset] = {}
     for dataset_id, table, sink, settings, contract in connection.execute(
-        "SELECT dataset_id, arg_max(table_name, sequence), arg_max(sink, sequence), arg_max(sink_settings, sequence), "
-        "arg_max(contract, sequence) FROM cf_materializations GROUP BY dataset_id ORDER BY 2, 3"
+        "SELECT n.dataset_id, n.table_name, n.sink, s.document, c.document FROM (SELECT dataset_id, "
+        "any_value(table_name) AS table_name, any_value(sink) AS sink, arg_max(sink_config_hash, sequence) AS settings, "
+        "arg_max(contract_hash, sequence) AS contract FROM cf_materializations GROUP BY dataset_id) n "
+        "JOIN cf_documents s ON s.hash = n.settings JOIN cf_documents c ON c.hash = n.contract "
+        "ORDER BY n.table_name, n.sink"
     ).fetchall():
         found[dataset_id] = Dataset(
             dataset_id=dataset_id,
@@ -109,9 +117,18 @@ def datasets(connection: duckdb.DuckDBPyConnection) -> list[Dataset]:
     return list(found.values())
 
 
-def tables(connection: duckdb.DuckDBPyConnection) -> dict[str, pa.Table]:
-    """The control tables that readers get a copy of. `datasets` must have been called on this connection."""
-    return {name: connection.sql(sql).to_arrow_table() for name, sql in _TABLES.items()}
+def tables(
+    connection: duckdb.DuckDBPyConnection,
+) -> dict[str, Callable[[], pa.RecordBatchReader]]:
+    """The control tables that readers get a copy of, each as a stream that is opened when it is asked for.
+
+    One stream must be read to its end before the next is opened. `datasets` must have been called on this connection.
+    """
+
+    def opener(sql: str) -> Callable[[], pa.RecordBatchReader]:
+        return lambda: connection.sql(sql).to_arrow_reader(_STREAM_ROWS)
+
+    return {name: opener(sql) for name, sql in _TABLES.items()}
 
 
 def output_pairs(connection: duckdb.DuckDBPyConnection) -> dict[str, set[tuple[int, str]]]:

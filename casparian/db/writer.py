@@ -19,6 +19,9 @@ from casparian.tape.chain import GENESIS, link
 if TYPE_CHECKING:
     import duckdb
 
+_INSERT_ROWS: Final = (
+    4096  # at a time: the rows of a large plan are many times larger as dictionaries
+)
 _ARROW_TYPES: Final = {
     "VARCHAR": pa.string(),
     "BIGINT": pa.int64(),
@@ -117,15 +120,17 @@ class DatabaseWriter:
 
     def _insert(self, table: str, rows: Sequence[dict[str, Any]]) -> None:
         """Insert many rows as one Arrow table: a statement per row costs twenty times as much."""
-        if not rows:
-            return
-        batch = pa.Table.from_pylist(list(rows), schema=self._schema(table))
-        self._connection.register("incoming", batch)
-        self._connection.execute(f'INSERT INTO "{table}" SELECT * FROM incoming')
-        self._connection.unregister("incoming")
+        for start in range(0, len(rows), _INSERT_ROWS):
+            part = list(rows[start : start + _INSERT_ROWS])
+            batch = pa.Table.from_pylist(part, schema=self._schema(table))
+            self._connection.register("incoming", batch)
+            self._connection.execute(f'INSERT INTO "{table}" SELECT * FROM incoming')
+            self._connection.unregister("incoming")
 
     def _insert_structs(self, table: str, rows: Sequence[msgspec.Struct]) -> None:
-        self._insert(table, [msgspec.structs.asdict(row) for row in rows])
+        for start in range(0, len(rows), _INSERT_ROWS):
+            part = rows[start : start + _INSERT_ROWS]
+            self._insert(table, [msgspec.structs.asdict(row) for row in part])
 
     def _load_tape_end(self) -> None:
         row = first_row(self._connection, "SELECT seq, hash FROM cf_tape ORDER BY seq DESC LIMIT 1")
@@ -411,6 +416,11 @@ class DatabaseWriter:
             self._sequence += 1
             rows.append({**msgspec.structs.asdict(materialization), "sequence": self._sequence})
         self._insert("cf_materializations", rows)
+        for document in o.documents:
+            if not self._scalar(
+                "SELECT count(*) FROM cf_documents WHERE hash = ?", [document.hash]
+            ):
+                self._insert_structs("cf_documents", [document])
         self._insert_structs("cf_outputs", o.outputs)
         self._insert_structs("cf_output_pairs", o.output_pairs)
         self._insert_structs("cf_ledgers", o.ledgers)

@@ -7,7 +7,13 @@ from typing import Final
 import msgspec
 
 from casparian.db.operations import FinishCommit
-from casparian.db.records import DispositionRow, FindingRow, LedgerRow, MaterializationRow
+from casparian.db.records import (
+    DispositionRow,
+    DocumentRow,
+    FindingRow,
+    LedgerRow,
+    MaterializationRow,
+)
 from casparian.domain.jobs import JobState
 from casparian.domain.outputs import QUARANTINE_TABLE
 from casparian.protocol.identity import canonical
@@ -54,6 +60,7 @@ def finish_commit(job: JobEntry, promoted: Promoted, at_ns: int) -> FinishCommit
         rows=rows,
         quarantined=sum(source.quarantined for source in included),
         materializations=tuple(materializations),
+        documents=_documents(spec),
         outputs=promoted.outputs,
         output_pairs=promoted.pairs,
         ledgers=tuple(_ledger(job, source) for source in included if source.ledger is not None),
@@ -66,6 +73,15 @@ def finish_commit(job: JobEntry, promoted: Promoted, at_ns: int) -> FinishCommit
         log=receipt.guest_log,
         isolation=isolation_text(receipt),
     )
+
+
+def _documents(spec: JobSpec) -> tuple[DocumentRow, ...]:
+    """What the hashes in this job's materializations stand for."""
+    found = {spec.parser_config_hash: canonical(spec.parser.config).decode()}
+    for output in (*spec.outputs, spec.quarantine):
+        found[output.contract_hash] = msgspec.json.encode(output.contract).decode()
+        found[output.sink_config_hash] = canonical(output.sink.settings).decode()
+    return tuple(DocumentRow(hash=key, document=text) for key, text in found.items())
 
 
 def _materialization(
@@ -84,7 +100,6 @@ def _materialization(
         sink=output.sink.uri,
         sink_mode=spec.mode.value,
         sink_config_hash=output.sink_config_hash,
-        sink_settings=canonical(output.sink.settings).decode(),
         job_id=job.job_id,
         epoch=job.epoch,
         source_id=task.source_id,
@@ -99,9 +114,7 @@ def _materialization(
         env_hash=spec.env_hash,
         engine_hash=spec.engine_hash,
         parser_config_hash=spec.parser_config_hash,
-        parser_config=canonical(spec.parser.config).decode(),
         contract_hash=output.contract_hash,
-        contract=msgspec.json.encode(output.contract).decode(),
         schema_hash=output.schema_hash,
         lineage_version=spec.lineage_version,
         rows=source.quarantined if is_quarantine else source.rows.get(output.contract.table, 0),

@@ -76,7 +76,7 @@ def _handle(turn: Turn, event: ev.Event) -> None:
         case ev.Persisted():
             _continue(turn, event)
         case ev.PersistFailed():
-            turn.emit(Stop(reason=f"the control database could not be written: {event.message}"))
+            turn.emit(Stop(reason=f"{event.code}: {event.message}"))
 
 
 def _continue(turn: Turn, event: ev.Persisted) -> None:

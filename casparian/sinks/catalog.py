@@ -17,9 +17,9 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import duckdb
 import msgspec
@@ -37,7 +37,7 @@ __all__ = ["CATALOG_FORMAT", "Catalog", "CatalogDataset", "CatalogFile", "Pair",
 CATALOG_FORMAT = 1  # a reader refuses a catalog of another format
 SCHEMA = "casparian"
 
-_MEMORY_LIMIT = "128MB"
+_MEMORY_LIMIT = "64MB"
 _PUBLIC_TABLES = ("materializations", "sources")
 _LOG = logging.getLogger(__name__)
 
@@ -57,15 +57,19 @@ CREATE TABLE {SCHEMA}._cf_hidden(dataset INTEGER, job_id BIGINT, source_id VARCH
 """
 
 
-def publish(path: Path, catalog: Catalog, tables: dict[str, pa.Table]) -> None:
+TableSource: TypeAlias = pa.Table | Callable[[], pa.RecordBatchReader]
+
+
+def publish(path: Path, catalog: Catalog, tables: Mapping[str, TableSource]) -> None:
     """Replace the catalog at `path` by one that says what `catalog` and `tables` say.
 
     Args:
         path: the catalog's file; its directory must exist.
         catalog: datasets, files and dead pairs.
-        tables: control tables to copy in under schema `casparian`, by name; `materializations` and
-            `sources` also get a view in `main`, and `materializations` (columns `job_id`,
-            `table_name`, `contract`) says under which contract each file was written.
+        tables: control tables, or functions that open them as streams, to copy in under schema
+            `casparian`, by name; `materializations` and `sources` also get a view in `main`, and
+            `materializations` (columns `job_id`, `table_name`, `contract`) says under which
+            contract each file was written.
 
     Raises:
         OSError, duckdb.Error: the new file could not be written; the old one is untouched.
@@ -81,7 +85,7 @@ def publish(path: Path, catalog: Catalog, tables: dict[str, pa.Table]) -> None:
         connection.execute(_RELATIONS)
         for name, table in tables.items():
             _copy(connection, f"{SCHEMA}.{identifier(name)}", table)
-        catalog = _complete(catalog, _recorded(connection, tables))
+        catalog = _complete(catalog, _recorded(connection))
         _write_datasets(connection, catalog)
         for name in _PUBLIC_TABLES:
             if name in tables:
@@ -173,7 +177,8 @@ def numbered(catalog: Catalog) -> list[tuple[int, CatalogDataset]]:
     return list(enumerate(datasets))
 
 
-def _copy(connection: duckdb.DuckDBPyConnection, target: str, table: pa.Table) -> None:
+def _copy(connection: duckdb.DuckDBPyConnection, target: str, source: TableSource) -> None:
+    table: Any = source() if callable(source) else source
     connection.register("_cf_incoming", table)
     connection.execute(f"CREATE OR REPLACE TABLE {target} AS SELECT * FROM _cf_incoming")
     connection.unregister("_cf_incoming")
@@ -186,12 +191,12 @@ class _Written(NamedTuple):
     settings: dict[str, str | int | bool] | None
 
 
-def _recorded(
-    connection: duckdb.DuckDBPyConnection, tables: dict[str, pa.Table]
-) -> dict[tuple[int, str], _Written]:
-    materializations = tables.get("materializations")
-    needed = {"job_id", "table_name", "contract", "sink_settings"}
-    if materializations is None or not needed <= set(materializations.column_names):
+def _recorded(connection: duckdb.DuckDBPyConnection) -> dict[tuple[int, str], _Written]:
+    columns = connection.execute(
+        "SELECT column_name FROM duckdb_columns() WHERE schema_name = ? AND table_name = 'materializations'",
+        [SCHEMA],
+    ).fetchall()
+    if not {"job_id", "table_name", "contract", "sink_settings"} <= {name for (name,) in columns}:
         return {}
     found = connection.execute(
         "SELECT job_id, table_name, any_value(contract), any_value(sink_settings) "

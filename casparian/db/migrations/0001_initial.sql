@@ -59,12 +59,14 @@ CREATE TABLE cf_output_pairs (path VARCHAR NOT NULL, job_id BIGINT NOT NULL, sou
 CREATE TABLE cf_materializations (
     sequence BIGINT NOT NULL, materialization_key VARCHAR NOT NULL, dataset_id VARCHAR NOT NULL, output_target_key VARCHAR NOT NULL,
     table_name VARCHAR NOT NULL, sink VARCHAR NOT NULL, sink_mode VARCHAR NOT NULL, sink_config_hash VARCHAR NOT NULL,
-    sink_settings VARCHAR NOT NULL, job_id BIGINT NOT NULL, epoch UINTEGER NOT NULL, source_id VARCHAR NOT NULL,
+    job_id BIGINT NOT NULL, epoch UINTEGER NOT NULL, source_id VARCHAR NOT NULL,
     source_hash VARCHAR NOT NULL, sha256 VARCHAR NOT NULL, root VARCHAR NOT NULL, source_path VARCHAR NOT NULL,
     parser VARCHAR NOT NULL, parser_version VARCHAR NOT NULL, artifact_hash VARCHAR NOT NULL, artifact_dir VARCHAR NOT NULL,
-    env_hash VARCHAR NOT NULL, engine_hash VARCHAR NOT NULL, parser_config_hash VARCHAR NOT NULL, parser_config VARCHAR NOT NULL,
-    contract_hash VARCHAR NOT NULL, contract VARCHAR NOT NULL, schema_hash VARCHAR NOT NULL, lineage_version UINTEGER NOT NULL,
+    env_hash VARCHAR NOT NULL, engine_hash VARCHAR NOT NULL, parser_config_hash VARCHAR NOT NULL,
+    contract_hash VARCHAR NOT NULL, schema_hash VARCHAR NOT NULL, lineage_version UINTEGER NOT NULL,
     rows BIGINT NOT NULL, quarantined BIGINT NOT NULL, committed_at_ns BIGINT NOT NULL, retired_by BIGINT);
+-- What the hashes of a materialization stand for: contracts, parser settings, sink settings; each once.
+CREATE TABLE cf_documents (hash VARCHAR NOT NULL, document VARCHAR NOT NULL);
 CREATE TABLE cf_ledgers (
     job_id BIGINT NOT NULL, source_id VARCHAR NOT NULL, source_hash VARCHAR NOT NULL, sha256 VARCHAR NOT NULL, root VARCHAR NOT NULL,
     source_path VARCHAR NOT NULL, parser VARCHAR NOT NULL, unit VARCHAR NOT NULL, declared BIGINT, present BIGINT NOT NULL,

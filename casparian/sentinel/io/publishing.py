@@ -9,8 +9,8 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
+import duckdb
 import msgspec
 
 from casparian import clock
@@ -32,9 +32,6 @@ from casparian.sinks.duckdb import DuckDbSink
 from casparian.sinks.durable import make_directories
 from casparian.sinks.promote import Intent, final_path, promote, remove_file
 from casparian.sinks.staging import stage_root
-
-if TYPE_CHECKING:
-    import duckdb
 
 _LOG = logging.getLogger(__name__)
 
@@ -65,8 +62,8 @@ class Publisher:
             self._publish_catalog(datasets)
             for operation in housekeeping:
                 remove_file(operation.path)
-        except (CasparianError, OSError) as error:
-            code = error.code if isinstance(error, CasparianError) else "catalog.io"
+        except (CasparianError, OSError, duckdb.Error) as error:
+            code = error.code if isinstance(error, CasparianError) else "catalog.failed"
             _LOG.exception("publishing failed")
             return Published(run_ids=effect.run_ids, code=code, message=str(error))
         operations: tuple[Operation, ...] = tuple(housekeeping)
