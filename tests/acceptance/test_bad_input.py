@@ -212,3 +212,15 @@ def test_a_query_that_fails_says_why(world: World) -> None:
 def test_a_query_before_any_run_says_what_to_do(world: World) -> None:
     failed = world.json("query", "SELECT 1", code=None)
     assert "casparian run" in str(failed["error"])
+
+
+def test_outputs_inside_the_evidence_are_not_taken_for_evidence_and_that_is_said(
+    world: World,
+) -> None:
+    world.file("syslog", syslog_lines(host="a", count=2))
+    sink = f"csv:{world.evidence}/tables"
+    world.run("--sink", sink)
+    again = world.run("--sink", sink)
+    assert again["reasons"] == {"done": 1}
+    assert again["files"]["seen"] == 1
+    assert [p["code"] for p in again["problems"]] == ["evidence.own_output"]

@@ -82,7 +82,7 @@ class Discovery:
             plan = make_plan(context, request, files, root)
             if plan.jobs and not request.dry_run:
                 self._prepare_sinks(plan)
-            own = self._own_files_problem(root)
+            own = self._own_files_problem(root, request)
             return msgspec.structs.replace(plan, problems=(*plan.problems, *own))
         except Exception as error:  # noqa: BLE001 - a thread's border: the client gets the error
             if not isinstance(error, CasparianError):
@@ -155,16 +155,20 @@ class Discovery:
         for sink in sinks.values():
             prepare(sink, self._home_id)
 
-    def _own_files_problem(self, root: bytes) -> tuple[control.FileProblem, ...]:
-        home = os.path.realpath(os.fsencode(self._home.root))
-        if not (home + b"/").startswith(root.rstrip(b"/") + b"/"):
-            return ()
-        return (
+    def _own_files_problem(
+        self, root: bytes, request: control.Run
+    ) -> tuple[control.FileProblem, ...]:
+        """Our own directories inside the evidence are left out, and that is said."""
+        ours = [("home", os.fsencode(self._home.root))]
+        ours += [("output", path) for path in _sink_directories(request)]
+        return tuple(
             control.FileProblem(
-                path=path_text(home),
-                code="evidence.own_home",
-                message="this home lies inside the evidence; its own files were not taken for evidence",
-            ),
+                path=path_text(path),
+                code=f"evidence.own_{what}",
+                message=f"this {what} directory lies inside the evidence; its files were not taken for evidence",
+            )
+            for what, path in ((what, os.path.realpath(path)) for what, path in ours)
+            if (path + b"/").startswith(root.rstrip(b"/") + b"/") and os.path.isdir(path)
         )
 
     def _reporter(
