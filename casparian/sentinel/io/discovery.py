@@ -138,7 +138,7 @@ class Discovery:
             tags_by_hand=planning.tags_by_hand(self._reader, shown),
             threads=self._threads,
             report=report,
-            excluded=[os.fsencode(self._home.root), *excluded],
+            excluded=[os.path.realpath(path) for path in (os.fsencode(self._home.root), *excluded)],
         )
 
     def _record_scan(self, root: bytes, files: Sequence[CataloguedFile]) -> None:
