@@ -34,7 +34,7 @@ def _store(ctx: click.Context, param: click.Parameter, value: Any) -> None:
 
 
 def _global_options() -> list[click.Option]:
-    def option(*names: str, help: str, **more: Any) -> click.Option:  # noqa: A002
+    def option(*names: str, help: str, **more: Any) -> click.Option:  # noqa: A002 - click's own word
         return click.Option(names, help=help, expose_value=False, callback=_store, **more)
 
     return [
@@ -114,8 +114,8 @@ def pass_app(function: F) -> F:
     with_app.__name__ = function.__name__
     with_app.__doc__ = function.__doc__
     if hasattr(function, "__click_params__"):
-        with_app.__click_params__ = function.__click_params__  # type: ignore[attr-defined]
-    return with_app  # type: ignore[return-value]
+        with_app.__click_params__ = function.__click_params__  # type: ignore[attr-defined]  # where click keeps options
+    return with_app  # type: ignore[return-value]  # it has one argument less, which click fills
 
 
 def group(name: str, *, default: str | None = None, bare: bool = False) -> Callable[[F], Group]:

@@ -48,7 +48,7 @@ class Interruption:
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
-            signal.signal(number, handler)  # type: ignore[arg-type]
+            signal.signal(number, handler)  # type: ignore[arg-type]  # what `signal.signal` gave
 
     def tick(self) -> None:
         """Send the cancellation that was asked for, once."""
@@ -68,7 +68,7 @@ class Interruption:
         except CasparianError as error:
             self._progress.note(f"the run could not be cancelled: {error.message}")
 
-    def _handle(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
+    def _handle(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - a signal handler's signature
         self.pressed += 1
         if self.pressed > 1:
             raise KeyboardInterrupt

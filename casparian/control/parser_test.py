@@ -180,23 +180,11 @@ def _dispatch(
     home_id = ids.new_home_id() if like is None else like.home_id
     sink = Sink(kind=SinkKind.PARQUET, location=folder, settings=default_settings(SinkKind.PARQUET))
     stage = stage_directory(sink, home_id, job_id, 1)
-    manifest = artifact.manifest
     return worker.Dispatch(
         epoch=1,
         job_id=job_id,
         home_id=home_id,
-        parser=worker.ParserTask(
-            name=manifest.name,
-            version=manifest.version,
-            kind=manifest.kind,
-            entry=manifest.entry,
-            directory=artifact.directory,
-            artifact_hash=artifact.artifact_hash,
-            account=manifest.account,
-            unit=manifest.unit,
-            config=dict(config),
-            limits=manifest.limits,
-        ),
+        parser=worker.parser_task(artifact, config),
         sources=sources,
         outputs=tuple(
             worker.OutputTask(

@@ -38,9 +38,8 @@ class History(msgspec.Struct, frozen=True, kw_only=True):
 
     recorded: dict[tuple[str, str], list[Recorded]]
     failures: dict[str, str]  # main output's materialization key -> code
-    unbalanced: frozenset[tuple[str, str]] = (
-        frozenset()
-    )  # (source, parser) whose newest ledger is red
+    # (source, parser) whose newest ledger is red
+    unbalanced: frozenset[tuple[str, str]] = frozenset()
 
 
 _RECORDED = ", ".join(Recorded.__struct_fields__)

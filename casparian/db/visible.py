@@ -143,6 +143,18 @@ def output_pairs(connection: duckdb.DuckDBPyConnection) -> dict[str, set[tuple[i
     return pairs
 
 
+def shown(
+    connection: duckdb.DuckDBPyConnection, dataset_id: str, source_ids: set[str]
+) -> list[tuple[int, str]]:
+    """Pairs of these sources that view `T` shows: living, and the newest of their parser."""
+    rows: list[Any] = connection.execute(
+        "SELECT job_id, source_id FROM cf_materializations WHERE dataset_id = ? AND retired_by IS NULL "
+        "QUALIFY row_number() OVER (PARTITION BY source_id, parser ORDER BY sequence DESC) = 1",
+        [dataset_id],
+    ).fetchall()
+    return [(job_id, source_id) for job_id, source_id in rows if source_id in source_ids]
+
+
 def superseded_by(
     connection: duckdb.DuckDBPyConnection, dataset_id: str, parser: str, source_ids: set[str]
 ) -> list[tuple[int, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -19,9 +20,8 @@ from casparian.tape.chain import GENESIS, link
 if TYPE_CHECKING:
     import duckdb
 
-_INSERT_ROWS: Final = (
-    4096  # at a time: the rows of a large plan are many times larger as dictionaries
-)
+# At a time: the rows of a large plan are many times larger as dictionaries.
+_INSERT_ROWS: Final = 4096
 _ARROW_TYPES: Final = {
     "VARCHAR": pa.string(),
     "BIGINT": pa.int64(),
@@ -365,15 +365,19 @@ class DatabaseWriter:
             [o.job_id],
         ).fetchall()
         self._connection.unregister("claims")
+        conflicts = _recorded_whole(o.claims, alive)
         if o.mode == SinkMode.ERROR:
             conflicts = {source for _, _, source, _ in alive}
-        else:
-            conflicts = {source for _, _, source, same in alive if same}
         if conflicts:
             return op.CommitClaims(conflicts=tuple(sorted(conflicts)))
-        retire: list[Pair] = []
-        if o.mode == SinkMode.REPLACE:
-            retire = [Pair(dataset_id=d, job_id=j, source_id=s) for d, j, s, _ in alive]
+        # A source of which only some outputs are recorded under this very key is written whole again: its pairs of the same
+        # key give way, so that no key is ever alive twice.
+        retire = [
+            Pair(dataset_id=d, job_id=j, source_id=s)
+            for d, j, s, same in alive
+            if same or o.mode == SinkMode.REPLACE
+        ]
+        if retire:
             retire += self._quarantine_of(retire)
         claims_found = op.CommitClaims(retire=tuple(retire))
         self._swap(
@@ -461,3 +465,12 @@ class DatabaseWriter:
             self._insert_structs("cf_output_pairs", o.pairs)
         new_path = o.replaced_by.path if o.replaced_by is not None else None
         self._tape(o.at_ns, "output.removed", path=o.path, replaced_by=new_path)
+
+
+def _recorded_whole(
+    claims: Sequence[op.PairClaim], alive: Sequence[tuple[str, int, str, bool]]
+) -> set[str]:
+    """Sources of which every claimed output lives under the very key that is claimed: there is nothing left to do."""
+    claimed = Counter(claim.source_id for claim in claims)
+    recorded = Counter(source for _, source in {(d, s) for d, _, s, same in alive if same})
+    return {source for source, outputs in recorded.items() if outputs == claimed[source]}

@@ -6,6 +6,7 @@ sentinel -> worker   Dispatch, Abort
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TypeVar
 
 import msgspec
@@ -13,7 +14,7 @@ import msgspec
 from casparian.domain.contracts import OutputContract
 from casparian.domain.ledger import Ledger
 from casparian.domain.outputs import Sink
-from casparian.domain.parsers import ConfigValue, Limits, ParserKind
+from casparian.domain.parsers import ConfigValue, Limits, ParserArtifact, ParserKind
 from casparian.errors import ProtocolError
 
 
@@ -60,6 +61,23 @@ class ParserTask(msgspec.Struct, frozen=True, kw_only=True):
     unit: str
     config: dict[str, ConfigValue]
     limits: Limits
+
+
+def parser_task(artifact: ParserArtifact, config: Mapping[str, ConfigValue]) -> ParserTask:
+    """What a worker is told of an artifact that runs with these settings."""
+    manifest = artifact.manifest
+    return ParserTask(
+        name=manifest.name,
+        version=manifest.version,
+        kind=manifest.kind,
+        entry=manifest.entry,
+        directory=artifact.directory,
+        artifact_hash=artifact.artifact_hash,
+        account=manifest.account,
+        unit=manifest.unit,
+        config=dict(config),
+        limits=manifest.limits,
+    )
 
 
 class Dispatch(msgspec.Struct, frozen=True, kw_only=True):

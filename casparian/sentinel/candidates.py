@@ -16,7 +16,7 @@ from casparian.domain.parsers import ParserArtifact
 from casparian.errors import Refused, UsageError
 from casparian.paths import Home
 from casparian.protocol import control, identity
-from casparian.protocol.worker import ParserTask
+from casparian.protocol.worker import parser_task
 from casparian.scout.selection import selects_parser
 from casparian.sentinel.state import JobSpec, OutputSpec
 from casparian.sinks.quarantine import QUARANTINE_CONTRACT
@@ -60,18 +60,7 @@ class Candidate:
         self.spec = JobSpec(
             root="",
             mode=request.mode,
-            parser=ParserTask(
-                name=manifest.name,
-                version=manifest.version,
-                kind=manifest.kind,
-                entry=manifest.entry,
-                directory=artifact.directory,
-                artifact_hash=artifact.artifact_hash,
-                account=manifest.account,
-                unit=manifest.unit,
-                config=config,
-                limits=manifest.limits,
-            ),
+            parser=parser_task(artifact, config),
             env_hash=identity.environment_hash(()),
             engine_hash=context.engine_hash,
             parser_config_hash=identity.config_hash(config),

@@ -7,7 +7,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from tests.support.small import syslog_lines
+from tests.support.small import small_log, syslog_lines
 from tests.support.world import World
 
 SINKS = ("parquet", "duckdb", "csv")
@@ -144,8 +144,6 @@ def test_two_homes_share_one_sink_without_harm(kind: str, world: World, tmp_path
 
 
 def test_each_output_can_have_its_own_sink(world: World) -> None:
-    from tests.support.small import small_log
-
     world.file("App.evtx", small_log(events=30))
     chunks = world.directory / "chunks.duckdb"
     events = world.directory / "events"
@@ -159,3 +157,38 @@ def test_each_output_can_have_its_own_sink(world: World) -> None:
     assert world.query("SELECT count(*) FROM evtx_events", "--sink", f"csv:{events}") == [[30]]
     with duckdb.connect(str(chunks), read_only=True) as connection:
         assert connection.execute("SELECT count(*) FROM evtx_chunks").fetchall() == [(1,)]
+
+
+def test_what_one_database_took_is_given_back_when_the_next_one_fails(world: World) -> None:
+    world.file("App.evtx", small_log(events=30))
+    events, chunks = world.directory / "events.duckdb", world.directory / "chunks.duckdb"
+    arguments = ("--sink", f"evtx_events=duckdb:{events}", "--mode", "replace")
+    world.run(*arguments, "--sink", f"evtx_chunks=duckdb:{chunks}")
+    before = world.query(
+        "SELECT _cf_row_id FROM evtx_events ORDER BY 1", "--sink", f"duckdb:{events}"
+    )
+    assert len(before) == 30
+    stranger = world.directory / "stranger.duckdb"
+    stranger.write_bytes(b"this is no database" * 1000)
+    failed = world.run(*arguments, "--sink", f"evtx_chunks=duckdb:{stranger}", code=1)
+    assert failed["jobs"]["failed"] == 1
+    with duckdb.connect(f"{events}.work", read_only=True) as connection:
+        for name in ("evtx_events", "evtx_events__all"):
+            rows = connection.execute(f"SELECT _cf_row_id FROM {name} ORDER BY 1").fetchall()
+            assert [list(row) for row in rows] == before, name
+    stranger.unlink()
+    again = world.run(*arguments, "--sink", f"evtx_chunks=duckdb:{stranger}")
+    assert again["jobs"]["completed"] == 1
+
+
+def test_moving_one_output_to_another_sink_doubles_no_row_of_the_others(world: World) -> None:
+    world.file("App.evtx", small_log(events=30))
+    world.run()
+    moved = f"evtx_chunks=csv:{world.directory / 'chunks'}"
+    assert world.run("--sink", moved)["jobs"]["completed"] == 1
+    for table in ("evtx_events", "evtx_events__all"):
+        assert world.query(
+            f"SELECT count(*) FROM {table}", "--sink", f"parquet:{world.home}/outputs"
+        ) == [[30]]
+    assert world.run("--sink", moved)["reasons"] == {"done": 1}
+    assert world.run()["reasons"] == {"done": 1}

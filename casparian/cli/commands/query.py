@@ -71,7 +71,7 @@ def open_query(app: App, typed: str | None) -> Query:
 def _write_document(query: Query, sql: str) -> None:
     """One document, whole or not at all: an error in the last row must not follow half of a document."""
     with tempfile.SpooledTemporaryFile(max_size=_DOCUMENT_MEMORY_BYTES) as document:
-        query.run(sql).write_json(document)  # type: ignore[arg-type]
+        query.run(sql).write_json(document)  # type: ignore[arg-type]  # a spooled file is a binary stream
         document.seek(0)
         sys.stdout.flush()
         shutil.copyfileobj(document, sys.stdout.buffer)

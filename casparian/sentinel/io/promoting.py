@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from casparian import clock
 from casparian.db.records import OutputPairRow, OutputRow
-from casparian.db.visible import superseded_by
+from casparian.db.visible import shown, superseded_by
 from casparian.domain.outputs import SinkKind
 from casparian.errors import CasparianError, IntegrityError
 from casparian.paths import Home
@@ -48,37 +48,41 @@ def carry_out(
                 _load(effect, uri, outputs, sink, commit_id, reader)
     except CasparianError as error:
         lost = isinstance(error, IntegrityError)  # staged files are gone or altered
-        return _take_back(
-            effect, intents, databases, commit_id, home, error.code, error.message, lost=lost
-        )
+        code, message = error.code, error.message
     except OSError as error:
-        text = error.strerror or str(error)
-        return _take_back(effect, intents, databases, commit_id, home, "sink.io", text, lost=False)
-    return _promoted(effect)
+        lost, code, message = False, "sink.io", error.strerror or str(error)
+    else:
+        return _promoted(effect)
+    withdraw(intents)
+    for outputs in databases.values():
+        sink = DuckDbSink(outputs[0].sink, home=str(home.root))
+        _take_back(effect, outputs, sink, commit_id, reader)
+    return PromoteFailed(
+        job_id=effect.job_id, epoch=effect.epoch, code=code, message=message, lost=lost
+    )
 
 
 def _take_back(
     effect: Promote,
-    intents: list[Intent],
-    databases: dict[str, list[OutputSpec]],
+    outputs: list[OutputSpec],
+    sink: DuckDbSink,
     commit_id: str,
-    home: Home,
-    code: str,
-    message: str,
-    *,
-    lost: bool,
-) -> PromoteFailed:
-    withdraw(intents)
-    for outputs in databases.values():
-        try:
-            DuckDbSink(outputs[0].sink, home=str(home.root)).withdraw(commit_id, effect.job_id)
-        except (CasparianError, OSError):
-            _LOG.exception(
-                "rows of job %d could not be withdrawn from %s", effect.job_id, outputs[0].sink.uri
+    reader: duckdb.DuckDBPyConnection,
+) -> None:
+    """Remove from a database sink what this commit put there, and show again what it hid."""
+    sources = {source.source_id for source in effect.spec.sources}
+    try:
+        if sink.has_commit(commit_id):
+            sink.withdraw(commit_id, effect.job_id)
+            sink.change_hidden(
+                unhide=[
+                    (output.contract.table, *pair)
+                    for output in outputs
+                    for pair in shown(reader, output.dataset_id, sources)
+                ]
             )
-    return PromoteFailed(
-        job_id=effect.job_id, epoch=effect.epoch, code=code, message=message, lost=lost
-    )
+    except (CasparianError, OSError):
+        _LOG.exception("rows of job %d could not be withdrawn from %s", effect.job_id, sink.file)
 
 
 def _intent(file: StagedFile) -> Intent:
