@@ -307,3 +307,60 @@ def promote_noreplace(src: bytes, dst: bytes) -> Literal["rename", "link"]:
         FileExistsError: `dst` exists.
         OSError: whatever else the operating system says.
     """
+
+def confinement_support() -> dict[str, str]:
+    """What this kernel offers to confine a guest, found out by trying; nothing is changed.
+
+    Keys: `system`, `architecture`, `user`, `seccomp`, `landlock`, `namespaces`, `close_range`,
+    `pidfd`. A value begins with `yes` or with `no: ` and the kernel's answer, but for `system` and
+    `user` (`root` or `ordinary`). Elsewhere than on Linux there is only `system`.
+    """
+
+def prepare_confinement() -> None:
+    """Compile the filters once, so that the guests forked from this process need not.
+
+    Raises:
+        RuntimeError: there is no profile for this system or architecture.
+    """
+
+def isolate_zygote(*, parent_pid: int, user: tuple[int, int] | None) -> dict[str, str]:
+    """Give up in a zygote what no guest may have; for a process with one thread, once.
+
+    Enters namespaces of its own where the host allows it, becomes `user` for good, drops every
+    capability, and is killed when its parent ends. The record has `namespaces`, `capabilities` and
+    `user`, and is part of the record of each guest.
+
+    Args:
+        parent_pid: the worker.
+        user: uid and gid to become, neither of them 0; for root, and only for root.
+
+    Raises:
+        OSError: the kernel refused an essential step, which the message names.
+        RuntimeError: an essential step is impossible here, for the reason in the message.
+    """
+
+def lock_down(
+    *, parent_pid: int, bridge_fd: int, log_fd: int, memory_bytes: int, cpu_seconds: int
+) -> dict[str, str]:
+    """Lock this process down for good; for a process with one thread that was just forked.
+
+    From then on it has three descriptors beside standard input (1 and 2 are the log, 3 is the
+    bridge), can open nothing, start nothing and signal nobody.
+
+    Args:
+        parent_pid: the zygote; its death ends this process.
+        bridge_fd: an open descriptor, which becomes 3.
+        log_fd: an open descriptor, which becomes 1 and 2.
+        memory_bytes: private writable memory (heap, anonymous maps), inherited pages included.
+        cpu_seconds: processor time of the process; one second later the kernel kills it.
+
+    Returns:
+        What is in force: `session`, `parent_death_signal`, `descriptors`, `oom_score_adj`,
+        `rlimits`, `no_new_privs`, `dumpable`, `capabilities`, `landlock`, `seccomp`, `namespaces`
+        and `user`. A second wall that this kernel does not have says so in its value.
+
+    Raises:
+        OSError: the kernel refused an essential step, which the message names. The process is
+            half locked down and must end.
+        RuntimeError: an essential step is impossible here: this is root, or the parent is gone.
+    """

@@ -69,6 +69,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         Annotated[float, Meta(ge=0, le=100)] | None,
         Meta(description="The same as a share of a job's rows, in percent"),
     ] = None
+    min_isolation: Annotated[
+        Literal["full", "reduced", "none"],
+        Meta(
+            description="Parsers run only when guests are confined at least so well; less than `full` is recorded"
+        ),
+    ] = "full"
+    guest_user: Annotated[
+        str,
+        Meta(
+            description="Whom guests become when a worker runs as root: a user's name, or UID:GID"
+        ),
+    ] = "nobody"
     parsers: Annotated[
         dict[str, dict[str, ConfigValue]],
         Meta(description="Settings of parsers: `parsers.NAME.KEY`"),

@@ -56,7 +56,31 @@ def settings_page() -> str:
     )
 
 
-PAGES = {"cli.md": cli_page, "settings.md": settings_page}
+def faults_page() -> str:
+    """Every reason a source or a job can end with, from the table that decides what happens next."""
+    from casparian.domain import faults
+
+    rows = [
+        f"| `{code}` | {fault.kind} | {'yes' if faults.is_remembered(code) else 'no'} |"
+        f" {fault.meaning} |"
+        for code, fault in sorted(faults.FAULTS.items())
+    ]
+    return (
+        f"{_NOTE}# Why a source or a job ended\n\n"
+        "`casparian jobs show ID` names the code. What happens next follows from its kind alone:\n\n"
+        "- **transient**: the same work may succeed; it is tried again with back-off, three times in all.\n"
+        "- **permanent**: the same work fails again, so it is not tried again.\n"
+        "- **poison**: what the guest did before may be to blame; the source is tried once more, alone in a\n"
+        "  fresh guest, and is permanent when that fails too. A limit that is met by a guest's first source is\n"
+        "  permanent at once.\n\n"
+        "A source whose failure is *remembered* is skipped under the same key until `--retry-failed`; the\n"
+        "others are planned again by the next run. Codes of a parser's own (`parser.*`, `source.*`) that are not\n"
+        "listed are permanent.\n\n"
+        "| code | kind | remembered | meaning |\n|---|---|---|---|\n" + "\n".join(rows) + "\n"
+    )
+
+
+PAGES = {"cli.md": cli_page, "faults.md": faults_page, "settings.md": settings_page}
 
 
 def main(arguments: list[str]) -> int:

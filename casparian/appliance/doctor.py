@@ -9,17 +9,18 @@ from __future__ import annotations
 import os
 import platform
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from importlib import metadata
 from typing import Final, Literal
 
 import msgspec
 
 import casparian
-from casparian import _native
-from casparian.appliance import engine_sources, output_check
+from casparian import _native, config
+from casparian.appliance import doctor_isolation, engine_sources, output_check
 from casparian.appliance.sample import run_sample
 from casparian.display import show, size_text
+from casparian.domain.isolation import IsolationLevel
 from casparian.errors import CasparianError
 from casparian.paths import Home, first_party_parsers
 from casparian.query.engine import Query
@@ -41,6 +42,7 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
     status: Status
     message: str
     hint: str | None = None
+    details: tuple[dict[str, str], ...] = ()
 
 
 def checks(home: Home, *, verify: bool = False) -> tuple[Check, ...]:
@@ -51,20 +53,9 @@ def checks(home: Home, *, verify: bool = False) -> tuple[Check, ...]:
         verify: hash every recorded output file again.
     """
     found: list[Check] = [_versions(), _native_build(), *_engine(), *_parsers(home)]
-    found += [_guarded("guest", lambda: _guest(home)), _home(home), _disk("home", home.root)]
+    found += [*_guest(home), _home(home), _disk("home", home.root)]
     found += _outputs(home, verify=verify)
     return tuple(found)
-
-
-def _guarded(name: str, check: Callable[[], Check]) -> Check:
-    """A check whose failure is itself the answer."""
-    try:
-        return check()
-    except CasparianError as error:
-        return Check(check=name, status="fail", message=error.message, hint=error.hint)
-    except OSError as error:
-        reason = f"{error.strerror or error}: {show(str(error.filename or ''))}"
-        return Check(check=name, status="fail", message=reason)
 
 
 def _versions() -> Check:
@@ -144,17 +135,29 @@ def _parsers(home: Home) -> Iterable[Check]:
         yield Check(check="parsers", status="ok", message=f"{trusted} verified")
 
 
-def _guest(home: Home) -> Check:
-    result = run_sample(home)
-    confined = ", ".join(f"{name}={value}" for name, value in sorted(result.isolation.items()))
-    if not result.as_expected:
-        return Check(
+def _guest(home: Home) -> Iterable[Check]:
+    """Whether a guest starts and parses, and what confines it."""
+    try:
+        result = run_sample(home)
+        minimum = IsolationLevel(config.load(home).settings.min_isolation)
+    except CasparianError as error:
+        yield Check(check="guest", status="fail", message=error.message, hint=error.hint)
+        return
+    except OSError as error:
+        reason = f"{error.strerror or error}: {show(str(error.filename or ''))}"
+        yield Check(check="guest", status="fail", message=reason)
+        return
+    if result.as_expected:
+        yield Check(check="guest", status="ok", message="starts and parses the built-in sample")
+    else:
+        yield Check(
             check="guest",
             status="fail",
             message=f"the built-in sample gave {result.rows} of 2 rows",
             hint="`HOME/logs/worker-once.log` has the details",
         )
-    return Check(check="guest", status="ok", message=f"starts and parses; {show(confined)}")
+    for line in doctor_isolation.lines(result.isolation, minimum):
+        yield Check(**msgspec.structs.asdict(line))
 
 
 def _home(home: Home) -> Check:

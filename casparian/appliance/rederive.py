@@ -16,8 +16,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from casparian import clock, processes
+from casparian.config import load
 from casparian.display import show
 from casparian.domain.contracts import OutputContract
+from casparian.domain.isolation import IsolationLevel
 from casparian.domain.lineage import LINEAGE_VERSION
 from casparian.domain.outputs import Sink, SinkKind
 from casparian.domain.parsers import ConfigValue, ParserArtifact
@@ -51,6 +53,7 @@ class Rederived:
         config: the parser's effective settings.
         outputs: the contract of every output, in the parser's own order.
         job_id: put into the rows.
+        min_isolation: of the guest; the home's setting when it is not given.
 
     Raises:
         CasparianError: `rederive.failed`: the worker could not run, or the source failed in it.
@@ -65,11 +68,14 @@ class Rederived:
         config: Mapping[str, ConfigValue],
         outputs: Sequence[OutputContract],
         job_id: int,
+        min_isolation: IsolationLevel | None = None,
     ) -> None:
+        if min_isolation is None:
+            min_isolation = IsolationLevel(load(home).settings.min_isolation)
         self._directory = scratch.make(home, "rederive")
         try:
             dispatch = _dispatch(
-                str(self._directory), source, parser, dict(config), outputs, job_id
+                str(self._directory), source, parser, dict(config), outputs, job_id, min_isolation
             )
             self.receipt = _run(home, dispatch)
         except BaseException:
@@ -110,6 +116,7 @@ def _dispatch(
     config: dict[str, ConfigValue],
     outputs: Sequence[OutputContract],
     job_id: int,
+    min_isolation: IsolationLevel,
 ) -> Dispatch:
     manifest = parser.manifest
     sink = Sink(
@@ -130,6 +137,7 @@ def _dispatch(
             unit=manifest.unit,
             config=config,
             limits=manifest.limits,
+            preload=manifest.preload,
         ),
         sources=(source,),
         outputs=tuple(
@@ -145,6 +153,7 @@ def _dispatch(
         quarantine_stage=os.path.join(directory, "quarantine"),
         processed_at_ns=clock.now_ns(),
         lineage_version=LINEAGE_VERSION,
+        min_isolation=min_isolation,
     )
 
 

@@ -12,6 +12,7 @@ import msgspec
 from casparian.appliance import evidence
 from casparian.appliance.rederive import Rederived
 from casparian.contracts.settings import effective_config
+from casparian.domain.isolation import IsolationLevel
 from casparian.errors import CasparianError
 from casparian.paths import Home, first_party_parsers
 from casparian.trust import verdict
@@ -63,6 +64,7 @@ def run_sample(home: Home) -> SampleResult:
             config=effective_config(artifact.manifest, {}),
             outputs=artifact.contract.outputs,
             job_id=1,
+            min_isolation=IsolationLevel.NONE,  # what stands is asked, not demanded
         ) as rederived:
             receipt = rederived.receipt
             (source,) = receipt.sources

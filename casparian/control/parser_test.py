@@ -1,16 +1,19 @@
 """Try a parser on files with no sentinel: same worker, same confined guest, twice, no commit.
 
 Both passes must give the same rows: a parser that reads a clock or an unordered set would make rows
-that nobody can prove. What is staged lies in a directory of its own that is removed at the end.
+that nobody can prove. Tables are compared by BLAKE3 over their Arrow IPC stream; where it differs, the
+first row and column that do are named. What is staged lies in a directory of its own that is removed
+at the end.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import blake3
@@ -19,6 +22,7 @@ import msgspec
 from casparian import clock, ids, processes
 from casparian.contracts.settings import effective_config
 from casparian.display import path_text
+from casparian.domain.isolation import IsolationLevel
 from casparian.domain.lineage import LINEAGE_VERSION
 from casparian.domain.outputs import Sink, SinkKind
 from casparian.domain.parsers import ConfigValue, ParserArtifact
@@ -30,6 +34,8 @@ from casparian.sinks.uri import default_settings
 
 _READ_BYTES: Final = 1 << 20
 _STDERR_CHARACTERS: Final = 4_000
+NONDETERMINISTIC: Final = "parser.nondeterministic"
+_ROWS_COMPARED: Final = 4096
 _SAMPLES: Final = "samples"
 _SPAN: Final = ("_cf_offset", "_cf_length", "_cf_flags")  # the only lineage that a test shows
 
@@ -60,6 +66,22 @@ class SourceOutcome(msgspec.Struct, frozen=True, kw_only=True):
     ledger: dict[str, Any] | None
 
 
+class Difference(msgspec.Struct, frozen=True, kw_only=True):
+    """What the second pass did otherwise: the first place in one table, or what became of one file.
+
+    `row` counts from 0 in the table's own order; a value that only one pass has is null in the other.
+    """
+
+    code: str = NONDETERMINISTIC
+    table: str | None = None
+    row: int | None = None
+    column: str | None = None
+    path: str | None = None
+    first: Any = None
+    second: Any = None
+    message: str
+
+
 class TestReport(msgspec.Struct, frozen=True, kw_only=True):
     """What two passes of a parser over the same files gave."""
 
@@ -70,6 +92,7 @@ class TestReport(msgspec.Struct, frozen=True, kw_only=True):
     quarantine: tuple[dict[str, Any], ...]
     deterministic: bool
     different_tables: tuple[str, ...]
+    findings: tuple[Difference, ...]
     log: str
     isolation: dict[str, str]
 
@@ -97,6 +120,7 @@ def run_test(
     settings: Mapping[str, ConfigValue],
     *,
     rows_shown: int = 5,
+    min_isolation: IsolationLevel = IsolationLevel.FULL,
 ) -> TestReport:
     """Run a parser over files twice and compare.
 
@@ -116,11 +140,25 @@ def run_test(
     with tempfile.TemporaryDirectory(prefix="casparian-parser-test-") as folder:
         home = Home.at(os.path.join(folder, "home"))
         os.makedirs(home.run)
-        dispatch = _dispatch(artifact, config, sources, os.path.join(folder, "first"))
-        again = _dispatch(artifact, config, sources, os.path.join(folder, "second"), like=dispatch)
+        dispatch = _dispatch(
+            artifact, config, sources, os.path.join(folder, "first"), min_isolation
+        )
+        again = _dispatch(
+            artifact,
+            config,
+            sources,
+            os.path.join(folder, "second"),
+            min_isolation,
+            like=dispatch,
+        )
         receipt = _execute(home, dispatch)
         second = _execute(home, again)
-        different = _different_tables(receipt, second)
+        findings = (
+            *different_sources(
+                [task.display_path for task in sources], receipt.sources, second.sources
+            ),
+            *_different_tables(receipt, second),
+        )
         return TestReport(
             parser=artifact.label,
             artifact_hash=artifact.artifact_hash,
@@ -134,8 +172,9 @@ def run_test(
                 for table in (output.table for output in artifact.contract.outputs)
             ),
             quarantine=_sample(receipt, "quarantine", rows_shown),
-            deterministic=not different,
-            different_tables=different,
+            deterministic=not findings,
+            different_tables=tuple(found.table for found in findings if found.table is not None),
+            findings=findings,
             log=receipt.guest_log,
             isolation=receipt.isolation,
         )
@@ -172,6 +211,7 @@ def _dispatch(
     config: Mapping[str, ConfigValue],
     sources: tuple[worker.SourceTask, ...],
     folder: str,
+    min_isolation: IsolationLevel,
     *,
     like: worker.Dispatch | None = None,
 ) -> worker.Dispatch:
@@ -199,6 +239,7 @@ def _dispatch(
         quarantine_stage=stage,
         processed_at_ns=clock.now_ns() if like is None else like.processed_at_ns,
         lineage_version=LINEAGE_VERSION,
+        min_isolation=min_isolation,
     )
 
 
@@ -237,24 +278,144 @@ def _outcome(dispatch: worker.Dispatch, source: worker.SourceReceipt) -> SourceO
     )
 
 
-def _different_tables(first: worker.Receipt, second: worker.Receipt) -> tuple[str, ...]:
-    """Tables whose rows differ between two passes; equal files need not be read."""
-    tables = sorted({file.table for file in (*first.files, *second.files)})
-    return tuple(
-        table
-        for table in tables
-        if [f.blake3 for f in first.files if f.table == table]
-        != [f.blake3 for f in second.files if f.table == table]
-        and not _same_rows(first, second, table)
+def different_sources(
+    paths: Sequence[str],
+    first: Sequence[worker.SourceReceipt],
+    second: Sequence[worker.SourceReceipt],
+) -> Iterator[Difference]:
+    """Files of which the second pass made something else: excluded or not, counts, ledger.
+
+    Args:
+        paths: by the sources' indexes.
+        first: receipts of the first pass, in order.
+        second: those of the second.
+    """
+    for one, other in zip(first, second, strict=True):
+        before, after = (_said(receipt) for receipt in (one, other))
+        if before != after:
+            path = paths[one.index]
+            yield Difference(
+                path=path,
+                first=before,
+                second=after,
+                message=f"`{path}` came to {_outcome_text(one)} and then to {_outcome_text(other)}",
+            )
+
+
+def _said(source: worker.SourceReceipt) -> dict[str, Any]:
+    return {
+        "code": source.code,
+        "rows": source.rows,
+        "quarantined": source.quarantined,
+        "ledger": msgspec.to_builtins(source.ledger),
+    }
+
+
+def _outcome_text(source: worker.SourceReceipt) -> str:
+    if source.code is not None:
+        return f"`{source.code}`"
+    return f"{sum(source.rows.values())} rows and {source.quarantined} quarantined"
+
+
+def _different_tables(first: worker.Receipt, second: worker.Receipt) -> Iterator[Difference]:
+    """The first difference of each table; equal files need not be read."""
+    for table in sorted({file.table for file in (*first.files, *second.files)}):
+        hashes = [
+            [file.blake3 for file in receipt.files if file.table == table]
+            for receipt in (first, second)
+        ]
+        if hashes[0] == hashes[1]:
+            continue
+        one, other = _read(first, table), _read(second, table)
+        if one is not None and other is not None and _stream_hash(one) == _stream_hash(other):
+            continue  # the same rows, in files that are laid out otherwise
+        found = first_difference(table, one, other)
+        if found is not None:
+            yield found
+
+
+class _Hashing(io.RawIOBase):
+    """A file that keeps the hash of what was written to it."""
+
+    def __init__(self) -> None:
+        self.hasher = blake3.blake3()
+
+    def writable(self) -> bool:
+        """Always."""
+        return True
+
+    def write(self, data: Any) -> int:
+        """Hash the bytes."""
+        self.hasher.update(data)
+        return len(data)
+
+
+def _stream_hash(rows: Any) -> str:
+    """BLAKE3 over the Arrow IPC stream of a table."""
+    import pyarrow as pa
+
+    sink = _Hashing()
+    with pa.ipc.new_stream(pa.PythonFile(sink, mode="w"), rows.schema) as stream:
+        stream.write_table(rows)
+    return sink.hasher.hexdigest()
+
+
+def first_difference(table: str, first: Any, second: Any) -> Difference | None:
+    """Where two passes part: the first row that differs, and in it the first column.
+
+    Args:
+        table: name, for the message.
+        first: rows of the first pass as one Arrow table; `None` when it gave no file.
+        second: rows of the second pass, with the same columns.
+    """
+    if first is None or second is None:
+        which = "first" if second is None else "second"
+        message = f"only the {which} pass gave rows in `{table}`"
+        return Difference(table=table, row=0, message=message)
+    rows = min(first.num_rows, second.num_rows)
+    best: tuple[int, str, Any, Any] | None = None
+    for name in first.column_names:
+        limit = rows if best is None else best[0]
+        found = _first_unequal(first[name].slice(0, limit), second[name].slice(0, limit))
+        if found is not None:
+            row, one, other = found
+            best = (row, name, one, other)
+    if best is None:
+        if first.num_rows == second.num_rows:
+            return None
+        message = f"the passes gave {first.num_rows} and {second.num_rows} rows in `{table}`"
+        return Difference(
+            table=table, row=rows, first=first.num_rows, second=second.num_rows, message=message
+        )
+    row, name, one, other = best
+    return Difference(
+        table=table,
+        row=row,
+        column=name,
+        first=one,
+        second=other,
+        message=f"row {row} of `{table}` has another `{name}` the second time",
     )
 
 
-def _same_rows(first: worker.Receipt, second: worker.Receipt, table: str) -> bool:
-    """Whether two passes gave equal rows in files that are laid out differently."""
-    one, other = _read(first, table), _read(second, table)
-    if one is None or other is None:
-        return one is other
-    return bool(one.equals(other))
+def _first_unequal(one: Any, other: Any) -> tuple[int, Any, Any] | None:
+    """Position and values of the first difference of two columns of equal length."""
+    for start in range(0, len(one), _ROWS_COMPARED):
+        before, after = (column.slice(start, _ROWS_COMPARED) for column in (one, other))
+        if before.equals(after):
+            continue
+        # NaN equals nothing in Arrow: only the values decide.
+        pairs = zip(_values(before), _values(after), strict=True)
+        for position, (value, again) in enumerate(pairs, start=start):
+            if value != again:
+                return position, value, again
+    return None
+
+
+def _values(column: Any) -> list[Any]:
+    from casparian.query.values import json_values
+
+    return [value for chunk in column.chunks for value in json_values(chunk)]
 
 
 def _read(receipt: worker.Receipt, table: str) -> Any:

@@ -14,6 +14,7 @@ from typing import Final
 from casparian import clock, config, ids
 from casparian.config import ConfigValue, Settings
 from casparian.display import show_bytes
+from casparian.domain.isolation import IsolationLevel
 from casparian.domain.outputs import Sink, SinkMode
 from casparian.errors import UsageError
 from casparian.protocol import control
@@ -71,6 +72,7 @@ def run_request(
     accept_engine: bool = False,
     dry_run: bool = False,
     max_quarantine: str | None = None,
+    min_isolation: str | None = None,
 ) -> control.Run:
     """The request of `casparian run`: flags over configured settings.
 
@@ -92,6 +94,7 @@ def run_request(
         dry_run=dry_run,
         quarantine_rows_max=rows_max,
         quarantine_percent_max=percent_max,
+        min_isolation=IsolationLevel(min_isolation or settings.min_isolation),
     )
 
 

@@ -28,15 +28,28 @@ class ConfigOption(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     choices: tuple[ConfigValue, ...] | None = None
 
 
+_ROWS_FREE = 1 << 20  # of a source of any size: a small compressed file may hold many
+
+
 class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Bounds of one guest; crossing one ends the source with a reason code."""
 
     memory_mb: int = 1024
     cpu_seconds: int = 3600
+    wall_seconds: int = (
+        3600  # that the host waits for the guest, per source; a slow sink never counts
+    )
     idle_seconds: int = 120  # nothing received from the guest for so long
     rows_max: int = 500_000_000  # per source
+    rows_per_kb_max: int = 65_536  # of input, above the first million rows of a source
     output_mb_max: int = 262_144  # bytes over the bridge, per source
-    log_kb_max: int = 80
+    log_kb_max: int = 80  # kept of what a guest prints; the middle is left out and counted
+    log_mb_max: int = 64  # printed for one source; more ends it
+
+    def rows_allowed(self, source_bytes: int) -> int:
+        """Rows that one source of this size may give, all outputs and quarantine together."""
+        by_size = _ROWS_FREE + self.rows_per_kb_max * (source_bytes // 1024 + 1)
+        return min(self.rows_max, by_size)
 
 
 class ParserManifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

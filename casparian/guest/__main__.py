@@ -1,4 +1,4 @@
-"""`python -I -B -m casparian.guest --home DIR --channel-fd N`: the zygote."""
+"""`python -I -B -m casparian.guest --home DIR --channel-fd N [--user UID:GID] [--preload MODULE]…`: the zygote."""
 
 from __future__ import annotations
 
@@ -13,10 +13,25 @@ def _main() -> None:
     parser.add_argument(
         "--channel-fd", required=True, type=int, help="SEQPACKET socket to the worker"
     )
+    parser.add_argument(
+        "--user", type=_user, metavar="UID:GID", help="whom to become; needed by root"
+    )
+    parser.add_argument(
+        "--preload",
+        action="append",
+        default=[],
+        metavar="MODULE",
+        help="a module that parsers need",
+    )
     arguments = parser.parse_args()
     from casparian.guest.zygote import main  # loads pyarrow: only when the arguments make sense
 
-    main(arguments.channel_fd)
+    main(arguments.channel_fd, arguments.user, tuple(arguments.preload))
+
+
+def _user(text: str) -> tuple[int, int]:
+    uid, _, gid = text.partition(":")
+    return int(uid), int(gid)
 
 
 if __name__ == "__main__":

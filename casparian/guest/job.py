@@ -21,11 +21,13 @@ from casparian.domain.parsers import ParserKind
 from casparian.guest.bridge import Bridge, HostGone
 from casparian.guest.descriptors import close_all
 from casparian.guest.importer import load_entry
+from casparian.guest.self_attack import attack
 from casparian.protocol.frame import Opcode
 from casparian.protocol.guest import (
     JOB_INDEX,
     QUARANTINE_OF,
     QUARANTINE_OUTPUT,
+    Attacked,
     GuestJob,
     GuestSource,
     Ready,
@@ -84,6 +86,8 @@ def _prepare(job: GuestJob, bridge: Bridge) -> Work:
     """What to do with each source."""
     if job.task == "account":
         return _accounting(job, bridge)
+    if job.task == "self_attack":
+        return _attacking(job, bridge)
     sender = _Sender(job, bridge)
     if job.kind is ParserKind.NATIVE:
         native = _NATIVE_ENTRIES[job.entry]
@@ -119,6 +123,15 @@ def _accounting(job: GuestJob, bridge: Bridge) -> Work:
         bridge.send(Opcode.BRIDGE_ACCOUNT, walk(descriptor, source.size_bytes).to_bytes())
 
     return account
+
+
+def _attacking(job: GuestJob, bridge: Bridge) -> Work:
+    def try_it(descriptor: int, source: GuestSource) -> None:
+        name = source.display_path
+        outcome = attack(name, job.config, descriptor)
+        bridge.send(Opcode.BRIDGE_ATTACKED, Attacked(name=name, outcome=outcome))
+
+    return try_it
 
 
 def _evtx(descriptor: int, size_bytes: int, job: GuestJob) -> Iterator[tuple[str, Any]]:

@@ -1,7 +1,7 @@
 """What worker and zygote say to each other: MessagePack over an AF_UNIX SEQPACKET pair, one message a packet.
 
 Who sends what:
-    zygote -> worker   ZygoteReady                             once, when everything is loaded
+    zygote -> worker   ZygoteReady | ZygoteFailed              once: everything is loaded, every right given up
     worker -> zygote   ForkGuest + [bridge socket, log pipe]   descriptors by SCM_RIGHTS
     zygote -> worker   GuestForked + [pidfd], or ForkFailed
     zygote -> worker   GuestExited                             when the guest was reaped
@@ -17,10 +17,17 @@ PACKET_BYTES_MAX: Final = 65_536
 
 
 class ZygoteReady(msgspec.Struct, frozen=True, kw_only=True, tag="ready"):
-    """The zygote is loaded and single-threaded."""
+    """The zygote is loaded, unprivileged and single-threaded."""
 
     pid: int
     modules: int
+
+
+class ZygoteFailed(msgspec.Struct, frozen=True, kw_only=True, tag="unfit"):
+    """The zygote cannot serve and ends: `parser.preload` or `guest.confinement`."""
+
+    code: str
+    message: str
 
 
 class ForkGuest(msgspec.Struct, frozen=True, kw_only=True, tag="fork"):
@@ -54,7 +61,7 @@ class GuestExited(msgspec.Struct, frozen=True, kw_only=True, tag="exited"):
     memory_peak_bytes: int
 
 
-FromZygote = ZygoteReady | GuestForked | ForkFailed | GuestExited
+FromZygote = ZygoteReady | ZygoteFailed | GuestForked | ForkFailed | GuestExited
 
 _from_zygote = msgspec.msgpack.Decoder(FromZygote)
 _fork_guest = msgspec.msgpack.Decoder(ForkGuest)

@@ -1,52 +1,101 @@
 """What a guest may need is imported once, in the zygote, so that a fork has it without opening a file.
 
-Parsers get the standard library's text, time and compression modules, pyarrow with its compute
-functions, and every time zone. Nothing here starts a thread: a process with a second thread must
+A guest can open nothing, so this is all that a parser can import: the standard library's text, time and compression modules with
+every codec and time zone, pyarrow with its compute functions, and what `preload` in its parser.toml names. (`ctypes`: many
+parsers of binary formats describe them with its structures.) Nothing here starts a thread: a process with a second thread must
 not fork.
 """
 
 from __future__ import annotations
 
+import encodings
 import gc
+import hashlib
 import importlib
+import linecache
+import os
+import pkgutil
+import sqlite3
 import sys
+import time
 import zoneinfo
+from collections.abc import Sequence
 from typing import Final
 
 # fmt: off
 _MODULES: Final = (
-    "encodings.ascii", "encodings.latin_1", "encodings.cp1250", "encodings.cp1251",
-    "encodings.cp1252", "encodings.cp437", "encodings.cp850", "encodings.cp932",
-    "encodings.utf_16", "encodings.utf_16_le", "encodings.utf_16_be", "encodings.utf_32",
-    "encodings.utf_8_sig", "encodings.idna", "encodings.hex_codec", "_strptime", "array", "ast",
-    "base64", "binascii", "bisect", "bz2", "calendar", "codecs", "collections", "configparser",
-    "contextlib", "copy", "csv", "dataclasses", "datetime", "decimal", "difflib", "email",
-    "email.parser", "email.policy", "enum", "fnmatch", "fractions", "functools", "gzip",
-    "hashlib", "heapq", "html", "html.parser", "io", "ipaddress", "itertools", "json",
-    "linecache", "lzma", "math", "mimetypes", "numbers", "operator", "plistlib", "posixpath",
-    "pprint", "quopri", "random", "re", "shlex", "sqlite3", "stat", "statistics", "string",
-    "stringprep", "struct", "tarfile", "tempfile", "textwrap", "time", "traceback", "types",
-    "typing", "unicodedata", "urllib.parse", "uuid", "warnings", "weakref", "xml.dom.minidom",
-    "xml.etree.ElementTree", "xml.sax", "zipfile", "zlib", "zoneinfo", "pyarrow", "pyarrow.ipc",
-    "pyarrow.compute", "casparian._native", "casparian.sdk", "casparian.sdk.run",
-    "casparian.guest.job",
+    "_strptime", "abc", "argparse", "array", "ast", "base64", "binascii", "bisect", "bz2",
+    "calendar", "cmath", "codecs", "collections", "collections.abc", "concurrent.futures",
+    "concurrent.futures.thread", "configparser", "contextlib", "contextvars", "copy", "csv",
+    "ctypes", "ctypes.util", "ctypes.wintypes", "dataclasses", "datetime", "decimal", "difflib",
+    "email", "email.header", "email.message", "email.parser", "email.policy", "email.utils",
+    "encodings.idna", "enum", "errno", "fnmatch", "fractions", "functools", "glob", "graphlib",
+    "gzip", "hashlib", "heapq", "hmac", "html", "html.entities", "html.parser", "inspect", "io",
+    "ipaddress", "itertools", "json", "keyword", "linecache", "locale", "logging",
+    "logging.handlers", "lzma", "mailbox", "math", "mimetypes", "mmap", "ntpath", "numbers",
+    "operator", "os", "pathlib", "pickle", "platform", "plistlib", "posixpath", "pprint", "queue",
+    "quopri", "random", "re", "resource", "secrets", "select", "selectors", "shlex", "shutil", "socket",
+    "sqlite3", "stat", "statistics", "string", "stringprep", "struct", "tarfile", "tempfile",
+    "textwrap", "threading", "time", "timeit", "token", "tokenize", "traceback", "types", "typing",
+    "unicodedata", "urllib.parse", "uuid", "warnings", "weakref", "xml.dom.minidom",
+    "xml.etree.ElementTree", "xml.parsers.expat", "xml.sax", "xml.sax.saxutils", "zipfile", "zlib",
+    "zoneinfo", "pyarrow", "pyarrow.acero", "pyarrow.compute", "pyarrow.ipc", "casparian._native",
+    "casparian.guest.job", "casparian.sdk", "casparian.sdk.run",
 )
 # fmt: on
+_CODECS_ELSEWHERE: Final = ("encodings.mbcs", "encodings.oem")  # of Windows
 
 _zones: list[
     zoneinfo.ZoneInfo
 ] = []  # holds them: the cache of `zoneinfo` lets go of what nobody holds
 
 
-def preload() -> int:
-    """Import everything and freeze it; returns how many modules are loaded."""
+class PreloadError(Exception):
+    """A module that a parser asks for cannot be imported."""
+
+
+def preload(extra: Sequence[str] = ()) -> int:
+    """Import everything and freeze it; returns how many modules are loaded.
+
+    Args:
+        extra: what parsers name under `preload`: modules of the standard library or of pyarrow.
+
+    Raises:
+        PreloadError: one of `extra` is something else, or its import fails.
+    """
     for name in _MODULES:
         importlib.import_module(name)
+    for name in _codecs():
+        importlib.import_module(name)
+    for name in extra:
+        _import_extra(name)
     _load_zones()
+    _exercise_library()
     _exercise_arrow()
     gc.collect()
     gc.freeze()
     return len(sys.modules)
+
+
+def _codecs() -> list[str]:
+    """Every text encoding: evidence comes in all of them."""
+    found = pkgutil.iter_modules(encodings.__path__, "encodings.")
+    return [module.name for module in found if module.name not in _CODECS_ELSEWHERE]
+
+
+def _import_extra(name: str) -> None:
+    top = name.partition(".")[0]
+    if top != "pyarrow" and top not in sys.stdlib_module_names:
+        raise PreloadError(
+            f"`preload` names `{name}`: only modules of the standard library and of pyarrow can be loaded"
+        )
+    try:
+        importlib.import_module(name)
+    except Exception as error:
+        raise PreloadError(f"`preload` names `{name}`: {type(error).__name__}: {error}") from error
+    threads = len(os.listdir("/proc/self/task"))
+    if threads != 1:
+        raise PreloadError(f"`preload` names `{name}`: it starts threads, so nothing can fork")
 
 
 def _load_zones() -> None:
@@ -59,6 +108,18 @@ def _load_zones() -> None:
             ValueError,
         ):  # a machine may have a broken file among them: that zone is not known
             continue
+
+
+def _exercise_library() -> None:
+    """Touch what opens files, or loads code, on first use."""
+    hashlib.new("sha256", b"").hexdigest()  # OpenSSL reads its configuration
+    time.tzset()
+    time.strptime("2000-01-01", "%Y-%m-%d")  # the names of the locale
+    with sqlite3.connect(":memory:") as database:
+        database.execute("SELECT date('now')").fetchone()
+    database.close()
+    "a".encode("idna")
+    linecache.getlines(__file__)
 
 
 def _exercise_arrow() -> None:

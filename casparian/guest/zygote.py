@@ -1,13 +1,15 @@
 """The zygote: a fresh, single-threaded interpreter that has everything loaded and forks one guest a request.
 
-It never reads evidence and never decodes a batch. It dies with the worker that started it (end of its channel, and the kernel's
-death signal); its guests die with it. A second thread would make a fork unsafe: then it refuses, and the worker replaces it.
+It never reads evidence and never decodes a batch. Before its first fork it gives up what no guest may have: root, by becoming
+another user; every capability; and, where the host allows it, the host's namespaces. It dies with the worker that started it (end
+of its channel, and the kernel's death signal); its guests die with it. A second thread would make a fork unsafe: then it refuses,
+and the worker replaces it.
 """
 
 from __future__ import annotations
 
-import faulthandler
 import os
+import resource
 import select
 import signal
 import socket
@@ -16,15 +18,26 @@ import sys
 import traceback
 from typing import Final, NoReturn
 
+from casparian import _native
 from casparian.guest import descriptors, messages
 from casparian.guest.bridge import Bridge, HostGone
-from casparian.guest.confine import BRIDGE_FD, confine, die_with_parent, keep_only
+from casparian.guest.confine import BRIDGE_FD, confine
 from casparian.guest.job import leave, run_job
-from casparian.guest.messages import ForkFailed, ForkGuest, GuestExited, GuestForked, ZygoteReady
-from casparian.guest.preload import preload
+from casparian.guest.messages import (
+    ForkFailed,
+    ForkGuest,
+    GuestExited,
+    GuestForked,
+    ZygoteFailed,
+    ZygoteReady,
+)
+from casparian.guest.preload import PreloadError, preload
 
 _PEER_CREDENTIALS: Final = struct.Struct("3i")
+# `os.wait4` imports it when it is first called, and by then this process may not be able to read its own files.
+_WAIT_NEEDS: Final = resource
 _GUEST_FAILED: Final = 70
+_ZYGOTE_FAILED: Final = 71
 
 
 class Zygote:
@@ -94,10 +107,12 @@ def become_guest(request: ForkGuest, bridge_fd: int, log_fd: int, zygote: int) -
     """All that a guest does, from its first instruction to its last. Never returns into the zygote's loop."""
     status = _GUEST_FAILED
     try:
-        keep_only(bridge_fd, log_fd)
-        faulthandler.enable(all_threads=False)  # a crash leaves its Python stack in the log
         isolation = confine(
-            parent_pid=zygote, memory_bytes=request.memory_bytes, cpu_seconds=request.cpu_seconds
+            parent_pid=zygote,
+            bridge_fd=bridge_fd,
+            log_fd=log_fd,
+            memory_bytes=request.memory_bytes,
+            cpu_seconds=request.cpu_seconds,
         )
         with socket.socket(fileno=BRIDGE_FD) as channel:
             run_job(Bridge(channel), isolation)
@@ -111,16 +126,35 @@ def become_guest(request: ForkGuest, bridge_fd: int, log_fd: int, zygote: int) -
     raise AssertionError("unreachable")
 
 
-def main(channel_fd: int) -> None:
-    """Load everything, say so, and serve."""
+def main(channel_fd: int, user: tuple[int, int] | None, modules: tuple[str, ...]) -> None:
+    """Load everything, give up every right, say so, and serve.
+
+    Args:
+        channel_fd: SEQPACKET socket to the worker.
+        user: uid and gid to become; needed by root, refused to everybody else.
+        modules: what parsers ask for beyond what every guest has.
+    """
     channel = socket.socket(fileno=channel_fd)
     # The worker made the channel, so its credentials name the worker.
     credentials = channel.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER_CREDENTIALS.size)
-    die_with_parent(_PEER_CREDENTIALS.unpack(credentials)[0])
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     sys.dont_write_bytecode = True
-    modules = preload()
-    channel.send(messages.encode(ZygoteReady(pid=os.getpid(), modules=modules)))
+    try:
+        loaded = preload(modules)
+    except PreloadError as error:
+        channel.send(messages.encode(ZygoteFailed(code="parser.preload", message=str(error))))
+        leave(_ZYGOTE_FAILED)
+    try:
+        # After the imports: the other user need not be able to read our files.
+        _native.isolate_zygote(parent_pid=_PEER_CREDENTIALS.unpack(credentials)[0], user=user)
+        _native.prepare_confinement()
+    except (OSError, RuntimeError) as error:
+        failed = ZygoteFailed(
+            code="guest.confinement", message=f"no guest can be confined: {error}"
+        )
+        channel.send(messages.encode(failed))
+        leave(_ZYGOTE_FAILED)
+    channel.send(messages.encode(ZygoteReady(pid=os.getpid(), modules=loaded)))
     try:
         Zygote(channel).serve()
     except (BrokenPipeError, ConnectionResetError):

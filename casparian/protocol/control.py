@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from casparian.domain.isolation import IsolationLevel
 from casparian.domain.outputs import Sink, SinkMode
 from casparian.domain.parsers import ConfigValue
 from casparian.errors import ProtocolError
@@ -54,6 +55,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True, tag="run"):
     dry_run: bool = False  # plan only
     quarantine_rows_max: int | None = None
     quarantine_percent_max: float | None = None
+    min_isolation: IsolationLevel = IsolationLevel.FULL
 
 
 class Select(msgspec.Struct, frozen=True, kw_only=True, tag="select"):

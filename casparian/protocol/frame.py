@@ -46,6 +46,7 @@ class Opcode(IntEnum):
     BRIDGE_FINISH = 54  # host -> guest: no more sources
     BRIDGE_ACCOUNT = 55  # guest -> host: the accounting walk's result
     BRIDGE_READY = 56  # guest -> host: locked down and loaded
+    BRIDGE_ATTACKED = 57  # guest -> host: what came of one self-attack
 
 
 class Frame(msgspec.Struct, frozen=True):

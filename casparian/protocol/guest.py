@@ -8,7 +8,8 @@ One job on one AF_UNIX stream socket:
     guest -> host    BRIDGE_BATCH …                       flags: output number (below); payload: one Arrow record-batch message
     guest -> host    BRIDGE_END SourceEnd | BRIDGE_FAILED SourceFailed          then the host sends the next source
     host  -> guest   BRIDGE_FINISH
-    (an accounting guest answers each BRIDGE_SOURCE with one BRIDGE_ACCOUNT or BRIDGE_FAILED instead)
+    (an accounting guest answers each BRIDGE_SOURCE with one BRIDGE_ACCOUNT or BRIDGE_FAILED instead;
+    a guest that attacks itself takes the attack's name as the source's path and answers with BRIDGE_ATTACKED)
 
 The header's number is the job's epoch in both directions. Output numbers: 0 is quarantine, 1… are the job's outputs in
 order; `QUARANTINE_OF | n` are rows of output n that do not fit its columns. A batch is decoded against the host's own
@@ -48,7 +49,7 @@ QUARANTINE_COLUMNS: Final = (
 class GuestJob(msgspec.Struct, frozen=True, kw_only=True):
     """What a guest is to do. `files` holds the verified bytes of a Python parser, by relative path."""
 
-    task: Literal["parse", "account"]
+    task: Literal["parse", "account", "self_attack"]
     parser_name: str
     kind: ParserKind
     entry: str
@@ -71,6 +72,13 @@ class GuestSource(msgspec.Struct, frozen=True, kw_only=True):
     index: int
     size_bytes: int
     display_path: str
+
+
+class Attacked(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of one self-attack, as the guest sees it: `done`, `denied ERRNO`, `unproven …`."""
+
+    name: str
+    outcome: str
 
 
 class SourceEnd(msgspec.Struct, frozen=True, kw_only=True):

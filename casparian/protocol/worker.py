@@ -12,6 +12,7 @@ from typing import TypeVar
 import msgspec
 
 from casparian.domain.contracts import OutputContract
+from casparian.domain.isolation import IsolationLevel
 from casparian.domain.ledger import Ledger
 from casparian.domain.outputs import Sink
 from casparian.domain.parsers import ConfigValue, Limits, ParserArtifact, ParserKind
@@ -61,6 +62,7 @@ class ParserTask(msgspec.Struct, frozen=True, kw_only=True):
     unit: str
     config: dict[str, ConfigValue]
     limits: Limits
+    preload: tuple[str, ...] = ()  # modules that its guests have loaded beyond the usual ones
 
 
 def parser_task(artifact: ParserArtifact, config: Mapping[str, ConfigValue]) -> ParserTask:
@@ -77,6 +79,7 @@ def parser_task(artifact: ParserArtifact, config: Mapping[str, ConfigValue]) -> 
         unit=manifest.unit,
         config=dict(config),
         limits=manifest.limits,
+        preload=manifest.preload,
     )
 
 
@@ -95,6 +98,7 @@ class Dispatch(msgspec.Struct, frozen=True, kw_only=True):
     lineage_version: int
     quarantine_rows_max: int | None = None  # policy: above it the job's verdict is a failure
     quarantine_percent_max: float | None = None
+    min_isolation: IsolationLevel = IsolationLevel.FULL  # a guest that is confined less is refused
 
 
 class Abort(msgspec.Struct, frozen=True, kw_only=True):

@@ -70,6 +70,7 @@ class Candidate:
             quarantine=_output_spec(QUARANTINE_CONTRACT, quarantine_sink(context.home)),
             quarantine_rows_max=request.quarantine_rows_max,
             quarantine_percent_max=request.quarantine_percent_max,
+            min_isolation=request.min_isolation,
         )
 
     def takes(self, file: CataloguedFile) -> bool:

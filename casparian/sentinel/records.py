@@ -14,6 +14,7 @@ from casparian.db.records import (
     LedgerRow,
     MaterializationRow,
 )
+from casparian.domain.faults import is_remembered
 from casparian.domain.jobs import JobState
 from casparian.domain.outputs import QUARANTINE_TABLE
 from casparian.protocol.identity import canonical
@@ -23,13 +24,10 @@ from casparian.sentinel.state import JobEntry, JobSpec, OutputSpec
 
 POLICY_CODE: Final = "quarantine.limit"
 
-# Faults of the place or the moment: the same key may succeed later without `--retry-failed`.
-_PASSING_FAMILIES: Final = frozenset({"source", "worker", "staging", "sink", "job"})
-
 
 def is_permanent(code: str) -> bool:
     """Whether a source that failed so is not tried again under the same key."""
-    return code.split(".", 1)[0] not in _PASSING_FAMILIES
+    return is_remembered(code)
 
 
 def isolation_text(receipt: Receipt | None) -> str:

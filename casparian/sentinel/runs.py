@@ -10,6 +10,7 @@ from msgspec import structs
 from casparian.db.operations import FinishRun, InsertJobs, RecordDecision, SavePlan, StartRun
 from casparian.db.records import JobRow, PlanItemRow
 from casparian.domain.files import Decision, PlanReason
+from casparian.domain.isolation import IsolationLevel
 from casparian.domain.jobs import JobState
 from casparian.domain.outputs import Sink, SinkKind
 from casparian.protocol import control
@@ -196,6 +197,16 @@ def _record_plan(
                 fields={"run_id": run.run_id, "actor": run.actor, "files": event.accepted_engine},
             )
         )
+    minimum = run.request.min_isolation
+    jobs = tuple(entries)
+    if jobs and minimum is not IsolationLevel.FULL:
+        operations.append(
+            RecordDecision(
+                at_ns=now,
+                kind="isolation.lowered",
+                fields={"run_id": run.run_id, "actor": run.actor, "min_isolation": minimum.value},
+            )
+        )
     rows = tuple(
         JobRow(
             job_id=job.job_id,
@@ -210,7 +221,7 @@ def _record_plan(
             created_at_ns=now,
             updated_at_ns=now,
         )
-        for job in entries
+        for job in jobs
     )
     if rows:
         operations.append(InsertJobs(at_ns=now, jobs=rows))

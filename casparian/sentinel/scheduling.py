@@ -113,6 +113,7 @@ def dispatch_message(turn: Turn, job: JobEntry) -> Dispatch:
         lineage_version=spec.lineage_version,
         quarantine_rows_max=spec.quarantine_rows_max,
         quarantine_percent_max=spec.quarantine_percent_max,
+        min_isolation=spec.min_isolation,
     )
 
 

@@ -11,6 +11,7 @@ import msgspec
 
 from casparian.db.operations import CommitClaims
 from casparian.domain.contracts import OutputContract
+from casparian.domain.isolation import IsolationLevel
 from casparian.domain.jobs import JobState
 from casparian.domain.outputs import Sink, SinkMode
 from casparian.domain.parsers import ParserKind
@@ -45,6 +46,7 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
     quarantine: OutputSpec
     quarantine_rows_max: int | None = None
     quarantine_percent_max: float | None = None
+    min_isolation: IsolationLevel = IsolationLevel.FULL
 
     def key_parts(self, output: OutputSpec, source_id: str) -> KeyParts:
         """The parts of one (output, source)'s materialization key."""

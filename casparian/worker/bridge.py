@@ -68,6 +68,19 @@ class HostBridge:
         self._cancellation = cancellation
         self._header = memoryview(bytearray(HEADER_BYTES))
         self.received_bytes = 0
+        self._waited_ns = 0
+        self._wait_max_ns: int | None = None
+
+    def begin_source(self, wall_seconds: int) -> None:
+        """Count bytes and waiting time anew.
+
+        Args:
+            wall_seconds: how long the host waits for the guest in all, until the next call. What the host
+                does between two frames does not count.
+        """
+        self.received_bytes = 0
+        self._waited_ns = 0
+        self._wait_max_ns = wall_seconds * 1_000_000_000
 
     def send(
         self,
@@ -80,7 +93,7 @@ class HostBridge:
         """Send one frame, with a descriptor on its first byte if there is one.
 
         Raises:
-            GuestFault: the guest is gone (`GuestClosed`) or does not read (`limit.idle`).
+            GuestFault: the guest is gone (`GuestClosed`) or does not read (`limit.idle`, `limit.wall`).
             Cancelled: the job was cancelled.
         """
         payload = b"" if message is None else msgspec.msgpack.encode(message)
@@ -108,7 +121,7 @@ class HostBridge:
             idle_seconds: for the first byte to come, and again for the rest of the frame.
 
         Raises:
-            GuestFault: `bridge.protocol`, `bridge.truncated` (`GuestClosed`) or `limit.idle`.
+            GuestFault: `bridge.protocol`, `bridge.truncated` (`GuestClosed`), `limit.idle` or `limit.wall`.
             Cancelled: the job was cancelled.
         """
         self._fill(self._header, idle_seconds)
@@ -143,13 +156,21 @@ class HostBridge:
             view = view[count:]
 
     def _wait(self, event: int, deadline: int, idle_seconds: float) -> None:
-        remaining = deadline - clock.monotonic_ns()
+        began = clock.monotonic_ns()
+        remaining = deadline - began
         if remaining <= 0:
             raise GuestFault("limit.idle", f"nothing from the guest for {idle_seconds:g} seconds")
+        if self._wait_max_ns is not None:
+            left = self._wait_max_ns - self._waited_ns
+            if left <= 0:
+                seconds = self._wait_max_ns // 1_000_000_000
+                raise GuestFault("limit.wall", f"the source is not done after {seconds} seconds")
+            remaining = min(remaining, left)
         poll = select.poll()
         poll.register(self._channel, event)
         poll.register(self._cancellation, select.POLLIN)
         poll.poll(remaining / 1e6 + 1)
+        self._waited_ns += clock.monotonic_ns() - began
 
 
 def _deadline(seconds: float) -> int:

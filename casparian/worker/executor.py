@@ -2,8 +2,11 @@
 
 Each source is hashed by the host, parsed in one confined guest and accounted for in another, at the
 same time. Its rows are kept only when all three are done and the bytes are the recorded ones.
-  * A guest that dies or breaks the protocol: the source is rolled back and tried once more, alone,
-    in a fresh guest; after a second failure it is excluded with its code.
+  * The guests of a worker attack themselves before its first job. Guests that are confined less than
+    the job asks for never see a byte of it.
+  * A guest that dies or breaks the protocol: the source is rolled back and, when the fault's kind allows
+    it, tried once more, alone, in a fresh guest; after a second failure it is excluded with its code. A
+    violation of the confinement is never tried again, and the receipt names it.
   * A source that changed, cannot be read, or whose parser gave up is excluded; the others go on.
   * Both guests are reaped before any file is finished; files are fsynced before the receipt is
     given. A cancelled job leaves no guest and no stage.
@@ -34,11 +37,13 @@ from casparian.protocol.worker import (
 )
 from casparian.sinks.faults import is_transient
 from casparian.trust.artifact import hash_artifact, read_artifact
+from casparian.worker import isolation, self_attack
 from casparian.worker.balance import balance
 from casparian.worker.cancel import Cancellation, Cancelled
 from casparian.worker.evidence import Evidence
-from casparian.worker.faults import GuestFault, JobFault, SourceExcluded
+from casparian.worker.faults import Exit, GuestFault, JobFault, SourceExcluded
 from casparian.worker.guest_process import Guests
+from casparian.worker.isolation import Measured
 from casparian.worker.outputs import Outputs
 from casparian.worker.session import AccountSession, ParseSession
 
@@ -47,15 +52,42 @@ _ATTEMPTS: Final = 2
 _FINDINGS_PER_JOB_MAX: Final = 100_000
 _LOG_CHARACTERS_MAX: Final = 128 * 1024
 _CANCEL_LOOK_SECONDS: Final = 0.05
+_VIOLATIONS_NAMED_MAX: Final = 8
 
 ReportProgress = Callable[[SourceProgress], None]
 
 
 class Services:
-    """What outlives a job: the zygote. Use it from one thread that lives as long as the process."""
+    """What outlives a job: the zygote, and what its guests could do to us.
+
+    Use it from one thread that lives as long as the process.
+    """
 
     def __init__(self, home: Home) -> None:
         self.guests = Guests(home)
+        self._measured: dict[tuple[str, ...], Measured] = {}
+
+    def measured(self, cancellation: Cancellation, preload: tuple[str, ...] = ()) -> Measured:
+        """What the self-attacks showed; they run when it is asked for first.
+
+        Args:
+            cancellation: of the job that waits.
+            preload: modules that the guests' zygote has loaded beyond the usual ones: other modules, other zygote,
+                other guests.
+
+        Raises:
+            JobFault: no guest could be had.
+            Cancelled: the job was cancelled meanwhile.
+        """
+        found = self._measured.get(preload)
+        if found is None:
+            found = self._measured[preload] = self_attack.measure(
+                self.guests, cancellation, preload
+            )
+            verdict = found.verdict
+            fields = {"level": verdict.level.value, "missing": ", ".join(verdict.missing)}
+            _log.info("self-attacks", extra={"fields": fields})
+        return found
 
     def close(self) -> None:
         """End the zygote."""
@@ -85,7 +117,7 @@ def execute(
         return Receipt(
             sources=(),
             files=(),
-            isolation=execution.isolation,
+            isolation=execution.record(),
             guest_log=execution.log,
             code=error.code,
             message=error.message,
@@ -107,7 +139,12 @@ class _Execution:
         cancellation: Cancellation,
     ) -> None:
         self._dispatch = dispatch
+        self._services = services
         self._guests = services.guests
+        self._outcomes: dict[str, str] = {}
+        self._fresh = True  # the parser's guest had seen no source before the one in work
+        self._violations: list[str] = []
+        self._ends: list[Exit] = []
         self._report = progress
         self._cancellation = cancellation
         self._findings_left = _FINDINGS_PER_JOB_MAX
@@ -121,6 +158,14 @@ class _Execution:
 
     def run(self) -> Receipt:
         """All sources, then the files, then the receipt."""
+        measured = self._services.measured(
+            self._cancellation, self._dispatch.parser.preload
+        )
+        self._outcomes = measured.outcomes
+        verdict, self.isolation = isolation.judged(
+            measured.claimed, measured.observed, measured.outcomes
+        )
+        isolation.require(verdict, self._dispatch.min_isolation)  # before any parser's code runs
         self._files = self._artifact()
         outputs = self._outputs = Outputs(self._dispatch, self._dispatch.parser.artifact_hash)
         receipts = []
@@ -139,7 +184,7 @@ class _Execution:
         return Receipt(
             sources=tuple(receipts),
             files=files,
-            isolation=self.isolation,
+            isolation=self.record(),
             guest_log=self.log,
             code=None if message is None else "quarantine.limit",
             message=message or "",
@@ -207,10 +252,11 @@ class _Execution:
             outputs.begin(source)
             try:
                 self._stream(source, outputs)
-            except GuestFault:
+            except GuestFault as fault:
                 outputs.rollback()
                 self._retire_parser()
-                if attempt == _ATTEMPTS:
+                self._flag(fault, source)
+                if attempt == _ATTEMPTS or not fault.retry_alone(fresh=self._fresh):
                     raise
             else:
                 if attempt > 1:  # it was alone with its guest, and stays alone
@@ -219,6 +265,7 @@ class _Execution:
 
     def _stream(self, source: Evidence, outputs: Outputs) -> None:
         session = self._parsing()
+        self._fresh = session.given == 0
         try:
             for batch in session.batches(source):
                 outputs.write(batch)
@@ -235,7 +282,10 @@ class _Execution:
                 self._job("parse"),
                 epoch=dispatch.epoch,
                 cancellation=self._cancellation,
-                keep_log=self._logs.append,
+                keep=self._keep,
+                outcomes=self._outcomes,
+                minimum=dispatch.min_isolation,
+                preload=dispatch.parser.preload,
             )
             self.isolation = self._parser.isolation
         return self._parser
@@ -249,11 +299,14 @@ class _Execution:
                     self._job("account"),
                     epoch=self._dispatch.epoch,
                     cancellation=self._cancellation,
-                    keep_log=self._logs.append,
+                    keep=self._keep,
+                    outcomes=self._outcomes,
+                    minimum=self._dispatch.min_isolation,
                 )
             self._accountant.begin(source)
         except GuestFault as fault:
             self._retire_accountant()
+            self._flag(fault, source)
             return fault.message
         return ""
 
@@ -270,8 +323,12 @@ class _Execution:
                 return None, error.message
             except GuestFault as fault:
                 why = fault.message
+                fresh = self._accountant.given == 1
                 self._retire_accountant()
+                self._flag(fault, source)
                 _log.warning("accounting failed, attempt %d: %s", attempt, why)
+                if not fault.retry_alone(fresh=fresh):
+                    break
         return None, why
 
     def _job(self, task: str) -> GuestJob:
@@ -358,6 +415,32 @@ class _Execution:
     def _retire_sessions(self) -> None:
         self._retire_parser()
         self._retire_accountant()
+
+    def _keep(self, log: str, end: Exit | None) -> None:
+        """A guest ended."""
+        self._logs.append(log)
+        if end is not None:
+            self._ends.append(end)
+
+    def _flag(self, fault: GuestFault, source: Evidence) -> None:
+        """Remember a violation: the receipt flags the artifact for it."""
+        if fault.code == "confinement.violation":
+            self._violations.append(source.task.display_path)
+
+    def record(self) -> dict[str, str]:
+        """The isolation record of the receipt: what confined the guests, what they used, what they were killed for."""
+        kept = dict(self.isolation)
+        if self._ends:
+            seconds = sum(end.cpu_seconds for end in self._ends)
+            peak = max(end.memory_peak_bytes for end in self._ends)
+            kept["guests"] = str(len(self._ends))
+            kept["guest_cpu_seconds"] = f"{seconds:.3f}"
+            kept["guest_memory_peak_bytes"] = str(peak)
+        if self._violations:
+            named = ", ".join(self._violations[:_VIOLATIONS_NAMED_MAX])
+            kept["violations"] = f"{len(self._violations)}: {named}"
+            kept["flagged_artifact"] = self._dispatch.parser.artifact_hash
+        return kept
 
     @property
     def log(self) -> str:

@@ -5,34 +5,66 @@
     JobFault         the job as a whole cannot go on
 
 A death is classified from what the host sees (signal, exit code, processor time, the kernel's count of memory
-kills), never from what the guest said.
+kills), never from what the guest said. Whether the same work is worth another attempt is the kind of the
+code in `casparian.domain.faults`; who raises a fault may only say that this one is transient.
 """
 
 from __future__ import annotations
 
 import os
 import signal
-from typing import Final
+from typing import Final, assert_never
 
 import msgspec
 
+from casparian.domain.faults import FaultKind, kind_of
 from casparian.errors import CasparianError
 
 _OOM_COUNTER: Final = "oom_kill "
+_LIMITS: Final = "limit."
 
 
 class _CodedError(CasparianError):
-    """An error with a code of its own and a word on whether the same work may succeed later."""
+    """An error with a code of the table in `domain.faults`.
 
-    def __init__(self, code: str, message: str, *, transient: bool = False) -> None:
+    Args:
+        code: its kind says what happens next.
+        message: one sentence.
+        transient: this one may pass, or may not, whatever others of its code do.
+    """
+
+    def __init__(self, code: str, message: str, *, transient: bool | None = None) -> None:
         super().__init__(message, code=code)
-        self.transient = transient
+        self.kind = kind_of(code)
+        if transient is not None and transient != (self.kind is FaultKind.TRANSIENT):
+            self.kind = FaultKind.TRANSIENT if transient else FaultKind.PERMANENT
+
+    @property
+    def transient(self) -> bool:
+        """Whether the same work, unchanged, may succeed later."""
+        return self.kind is FaultKind.TRANSIENT
 
 
 class GuestFault(_CodedError):
     """The guest died, hung, or broke the protocol."""
 
     code = "guest.fault"
+
+    def retry_alone(self, *, fresh: bool) -> bool:
+        """Whether the source deserves a second attempt, alone in a fresh guest.
+
+        Args:
+            fresh: the guest had seen no other source. Then a limit was met by this source's own doing.
+        """
+        match self.kind:
+            case FaultKind.PERMANENT:
+                return False
+            case FaultKind.TRANSIENT:
+                return True
+            case FaultKind.POISON:
+                return not (fresh and self.code.startswith(_LIMITS))
+            case _:
+                assert_never(self.kind)
 
 
 class SourceExcluded(_CodedError):
@@ -65,7 +97,7 @@ def classify(exit_: Exit, cpu_seconds_max: int) -> GuestFault:
             "bridge.truncated", "the guest closed the bridge in the middle of a source"
         )
     if exit_.status is None:
-        return GuestFault("guest.killed", "the guest died together with its zygote", transient=True)
+        return GuestFault("guest.killed", "the guest died together with its zygote")
     if os.WIFEXITED(exit_.status):
         number = os.WEXITSTATUS(exit_.status)
         if number == 0:
@@ -82,7 +114,12 @@ def classify(exit_: Exit, cpu_seconds_max: int) -> GuestFault:
     if number == signal.SIGKILL and exit_.memory_kills:
         return GuestFault("limit.memory", "the kernel killed the guest for want of memory")
     if number == signal.SIGKILL:
-        return GuestFault("guest.killed", "the guest was killed from outside", transient=True)
+        return GuestFault("guest.killed", "the guest was killed from outside")
+    if number == signal.SIGSYS:
+        return GuestFault(
+            "confinement.violation",
+            "the guest was killed for a system call that is forbidden to it",
+        )
     return GuestFault("guest.crash", f"the guest crashed with {name}")
 
 

@@ -1,6 +1,7 @@
 """What a guest prints: read from a pipe by a thread, capped, kept as text for the receipt.
 
-The first part and the last part are kept, what lies between is counted. The text is evidence-like: it is shown only through
+The first part and the last part are kept, what lies between is counted. A guest that floods the pipe is
+ended: reading it for ever would cost a core. The text is evidence-like: it is shown only through
 `display.show`.
 """
 
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
 from typing import Final
 
 HEAD_BYTES_MAX: Final = 64 * 1024
@@ -31,13 +33,30 @@ class GuestLog:
         self._head = bytearray()
         self._tail = bytearray()
         self._dropped = 0
+        self._total = 0
+        self._allowed: int | None = None
+        self._end: Callable[[], None] = _nothing
+        self.flooded = False
         self._thread = threading.Thread(target=self._read, name="guest-log", daemon=True)
         self._thread.start()
+
+    def limit(self, bytes_max: int, end: Callable[[], None]) -> None:
+        """From here on, more than so many bytes call `end`, once, on the reading thread.
+
+        Called again, the count begins anew: each source has its own.
+        """
+        self._end = end
+        self._allowed = self._total + bytes_max
 
     def _read(self) -> None:
         try:
             while data := os.read(self._descriptor, _READ_BYTES):
+                self._total += len(data)
                 self._keep(data)
+                allowed = self._allowed
+                if allowed is not None and self._total > allowed and not self.flooded:
+                    self.flooded = True
+                    self._end()
         finally:
             os.close(self._descriptor)
 
@@ -57,3 +76,7 @@ class GuestLog:
         self._thread.join(_JOIN_SECONDS)
         gap = f"\n… {self._dropped} bytes left out …\n".encode() if self._dropped else b""
         return bytes(self._head + gap + self._tail).decode("utf-8", "backslashreplace")
+
+
+def _nothing() -> None:
+    """Nobody set a limit yet."""

@@ -24,10 +24,11 @@ from casparian.guest.messages import (
     FromZygote,
     GuestExited,
     GuestForked,
+    ZygoteFailed,
     ZygoteReady,
 )
 from casparian.paths import Home
-from casparian.worker import faults
+from casparian.worker import faults, guest_user
 from casparian.worker.bridge import socket_pair
 from casparian.worker.cancel import Cancellation
 from casparian.worker.faults import Exit, JobFault
@@ -37,6 +38,7 @@ _START_SECONDS = 120.0
 _FORK_SECONDS = 60.0
 _FORKS_MAX = 1_000  # all forks of one zygote share its address layout
 _ZYGOTE_LOG_BYTES_MAX = 16 * 1024
+_ZYGOTES_MAX = 4
 
 
 class GuestProcess:
@@ -47,13 +49,22 @@ class GuestProcess:
     ) -> None:
         self.pid = pid
         self.channel = channel
-        self._zygote = zygote
+        self.zygote = zygote
         self._lock = threading.RLock()  # a signal handler may interrupt the thread that holds it
         self._pidfd = pidfd
         self._log = log
         self._killed = False
-        self._reaped = False
         self._memory_kills = faults.memory_kills()
+        self.end: Exit | None = None  # how it ended, once it was reaped
+
+    def limit_log(self, bytes_max: int) -> None:
+        """End it when it prints more than so many bytes from here on; see `flooded`."""
+        self._log.limit(bytes_max, self.kill)
+
+    @property
+    def flooded(self) -> bool:
+        """Whether it was ended for what it printed."""
+        return self._log.flooded
 
     @property
     def open(self) -> bool:
@@ -76,8 +87,11 @@ class GuestProcess:
         """Wait until the guest is dead and reaped; `None` when it lives after so many seconds."""
         if not self._dead(seconds):
             return None
-        exited = self._zygote.exit_of(self.pid)
-        self._reaped = True
+        if self.end is None:
+            self.end = self._ended(self.zygote.exit_of(self.pid))
+        return self.end
+
+    def _ended(self, exited: GuestExited | None) -> Exit:
         if exited is None:
             return Exit(status=None, killed=self._killed)
         return Exit(
@@ -99,8 +113,8 @@ class GuestProcess:
         self.channel.close()
         if self._pidfd >= 0:
             self._dead(None)  # no limit: a killed process ends when the kernel lets it
-            if not self._reaped:
-                self._zygote.exit_of(self.pid)
+            if self.end is None:
+                self.end = self._ended(self.zygote.exit_of(self.pid))
             with self._lock:
                 pidfd, self._pidfd = self._pidfd, -1
                 os.close(pidfd)
@@ -110,12 +124,15 @@ class GuestProcess:
 class _Zygote:
     """One zygote process and the conversation with it."""
 
-    def __init__(self, home: Home) -> None:
+    def __init__(self, home: Home, preload: tuple[str, ...]) -> None:
+        options = guest_user.options(home)
+        for module in preload:
+            options += ["--preload", module]
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         log_read, log_write = os.pipe()
         try:
             self._process = subprocess.Popen(
-                processes.command("guest", home, "--channel-fd", str(theirs.fileno())),
+                processes.command("guest", home, "--channel-fd", str(theirs.fileno()), *options),
                 pass_fds=[theirs.fileno()],
                 env=processes.guest_environment(),
                 stdin=subprocess.DEVNULL,
@@ -133,6 +150,9 @@ class _Zygote:
         self._requests = 0
         self.alive = True
         ready, _ = self._answer(_START_SECONDS)
+        if isinstance(ready, ZygoteFailed):
+            self.close()
+            raise JobFault(ready.code, ready.message)
         if not isinstance(ready, ZygoteReady):
             raise JobFault("guest.zygote", f"the zygote did not start: {self.close()}")
 
@@ -225,30 +245,31 @@ class _Zygote:
 
 
 class Guests:
-    """Where guests come from: a zygote that is started when it is needed and replaced when it must be.
+    """Where guests come from: zygotes that are started when they are needed and replaced when they must be.
 
+    One zygote for each set of modules that parsers preload; parsers that ask for nothing share one.
     Not for use by several threads at once; only `GuestProcess.kill` is.
     """
 
     def __init__(self, home: Home) -> None:
         self._home = home
-        self._zygote: _Zygote | None = None
+        self._zygotes: dict[tuple[str, ...], _Zygote] = {}  # the last used one is the last
         self._forked: list[GuestProcess] = []
 
     @property
     def zygote_pid(self) -> int | None:
-        """Process id of the zygote, if one runs."""
-        return self._zygote.pid if self._zygote is not None else None
+        """Process id of the zygote of parsers that preload nothing, if it runs."""
+        zygote = self._zygotes.get(())
+        return zygote.pid if zygote is not None else None
 
-    def start(self) -> None:
-        """Have a zygote ready before the first job."""
-        self._forked = [guest for guest in self._forked if guest.open]
-        worn = self._zygote is not None and self._zygote.forks >= _FORKS_MAX and not self._forked
-        if self._zygote is not None and (worn or not self._zygote.alive):
-            self._zygote.close()
-            self._zygote = None
-        if self._zygote is None:
-            self._zygote = _Zygote(self._home)
+    def start(self, preload: tuple[str, ...] = ()) -> None:
+        """Have a zygote ready before the first job.
+
+        Raises:
+            JobFault: `parser.preload` (a module cannot be loaded), `guest.confinement` (this machine lacks an essential
+                wall), `config.guest_user`, or `guest.zygote`.
+        """
+        self._ready(preload)
 
     def fork(
         self,
@@ -257,6 +278,7 @@ class Guests:
         cpu_seconds: int,
         log_bytes_max: int,
         cancellation: Cancellation,
+        preload: tuple[str, ...] = (),
     ) -> GuestProcess:
         """A fresh guest, which dies when the job is cancelled.
 
@@ -264,21 +286,44 @@ class Guests:
             JobFault: no zygote could be started, or it could not fork.
         """
         try:
-            guest = self._fork(memory_bytes, cpu_seconds, log_bytes_max)
-        except JobFault:
+            guest = self._ready(preload).fork(memory_bytes, cpu_seconds, log_bytes_max)
+        except JobFault as fault:
+            if not fault.transient:
+                raise
             # It died since it was last used: once more, with a new one.
-            guest = self._fork(memory_bytes, cpu_seconds, log_bytes_max)
+            guest = self._ready(preload).fork(memory_bytes, cpu_seconds, log_bytes_max)
         self._forked.append(guest)
         cancellation.watch(guest.kill)
         return guest
 
-    def _fork(self, memory_bytes: int, cpu_seconds: int, log_bytes_max: int) -> GuestProcess:
-        self.start()
-        assert self._zygote is not None
-        return self._zygote.fork(memory_bytes, cpu_seconds, log_bytes_max)
+    def _ready(self, preload: tuple[str, ...]) -> _Zygote:
+        key = tuple(sorted(set(preload)))
+        self._forked = [guest for guest in self._forked if guest.open]
+        zygote = self._zygotes.pop(key, None)
+        if zygote is not None and (
+            not zygote.alive or (zygote.forks >= _FORKS_MAX and self._idle(zygote))
+        ):
+            zygote.close()
+            zygote = None
+        if zygote is None:
+            self._make_room()
+            zygote = _Zygote(self._home, key)
+        self._zygotes[key] = zygote
+        return zygote
+
+    def _make_room(self) -> None:
+        """Each zygote holds tens of megabytes: those used longest ago go, unless a guest of theirs lives."""
+        for key, zygote in list(self._zygotes.items()):
+            if len(self._zygotes) < _ZYGOTES_MAX:
+                return
+            if self._idle(zygote):
+                self._zygotes.pop(key).close()
+
+    def _idle(self, zygote: _Zygote) -> bool:
+        return not any(guest.open and guest.zygote is zygote for guest in self._forked)
 
     def close(self) -> None:
-        """End the zygote; guests that live die with it."""
-        if self._zygote is not None:
-            self._zygote.close()
-            self._zygote = None
+        """End the zygotes; guests that live die with them."""
+        for zygote in self._zygotes.values():
+            zygote.close()
+        self._zygotes.clear()

@@ -33,6 +33,7 @@ from casparian.protocol.worker import (
 from casparian.worker.cancel import Cancellation, Cancelled
 from casparian.worker.channel import Channel, Job
 from casparian.worker.executor import Services, execute
+from casparian.worker.faults import JobFault
 from casparian.worker.heartbeat import Heartbeats
 
 ABORTED = "job.aborted"
@@ -52,7 +53,10 @@ class Worker:
         """Run until the sentinel or a signal ends it; the process's exit code."""
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, self._terminate)
-        self._services.guests.start()
+        try:
+            self._services.guests.start()
+        except JobFault:  # each job will say so with its own code, where an operator looks
+            _log.exception("no guest can be made yet")
         self._channel.start()
         identify = Identify(
             worker_id=self._worker_id, pid=os.getpid(), version=casparian.__version__

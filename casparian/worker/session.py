@@ -7,7 +7,7 @@ broke the protocol or died is closed by `fault`, which says why as the host sees
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final, NamedTuple, TypeVar
 
 import msgspec
@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from casparian import _native
 from casparian.domain.contracts import OutputContract
+from casparian.domain.isolation import IsolationLevel
 from casparian.protocol.arrow import bridge_schema
 from casparian.protocol.frame import Opcode
 from casparian.protocol.guest import (
@@ -31,7 +32,7 @@ from casparian.worker import isolation
 from casparian.worker.bridge import GuestClosed, HostBridge, Received
 from casparian.worker.cancel import Cancellation
 from casparian.worker.evidence import Evidence
-from casparian.worker.faults import GuestFault, JobFault, SourceExcluded, classify
+from casparian.worker.faults import Exit, GuestFault, JobFault, SourceExcluded, classify
 from casparian.worker.guest_process import GuestProcess, Guests
 from casparian.worker.ipc import read_batch
 
@@ -63,7 +64,13 @@ class Session:
         job: what it is told first.
         epoch: number of every frame.
         cancellation: kills it and wakes the host.
-        keep_log: given what the guest printed, once, when it is closed.
+        keep: given what the guest printed and how it ended, once, when it is closed.
+        outcomes: of the self-attacks of this worker; part of the isolation record.
+        minimum: a guest that is confined less is of no use to this job.
+        preload: modules that the parser needs beyond those of every guest.
+
+    Raises:
+        JobFault: the parser cannot be loaded (`parser.load`), or `isolation.too_low`.
     """
 
     def __init__(
@@ -73,21 +80,28 @@ class Session:
         *,
         epoch: int,
         cancellation: Cancellation,
-        keep_log: Callable[[str], None],
+        keep: Callable[[str, Exit | None], None],
+        outcomes: Mapping[str, str],
+        minimum: IsolationLevel,
+        preload: tuple[str, ...] = (),
     ) -> None:
         self._job = job
-        self._keep_log = keep_log
+        self._keep = keep
+        self._outcomes = outcomes
+        self._minimum = minimum
         self._cancellation = cancellation
         self._process: GuestProcess = guests.fork(
             memory_bytes=job.limits.memory_mb * _MEBIBYTE,
             cpu_seconds=job.limits.cpu_seconds,
             log_bytes_max=job.limits.log_kb_max * 1024,
             cancellation=cancellation,
+            preload=preload,
         )
         self._bridge = HostBridge(self._process.channel, epoch, cancellation)
         self.open = True  # it can take another source
         self.isolation: dict[str, str] = {}
         self.busy = False  # a source was given and not answered to its end
+        self.given = 0  # sources
         try:
             self._start()
         except BaseException:
@@ -108,7 +122,10 @@ class Session:
         if answer.opcode is not Opcode.BRIDGE_READY:
             raise self.fault(_protocol(f"{answer.opcode.name} instead of READY"))
         claimed = self._decoded(answer, Ready).isolation
-        self.isolation = isolation.record(claimed, isolation.observe(self._process.pid))
+        verdict, self.isolation = isolation.judged(
+            claimed, isolation.observe(self._process.pid), self._outcomes
+        )
+        isolation.require(verdict, self._minimum)
 
     @property
     def pid(self) -> int:
@@ -122,7 +139,12 @@ class Session:
             if exit_ is None:
                 self._process.kill()
                 exit_ = self._process.wait(_FINISH_SECONDS)
-            if exit_ is not None:
+            if self._process.flooded:
+                mebibytes = self._job.limits.log_mb_max
+                fault = GuestFault(
+                    "limit.log", f"the parser printed more than {mebibytes} MiB for one source"
+                )
+            elif exit_ is not None:
                 fault = classify(exit_, self._job.limits.cpu_seconds)
         self.close()
         self._cancellation.check()
@@ -139,10 +161,10 @@ class Session:
         self.close()
 
     def close(self) -> None:
-        """Kill the guest if it lives, and reap it; what it printed goes to `keep_log`."""
+        """Kill the guest if it lives, and reap it; what it printed and how it ended goes to `keep`."""
         if self.open:
             self.open = False
-            self._keep_log(self._process.close())
+            self._keep(self._process.close(), self._process.end)
             self._cancellation.forget(self._process.kill)
 
     def _give(self, source: Evidence) -> None:
@@ -153,6 +175,9 @@ class Session:
         )
         idle = self._job.limits.idle_seconds
         self.busy = True
+        self.given += 1
+        self._bridge.begin_source(self._job.limits.wall_seconds)
+        self._process.limit_log(self._job.limits.log_mb_max * _MEBIBYTE)
         with source.duplicate() as descriptor:
             self._guarded(
                 lambda: self._bridge.send(
@@ -209,7 +234,7 @@ class ParseSession(Session):
         """
         limits = self._job.limits
         counts: dict[int, int] = {}
-        self._bridge.received_bytes = 0
+        rows_max = limits.rows_allowed(source.task.size_bytes)
         self._give(source)
         while True:
             received = self._answer(source)
@@ -225,8 +250,11 @@ class ParseSession(Session):
                 raise self.fault(_protocol(f"{received.opcode.name} in the middle of a source"))
             batch = self._batch(received, source.task.size_bytes)
             counts[received.flags] = counts.get(received.flags, 0) + batch.rows.num_rows
-            if sum(counts.values()) > limits.rows_max:
-                raise self._over("limit.rows", f"more than {limits.rows_max} rows")
+            if sum(counts.values()) > rows_max:
+                what = f"more than {rows_max} rows"
+                if rows_max < limits.rows_max:
+                    what += f" from {source.task.size_bytes} bytes"
+                raise self._over("limit.rows", what)
             if self._bridge.received_bytes > limits.output_mb_max * _MEBIBYTE:
                 raise self._over("limit.output", f"more than {limits.output_mb_max} MiB of rows")
             yield batch

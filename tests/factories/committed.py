@@ -15,6 +15,7 @@ import pyarrow as pa
 from casparian import processes
 from casparian.contracts import overrides, settings
 from casparian.domain.contracts import Column, OutputContract
+from casparian.domain.isolation import IsolationLevel
 from casparian.domain.outputs import QUARANTINE_TABLE, Sink, SinkKind
 from casparian.paths import Home, first_party_parsers
 from casparian.protocol import identity
@@ -257,6 +258,7 @@ class CommittedHome:
             quarantine_stage=stage_directory(quarantine, self.home_id, job_id, 1),
             processed_at_ns=_PROCESSED_AT_NS,
             lineage_version=1,
+            min_isolation=IsolationLevel.REDUCED,
         )
         process = subprocess.run(
             processes.command("worker", self.home, "--once"),

@@ -66,10 +66,9 @@ def test_rows_quarantine_and_ledger_of_a_plain_job(world: World) -> None:
 def test_receipt_says_what_confines_the_guest(world: World) -> None:
     world.source(b"one\n")
     isolation = world.run().isolation
-    assert isolation["level"] == "reduced"
     assert isolation["no_new_privs"] == "yes"
     assert "no_new_privs" in isolation["observed_by_host"]
-    assert isolation["seccomp"] == "no"
+    assert isolation["seccomp"] not in ("", "no")
     assert "fsize=0" in isolation["rlimits"]
     assert f"data={1024 << 20}" in isolation["rlimits"]
 

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from casparian.domain.contracts import Action, Column, OutputContract
+from casparian.domain.isolation import IsolationLevel
 from casparian.domain.outputs import Sink, SinkKind
 from casparian.domain.parsers import Limits, ParserKind
 from casparian.paths import Home
@@ -61,6 +62,7 @@ class World:
         self.sources: list[SourceTask] = []
         self.limits = Limits(memory_mb=1024, cpu_seconds=60, idle_seconds=60)
         self.outputs: tuple[OutputContract, ...] = (LINES,)
+        self.min_isolation = IsolationLevel.FULL
         self.progress: list[SourceProgress] = []
         self.parser(LINE_PARSER)
 
@@ -127,6 +129,7 @@ class World:
             "quarantine_stage": aside,
             "processed_at_ns": 1_700_000_000_000_000_000,
             "lineage_version": 1,
+            "min_isolation": self.min_isolation,
         }
         return Dispatch(**{**fields, **changes})
 

@@ -108,7 +108,7 @@ def test_run_sends_what_was_typed(home, casparian, tmp_path):
             f"duckdb:{tmp_path}/a.duckdb", "--mode", "replace", "--tag", "evtx", "--include", "*.evtx",
             "--exclude", "x", "--parser", "windows.evtx", "--set", "linux.syslog.year=2015",
             "--set", "linux.syslog.timezone=+01:00", "--retry-failed", "--accept-engine",
-            "--max-quarantine", "2.5%", "--since", "2024-03-01T00:00:00Z",
+            "--max-quarantine", "2.5%", "--since", "2024-03-01T00:00:00Z", "--min-isolation", "reduced",
         )  # fmt: skip
     (request,) = sentinel.requests
     assert request.evidence == os.fsencode(evidence)
@@ -127,6 +127,7 @@ def test_run_sends_what_was_typed(home, casparian, tmp_path):
     assert request.parser_config == {"linux.syslog": {"year": 2015, "timezone": "+01:00"}}
     assert request.retry_failed
     assert request.accept_engine
+    assert request.min_isolation == "reduced"
     assert (request.quarantine_rows_max, request.quarantine_percent_max) == (None, 2.5)
 
 
@@ -186,6 +187,12 @@ EXITS = {
     ),
     "refused by trust": (changed(rejected={"untrusted": 2, "exists": 1}), [], 4),
     "refused by trust, by its error code": (changed(rejected={"trust.unknown_artifact": 2}), [], 4),
+    "refused by the isolation policy": (
+        changed(
+            jobs=control.JobCounts(failed=1),
+            problems=(control.FileProblem(path="a", code="isolation.too_low", message="seccomp"),),
+        ), [], 4,
+    ),
     "refused by the sink mode": (changed(rejected={"exists": 2}), [], 8),
     "a broken contract": (changed(rejected={"contract.invalid": 1}), [], 5),
     "cancelled": (changed(cancelled=True, jobs=control.JobCounts(aborted=1)), [], 130),

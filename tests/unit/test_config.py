@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from casparian import config, config_file
@@ -162,6 +162,7 @@ def test_an_unknown_name_is_never_written(home, name):
     assert not home.config_file.exists()
 
 
+@settings(deadline=None)  # a busy machine is no failure
 @given(value=st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20))
 def test_any_text_survives_being_written(tmp_path_factory, value):
     home = Home.at(tmp_path_factory.mktemp("home"))

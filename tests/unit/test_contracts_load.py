@@ -255,6 +255,26 @@ BAD_MANIFESTS = {
         "manifest.value",
         "memory_mb",
     ),
+    "wall limit below its floor": (
+        manifest(tables="[limits]\nwall_seconds = 0"),
+        "manifest.value",
+        "limits.wall_seconds",
+    ),
+    "wall limit is a text": (
+        manifest(tables="[limits]\nwall_seconds = '1h'"),
+        "manifest.value",
+        "limits.wall_seconds",
+    ),
+    "flood limit above its ceiling": (
+        manifest(tables="[limits]\nlog_mb_max = 1048577"),
+        "manifest.value",
+        "limits.log_mb_max",
+    ),
+    "no rows at all": (
+        manifest(tables="[limits]\nrows_per_kb_max = 0"),
+        "manifest.value",
+        "limits.rows_per_kb_max",
+    ),
     "unknown limit": (manifest(tables="[limits]\nmemory = 9"), "manifest.key", "`memory_mb`"),
     "option without default": (
         manifest(tables="[config.a]\ntype = 'string'"),
@@ -290,6 +310,9 @@ def test_a_manifest_reads_back_as_written() -> None:
             preload='["zoneinfo", "xml.sax"]',
             tables="""[limits]
 cpu_seconds = 5
+wall_seconds = 7
+rows_per_kb_max = 9
+log_mb_max = 11
 [config.zone]
 type = "string"
 default = "UTC"
@@ -302,6 +325,11 @@ default = 2
     )
     assert read.kind is ParserKind.PYTHON
     assert read.limits.cpu_seconds == 5
+    assert (read.limits.wall_seconds, read.limits.rows_per_kb_max, read.limits.log_mb_max) == (
+        7,
+        9,
+        11,
+    )
     assert read.limits.memory_mb == 1024
     assert read.preload == ("zoneinfo", "xml.sax")
     assert read.config["zone"] == ConfigOption(type="string", default="UTC", choices=("UTC", "CET"))

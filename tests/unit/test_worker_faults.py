@@ -10,7 +10,14 @@ import pytest
 
 from casparian.worker import isolation
 from casparian.worker.cancel import Cancellation, Cancelled
-from casparian.worker.faults import Exit, classify, memory_kills
+from casparian.worker.faults import (
+    Exit,
+    GuestFault,
+    JobFault,
+    SourceExcluded,
+    classify,
+    memory_kills,
+)
 from casparian.worker.guest_log import HEAD_BYTES_MAX, TAIL_BYTES_MAX, GuestLog
 
 LIMIT = 10
@@ -25,7 +32,7 @@ ENDS = {
     "exit 3": (Exit(status=exited(3)), "guest.exit", False),
     "segmentation fault": (Exit(status=signal.SIGSEGV), "guest.crash", False),
     "abort with core flag": (Exit(status=signal.SIGABRT | 0x80), "guest.crash", False),
-    "bad system call": (Exit(status=signal.SIGSYS), "guest.crash", False),
+    "bad system call": (Exit(status=signal.SIGSYS), "confinement.violation", False),
     "soft processor limit": (Exit(status=signal.SIGXCPU, cpu_seconds=10.0), "limit.cpu", False),
     "hard processor limit": (Exit(status=signal.SIGKILL, cpu_seconds=11.0), "limit.cpu", False),
     "out of memory": (Exit(status=signal.SIGKILL, memory_kills=1), "limit.memory", False),
@@ -94,6 +101,63 @@ def test_hostile_log_bytes_become_text() -> None:
     os.write(write_end, b"\xff\xfe\x00ab")
     os.close(write_end)
     assert log.text().startswith("\\xff\\xfe\x00a")
+
+
+def test_a_flood_ends_the_guest_once_and_what_came_before_is_kept() -> None:
+    read_end, write_end = os.pipe()
+    log = GuestLog(read_end)
+    ended: list[bool] = []
+    os.write(write_end, b"a" * 1000)
+    log.limit(100_000, lambda: ended.append(True))
+    content = b"b" * 500_000
+    with os.fdopen(write_end, "wb") as file:
+        file.write(content)
+    text = log.text()
+    assert log.flooded
+    assert ended == [True]
+    assert text.startswith("a" * 1000 + "b")
+    assert f"{501_000 - HEAD_BYTES_MAX - TAIL_BYTES_MAX} bytes left out" in text
+
+
+def test_as_much_as_is_allowed_is_no_flood() -> None:
+    read_end, write_end = os.pipe()
+    log = GuestLog(read_end)
+    ended: list[bool] = []
+    log.limit(100_000, lambda: ended.append(True))
+    with os.fdopen(write_end, "wb") as file:
+        file.write(b"b" * 100_000)
+    assert len(log.text()) > 0
+    assert not log.flooded
+    assert ended == []
+
+
+RETRIES = {
+    # fault, fresh guest -> a second attempt?
+    ("guest.crash", True): True,
+    ("guest.crash", False): True,
+    ("guest.killed", True): True,
+    ("bridge.protocol", True): True,
+    ("confinement.violation", True): False,
+    ("confinement.violation", False): False,
+    ("limit.cpu", True): False,
+    ("limit.cpu", False): True,
+    ("limit.memory", False): True,
+    ("limit.log", True): False,
+    ("limit.log", False): True,
+    ("limit.wall", False): False,
+}
+
+
+@pytest.mark.parametrize(("code", "fresh"), RETRIES)
+def test_the_kind_of_a_fault_decides_whether_it_is_tried_again(code: str, fresh: bool) -> None:
+    assert GuestFault(code, "x").retry_alone(fresh=fresh) == RETRIES[code, fresh]
+
+
+def test_who_raises_a_fault_may_say_that_this_one_passes() -> None:
+    assert not SourceExcluded("source.changed", "x").transient
+    assert SourceExcluded("source.changed", "x", transient=True).transient
+    assert JobFault("guest.fork", "x").transient
+    assert not JobFault("guest.fork", "x", transient=False).transient
 
 
 def test_what_the_host_observes_replaces_what_the_guest_claims() -> None:

@@ -12,6 +12,7 @@ from casparian.cli.framework import group, pass_app
 from casparian.cli.output import plural
 from casparian.cli.render import short
 from casparian.display import show
+from casparian.domain.isolation import IsolationLevel
 from casparian.errors import CasparianError, ExitCode
 from casparian.paths import first_party_parsers
 
@@ -144,7 +145,10 @@ def test(
     name = artifact.manifest.name
     typed = requests.merged_settings({}, [f"{name}.{text}" for text in settings]).get(name, {})
     chosen = list(files) or parser_test.sample_files(artifact)
-    report = parser_test.run_test(artifact, chosen, typed, rows_shown=rows_shown)
+    minimum = IsolationLevel(app.config.settings.min_isolation)
+    report = parser_test.run_test(
+        artifact, chosen, typed, rows_shown=rows_shown, min_isolation=minimum
+    )
     document = {"passed": report.passed, "trusted": _refusal(artifact) is None}
     document |= msgspec.to_builtins(report)
     app.out.emit(document, lambda: _print_report(app, report))
@@ -229,9 +233,12 @@ def _print_report(app: App, report: TestReport) -> None:
     if report.deterministic:
         out.line("the second pass gave the same rows")
     else:
-        out.line(
-            f"NOT DETERMINISTIC: the second pass gave other rows in {', '.join(report.different_tables)}"
-        )
+        out.line("NOT DETERMINISTIC: nobody can prove rows that come out otherwise the second time")
+        for found in report.findings:
+            out.line(f"  {found.code}: {show(found.message)}")
+            if found.column is not None:
+                out.line(f"    {show(str(found.first))}")
+                out.line(f"    {show(str(found.second))}")
 
 
 def _balance(ledger: dict[str, Any] | None) -> str:

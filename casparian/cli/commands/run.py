@@ -24,6 +24,7 @@ from casparian.protocol import control
 _PROBLEMS_SHOWN: Final = 10
 _TRUST: Final = ("untrusted", "trust", "artifact", "refused")
 _CONFLICT: Final = ("exists", "sink.exists")
+_POLICY: Final = ("isolation",)
 _CONTRACT: Final = ("contract", "lineage")
 
 
@@ -62,6 +63,11 @@ _CONTRACT: Final = ("contract", "lineage")
 @click.option("--strict", is_flag=True, help="Exit with 7 when a ledger does not balance")
 @click.option("--dry-run", is_flag=True, help="Plan only, change nothing")
 @click.option("--explain", is_flag=True, help="List every file with what was decided, and why")
+@click.option(
+    "--min-isolation",
+    type=click.Choice(["full", "reduced", "none"]),
+    help="Run parsers only when guests are confined at least so well; less than full is recorded",
+)
 @click.option("--max-quarantine", metavar="N|P%", help="Fail a job past so many quarantined rows")
 @pass_app
 def command(
@@ -122,8 +128,9 @@ def exit_code(result: control.RunResult, *, strict: bool) -> int:
     refusals = [code for code, files in result.rejected.items() if files]
     failures = bool(result.files.failed or result.jobs.failed or result.jobs.aborted)
     failures = failures or any(not problem.path for problem in result.problems)  # of the run itself
+    failed_for = [problem.code for problem in result.problems]
     checks = (
-        (ExitCode.REFUSED, _any(refusals, _TRUST)),
+        (ExitCode.REFUSED, _any(refusals, _TRUST) or _any(failed_for, _POLICY)),
         (ExitCode.CONFLICT, _any(refusals, _CONFLICT)),
         (ExitCode.CONTRACT, _any(refusals, _CONTRACT)),
         (ExitCode.QUARANTINE, result.quarantine_limit),

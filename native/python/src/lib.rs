@@ -7,6 +7,7 @@
 mod account;
 mod batch;
 mod build_info;
+mod confine;
 mod descriptor;
 mod errors;
 mod evtx;
@@ -30,6 +31,8 @@ mod _native {
     use crate::batch::Batch;
     #[pymodule_export]
     use crate::build_info::{build_info, engine_sources_hash, first_party_parsers};
+    #[pymodule_export]
+    use crate::confine::{confinement_support, isolate_zygote, lock_down, prepare_confinement};
     #[pymodule_export]
     use crate::errors::SourceError;
     #[pymodule_export]

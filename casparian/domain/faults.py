@@ -1,0 +1,137 @@
+"""Every reason a source or a job can end with, and what may be done about it.
+
+The kind is a type and the table is the only place that gives it: nobody looks at a message to decide.
+`docs/reference/faults.md` is written from the table. Codes that a parser makes up (`parser.*`,
+`source.*` of a decoder) and are not listed are permanent: the same bytes give them again.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Final
+
+import msgspec
+
+
+class FaultKind(StrEnum):
+    """What happens after a fault."""
+
+    TRANSIENT = "transient"  # the same work, unchanged, may succeed: tried again with back-off
+    PERMANENT = "permanent"  # the same work gives the same fault: not tried again
+    POISON = "poison"  # may stem from what the guest did before: once more, alone, then permanent
+
+
+class Fault(msgspec.Struct, frozen=True):
+    """One line of the table.
+
+    Args:
+        kind: what happens.
+        meaning: one sentence without a full stop.
+        remembered: a source that failed so is skipped under the same key until `--retry-failed`. False for
+            faults of the place or the moment, which another run need not meet.
+    """
+
+    kind: FaultKind
+    meaning: str
+    remembered: bool
+
+
+def _transient(meaning: str) -> Fault:
+    return Fault(FaultKind.TRANSIENT, meaning, remembered=False)
+
+
+def _permanent(meaning: str) -> Fault:
+    return Fault(FaultKind.PERMANENT, meaning, remembered=True)
+
+
+def _of_this_place(meaning: str) -> Fault:
+    return Fault(FaultKind.PERMANENT, meaning, remembered=False)
+
+
+def _poison(meaning: str) -> Fault:
+    return Fault(FaultKind.POISON, meaning, remembered=True)
+
+
+# fmt: off
+FAULTS: Final[dict[str, Fault]] = {
+    "bridge.invalid_account": _poison("the accounting guest sent an account that cannot be read"),
+    "bridge.invalid_batch": _poison("the guest sent a batch that is malformed, forbidden or outside of the source"),
+    "bridge.protocol": _poison("the guest broke the bridge's protocol"),
+    "bridge.truncated": _poison("the guest closed the bridge, or ended, in the middle of a source"),
+    "confinement.violation": _permanent("the guest made a system call that is forbidden to it, and was killed for it"),
+    "contract.violation": _permanent("a row broke a rule of the contract whose action is to fail"),
+    "db.write": _transient("the control database could not be written"),
+    "engine.changed": _of_this_place("the program was replaced while the job waited"),
+    "guest.confinement": _of_this_place("this machine lacks a step without which there is no guest"),
+    "guest.crash": _poison("the guest died by a signal of its own making"),
+    "guest.exit": _poison("the guest ended with an exit code"),
+    "guest.fault": _poison("the guest died, hung or broke the protocol"),
+    "guest.fork": _transient("the zygote could not fork a guest"),
+    "guest.killed": _transient("somebody outside killed the guest, or its zygote died"),
+    "guest.zygote": _transient("the zygote did not start"),
+    "isolation.too_low": _of_this_place("guests are less confined on this machine than `min_isolation` asks for"),
+    "isolation.unmeasured": _transient("the self-attacks could not be prepared"),
+    "job.aborted": _of_this_place("the job was cancelled"),
+    "job.fault": _of_this_place("the job as a whole could not go on"),
+    "limit.cpu": _poison("the guest used up its processor time"),
+    "limit.idle": _poison("nothing came from the guest for too long"),
+    "limit.log": _poison("the parser printed more than its limit"),
+    "limit.memory": _poison("the guest needed more memory than its limit, or than the machine had"),
+    "limit.output": _permanent("the parser gave more bytes for one source than its limit"),
+    "limit.rows": _permanent("the parser gave more rows for one source than its limit, or than its size allows"),
+    "limit.wall": _permanent("the host waited for the guest longer than its limit for one source"),
+    "parser.circuit_open": _of_this_place("the parser failed too often in a row and is not run for a while"),
+    "parser.exception": _permanent("the parser raised an exception"),
+    "parser.failed": _permanent("the parser gave up, and its reason is no code of ours"),
+    "parser.load": _permanent("the parser could not be loaded"),
+    "parser.output": _permanent("the parser gave what its contract does not have"),
+    "parser.preload": _permanent("a module that the parser asks for could not be imported"),
+    "promote.lost": _of_this_place("a staged file was gone before it was promoted"),
+    "quarantine.limit": _permanent("more rows were set aside than the policy allows"),
+    "sink.duckdb": _of_this_place("the output database refused"),
+    "sink.exists": _of_this_place("the sink mode forbids adding to what is there"),
+    "sink.file_system": _of_this_place("the sink's file system cannot promote without clobbering"),
+    "sink.foreign": _of_this_place("the output database was not made by us"),
+    "sink.io": _transient("the sink could not be written"),
+    "sink.locked": _transient("another program holds the output database"),
+    "sink.no_space": _transient("no space is left in the sink"),
+    "sink.publish": _transient("the published copy of the output database could not be made"),
+    "sink.refused": _of_this_place("the sink's directory refuses"),
+    "sink.schema": _of_this_place("the output database has a table of other columns"),
+    "source.changed": _of_this_place("the evidence is not what discovery recorded"),
+    "source.failed": _of_this_place("no source of the job could be worked on"),
+    "source.unreadable": _of_this_place("the evidence could not be read"),
+    "staging.denied": _of_this_place("the stage may not be written"),
+    "staging.encode": _of_this_place("rows could not be written in the sink's format"),
+    "staging.fsync": _of_this_place("staged files could not be made durable; an fsync is never tried again"),
+    "staging.io": _transient("the stage could not be written"),
+    "staging.no_space": _transient("no space is left for the stage"),
+    "trust.artifact_changed": _permanent("the parser's files are not those that were planned"),
+    "worker.bug": _transient("a fault of the worker itself"),
+    "worker.lost": _transient("the worker ended, or was silent past its lease"),
+    "worker.receipt": _of_this_place("the worker's receipt contradicts the job"),
+    "worker.unstartable": _of_this_place("no worker could be started"),
+}
+# fmt: on
+
+_PASSING_FAMILIES: Final = frozenset({"source", "worker", "staging", "sink", "job"})
+
+
+def kind_of(code: str) -> FaultKind:
+    """What happens after a fault of this code, when its author does not say more."""
+    fault = FAULTS.get(code)
+    return FaultKind.PERMANENT if fault is None else fault.kind
+
+
+def is_remembered(code: str) -> bool:
+    """Whether a source that failed so for good is skipped under the same key until `--retry-failed`."""
+    fault = FAULTS.get(code)
+    if fault is not None:
+        return fault.remembered or fault.kind is FaultKind.POISON
+    return code.split(".", 1)[0] not in _PASSING_FAMILIES
+
+
+def meaning_of(code: str) -> str:
+    """One sentence, or nothing for a code that is a parser's own."""
+    fault = FAULTS.get(code)
+    return "" if fault is None else fault.meaning

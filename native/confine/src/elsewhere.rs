@@ -1,0 +1,34 @@
+//! Systems without these kernel interfaces: nothing is confined, and nothing pretends to be.
+
+use crate::{ConfineError, Isolation, Record, Request};
+
+const WHY: &str = "guests are confined on Linux only";
+
+/// Always an error.
+///
+/// # Errors
+/// Always.
+pub fn prepare() -> Result<(), ConfineError> {
+    Err(ConfineError::refused("system", WHY))
+}
+
+/// Always an error.
+///
+/// # Errors
+/// Always.
+pub fn isolate(_: &Isolation) -> Result<Record, ConfineError> {
+    Err(ConfineError::refused("system", WHY))
+}
+
+/// Always an error.
+///
+/// # Errors
+/// Always.
+pub fn lock_down(_: &Request) -> Result<Record, ConfineError> {
+    Err(ConfineError::refused("system", WHY))
+}
+
+/// Says that nothing is supported.
+pub fn support() -> Record {
+    Record::from([("system", format!("{}: {WHY}", std::env::consts::OS))])
+}
