@@ -107,7 +107,7 @@ class Client:
     def __init__(self, dial: Dial) -> None:
         self._dial = dial
         self._channel: socket.socket | None = None
-        self._decoder = frame.FrameDecoder()
+        self._decoder = frame.FrameDecoder(frame.REPLIES)
         self._number = 0
 
     @classmethod
@@ -142,7 +142,7 @@ class Client:
             raise SentinelUnreachable(
                 f"the sentinel does not speak this version's protocol: {error.message}",
                 code="sentinel.version",
-                hint="stop it with the version that started it, then try again",
+                hint="restart the sentinel: stop it with the version that started it, then try again",
             ) from error
         if (status.protocol, status.version) != (frame.VERSION, casparian.__version__):
             raise SentinelUnreachable(
@@ -240,12 +240,12 @@ class Client:
     ) -> control.Reply:
         channel = self._connected()
         self._number += 1
+        request = frame.encode(
+            frame.Opcode.CONTROL_REQUEST, control.encode(message), number=self._number
+        )
         try:
-            channel.sendall(
-                frame.encode(
-                    frame.Opcode.CONTROL_REQUEST, control.encode(message), number=self._number
-                )
-            )
+            with contextlib.suppress(OSError):  # who hung up may have said why: that is read first
+                channel.sendall(request)
             while True:
                 readable, _, _ = select.select([channel], [], [], _TICK_SECONDS)
                 if on_tick is not None:
@@ -256,6 +256,9 @@ class Client:
                 if not data:
                     raise _ConnectionLostError
                 for item in self._decoder.feed(data):
+                    if not item.number and item.opcode is frame.Opcode.CONTROL_REPLY:
+                        self.close()  # about the connection itself, which ends with it
+                        return control.decode_reply(item.payload)
                     if item.number != self._number:
                         continue  # the tail of a request that was given up
                     if item.opcode is frame.Opcode.CONTROL_REPLY:
@@ -268,7 +271,7 @@ class Client:
     def _connected(self) -> socket.socket:
         if self._channel is None:
             self._channel = self._dial()
-            self._decoder = frame.FrameDecoder()
+            self._decoder = frame.FrameDecoder(frame.REPLIES)
         return self._channel
 
 

@@ -127,6 +127,8 @@ VIEWS: Final[dict[str, View]] = {
     "tape": View("SELECT seq, hash, entry FROM cf_tape", order="seq"),
 }
 
+_LIMIT_MAX: Final = 2**62
+
 
 def read(
     connection: duckdb.DuckDBPyConnection, name: str, filters: Filters, limit: int | None
@@ -160,12 +162,23 @@ def read(
     if where:
         sql = f"WITH narrowed AS ({_narrow(view, where)}) SELECT * FROM narrowed"
     if limit is not None:
-        sql += f" LIMIT {int(limit) + 1}"
-    cursor = connection.execute(sql, parameters)
+        sql += f" LIMIT {min(limit, _LIMIT_MAX) + 1}"
+    cursor = _execute(connection, sql, parameters)
     columns = tuple(column[0] for column in cursor.description or ())
     rows = cursor.fetchall()
     cut = limit is not None and len(rows) > limit
     return columns, rows[:limit] if cut else rows, cut
+
+
+def _execute(
+    connection: duckdb.DuckDBPyConnection, sql: str, parameters: list[Any]
+) -> duckdb.DuckDBPyConnection:
+    import duckdb
+
+    try:
+        return connection.execute(sql, parameters)
+    except (duckdb.ConversionException, duckdb.OutOfRangeException) as error:
+        raise UsageError(f"a filter's value cannot be used: {error}", code="read.filter") from error
 
 
 def _narrow(view: View, where: str) -> str:

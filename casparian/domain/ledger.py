@@ -11,13 +11,15 @@ from __future__ import annotations
 
 import msgspec
 
+from casparian.domain.numbers import Count
+
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
     """Something the examiner must know about the bytes: a stable code and where."""
 
     code: str
-    offset: int
-    length: int
+    offset: Count
+    length: Count
     message: str
 
 
@@ -25,16 +27,16 @@ class Ledger(msgspec.Struct, frozen=True, kw_only=True):
     """Balance of one source. Counts are in `unit`s of the parser's main output."""
 
     unit: str
-    declared: int | None
-    present: int
-    rows: int
-    recovered_live: int
-    recovered_extra: int
-    quarantined: int
-    quarantined_extra: int
-    lost: int
-    blank_units: int
-    blank_bytes: int
+    declared: Count | None
+    present: Count
+    rows: Count
+    recovered_live: Count
+    recovered_extra: Count
+    quarantined: Count
+    quarantined_extra: Count
+    lost: Count
+    blank_units: Count
+    blank_bytes: Count
     balanced: bool
     findings: tuple[Finding, ...] = ()
 

@@ -7,14 +7,17 @@ stored with the result: a client that retries after a crash acts once.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
 from casparian.domain.isolation import IsolationLevel
+from casparian.domain.numbers import Count
 from casparian.domain.outputs import Sink, SinkMode
 from casparian.domain.parsers import ConfigValue
-from casparian.errors import ProtocolError
+from casparian.protocol.payload import check_numbers, decode
+
+RequestId = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]  # chosen by the client
 
 
 class Selection(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,7 +37,7 @@ class Hello(msgspec.Struct, frozen=True, kw_only=True, tag="hello"):
 class Scan(msgspec.Struct, frozen=True, kw_only=True, tag="scan"):
     """Discover an evidence root: walk, hash, identify, tag. Reply: `ScanResult`; events: `Discovering`."""
 
-    request_id: str
+    request_id: RequestId
     evidence: bytes  # absolute path
     dry_run: bool = False  # list and identify, record nothing
 
@@ -42,7 +45,7 @@ class Scan(msgspec.Struct, frozen=True, kw_only=True, tag="scan"):
 class Run(msgspec.Struct, frozen=True, kw_only=True, tag="run"):
     """Evidence to committed tables. Reply: `RunResult`; events: `Discovering`, `Planned`, `Progress`."""
 
-    request_id: str
+    request_id: RequestId
     evidence: bytes  # absolute path
     sinks: dict[str, Sink] = {}  # table -> sink; the key "" is the default sink
     mode: SinkMode = SinkMode.APPEND
@@ -68,7 +71,7 @@ class Select(msgspec.Struct, frozen=True, kw_only=True, tag="select"):
 class AddRule(msgspec.Struct, frozen=True, kw_only=True, tag="add_rule"):
     """Add a tagging rule. Reply: `Done`."""
 
-    request_id: str
+    request_id: RequestId
     pattern: str
     tag: str
 
@@ -76,14 +79,14 @@ class AddRule(msgspec.Struct, frozen=True, kw_only=True, tag="add_rule"):
 class RemoveRule(msgspec.Struct, frozen=True, kw_only=True, tag="remove_rule"):
     """Remove a tagging rule. Reply: `Done`."""
 
-    request_id: str
+    request_id: RequestId
     rule_id: int
 
 
 class TagFiles(msgspec.Struct, frozen=True, kw_only=True, tag="tag_files"):
     """Add (or remove) a tag by hand on catalogued paths that match a glob. Reply: `Done` with the count."""
 
-    request_id: str
+    request_id: RequestId
     pattern: str
     tag: str
     remove: bool = False
@@ -92,7 +95,7 @@ class TagFiles(msgspec.Struct, frozen=True, kw_only=True, tag="tag_files"):
 class CancelJob(msgspec.Struct, frozen=True, kw_only=True, tag="cancel_job"):
     """Cancel a job, or all live jobs of a run. Reply: `Done`, or an error `job.too_late` once it commits."""
 
-    request_id: str
+    request_id: RequestId
     job_id: int | None = None
     run_id: str | None = None
 
@@ -100,7 +103,7 @@ class CancelJob(msgspec.Struct, frozen=True, kw_only=True, tag="cancel_job"):
 class RetryJob(msgspec.Struct, frozen=True, kw_only=True, tag="retry_job"):
     """Queue a failed or aborted job again. Reply: `Done`."""
 
-    request_id: str
+    request_id: RequestId
     job_id: int
 
 
@@ -109,7 +112,7 @@ class Read(msgspec.Struct, frozen=True, kw_only=True, tag="read"):
 
     view: str
     filters: dict[str, str | int | bool | None] = {}
-    limit: int | None = None
+    limit: Count | None = None
 
 
 class Doctor(msgspec.Struct, frozen=True, kw_only=True, tag="doctor"):
@@ -318,24 +321,18 @@ _events = msgspec.msgpack.Decoder(Event)
 
 def decode_request(payload: bytes) -> Request:
     """Read a request."""
-    message: Request = _decode(_requests, payload, "request")
+    message: Request = decode(_requests, payload, "request")
+    check_numbers(message, "request")
     return message
 
 
 def decode_reply(payload: bytes) -> Reply:
     """Read a reply."""
-    message: Reply = _decode(_replies, payload, "reply")
+    message: Reply = decode(_replies, payload, "reply")
     return message
 
 
 def decode_event(payload: bytes) -> Event:
     """Read an event."""
-    message: Event = _decode(_events, payload, "event")
+    message: Event = decode(_events, payload, "event")
     return message
-
-
-def _decode(decoder: Any, payload: bytes, what: str) -> Any:
-    try:
-        return decoder.decode(payload)
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise ProtocolError(f"malformed {what}: {error}", code="protocol.payload") from error

@@ -99,25 +99,79 @@ def decode_header(raw: bytes | memoryview) -> tuple[Opcode, int, int, int]:
     return known, flags, number, length
 
 
-class FrameDecoder:
-    """Collects bytes until whole frames are there; holds at most one frame above what it was fed."""
+# What each end of a socket may hear. (The bridge has its own reader: `worker/bridge.py`.)
+TO_SENTINEL: Final = frozenset({Opcode.IDENTIFY, Opcode.HEARTBEAT, Opcode.CONCLUDE, Opcode.ERR})
+TO_WORKER: Final = frozenset({Opcode.DISPATCH, Opcode.ABORT})
+REQUESTS: Final = frozenset({Opcode.CONTROL_REQUEST})
+REPLIES: Final = frozenset({Opcode.CONTROL_REPLY, Opcode.CONTROL_EVENT})
 
-    def __init__(self) -> None:
+
+class FrameDecoder:
+    """Collects bytes until whole frames are there; holds at most one frame above what it was fed.
+
+    After an error it stays broken: the same error comes again, whatever is fed. `flags` are for the bridge; here they are zero.
+
+    Args:
+        accepts: opcodes that this end may hear; any other is refused by its header. `None`: all.
+        payload_bytes_max: cap on one payload; a longer one is refused by its header.
+    """
+
+    def __init__(
+        self,
+        accepts: frozenset[Opcode] | None = None,
+        *,
+        payload_bytes_max: int = PAYLOAD_BYTES_MAX,
+    ) -> None:
+        self._accepts = accepts
+        self._payload_bytes_max = payload_bytes_max
         self._buffer = bytearray()
+        self._broken: ProtocolError | None = None
 
     def feed(self, data: bytes | memoryview) -> Iterator[Frame]:
-        """Add bytes and yield every frame that is now complete."""
+        """Add bytes and yield every frame that is now complete.
+
+        Raises:
+            ProtocolError: a header that may not come here; nothing was allocated for its payload.
+        """
+        if self._broken is not None:
+            raise self._broken
         self._buffer += data
         while len(self._buffer) >= HEADER_BYTES:
-            opcode, flags, number, length = decode_header(bytes(self._buffer[:HEADER_BYTES]))
+            opcode, number, length = self._header()
             end = HEADER_BYTES + length
             if len(self._buffer) < end:
                 return
-            payload = bytes(self._buffer[HEADER_BYTES:end])
+            payload = bytes(memoryview(self._buffer)[HEADER_BYTES:end])
             del self._buffer[:end]
-            yield Frame(opcode, flags, number, payload)
+            yield Frame(opcode, 0, number, payload)
+
+    def _header(self) -> tuple[Opcode, int, int]:
+        """Opcode, number and length of the frame at the front."""
+        try:
+            opcode, flags, number, length = decode_header(bytes(self._buffer[:HEADER_BYTES]))
+            if self._accepts is not None and opcode not in self._accepts:
+                raise ProtocolError(f"{opcode.name} does not belong here", code="protocol.opcode")
+            if flags:
+                raise ProtocolError(f"{opcode.name} with flags {flags}", code="protocol.flags")
+            if length > self._payload_bytes_max:
+                raise ProtocolError(
+                    f"{opcode.name} of {length} bytes, the cap here is {self._payload_bytes_max}",
+                    code="protocol.oversized",
+                )
+        except ProtocolError as error:
+            self._broken = error
+            self._buffer.clear()
+            raise
+        return opcode, number, length
 
     @property
     def pending_bytes(self) -> int:
         """Bytes of a frame that has not arrived whole."""
         return len(self._buffer)
+
+    @property
+    def missing_bytes(self) -> int:
+        """How many bytes the frame at the front still lacks (of its header, while that is not there)."""
+        if len(self._buffer) < HEADER_BYTES:
+            return HEADER_BYTES - len(self._buffer)
+        return HEADER_BYTES + self._header()[2] - len(self._buffer)

@@ -7,35 +7,37 @@ sentinel -> worker   Dispatch, Abort
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TypeVar
+from functools import cache
+from typing import Any, TypeVar
 
 import msgspec
 
 from casparian.domain.contracts import OutputContract
 from casparian.domain.isolation import IsolationLevel
 from casparian.domain.ledger import Ledger
+from casparian.domain.numbers import Count
 from casparian.domain.outputs import Sink
 from casparian.domain.parsers import ConfigValue, Limits, ParserArtifact, ParserKind
-from casparian.errors import ProtocolError
+from casparian.protocol.payload import decode as decode_payload
 
 
 class Identify(msgspec.Struct, frozen=True, kw_only=True):
     """First message of a worker."""
 
-    epoch: int = 0
+    epoch: Count = 0
     worker_id: str
-    pid: int
+    pid: Count
     version: str
 
 
 class SourceTask(msgspec.Struct, frozen=True, kw_only=True):
     """One source of a job."""
 
-    index: int  # position in the job
+    index: Count  # position in the job
     source_id: str
     source_hash: str
     sha256: str
-    size_bytes: int
+    size_bytes: Count
     path: bytes  # absolute, byte-exact
     display_path: str  # relative to the evidence root, as `_cf_source_path` carries it
 
@@ -86,8 +88,8 @@ def parser_task(artifact: ParserArtifact, config: Mapping[str, ConfigValue]) -> 
 class Dispatch(msgspec.Struct, frozen=True, kw_only=True):
     """Run one parser artifact over a batch of sources. The epoch is the fencing token."""
 
-    epoch: int
-    job_id: int
+    epoch: Count
+    job_id: Count
     home_id: str
     parser: ParserTask
     sources: tuple[SourceTask, ...]
@@ -104,24 +106,24 @@ class Dispatch(msgspec.Struct, frozen=True, kw_only=True):
 class Abort(msgspec.Struct, frozen=True, kw_only=True):
     """Kill the guests of this job, remove its stage, conclude with code `job.aborted` and no files."""
 
-    epoch: int
-    job_id: int
+    epoch: Count
+    job_id: Count
 
 
 class SourceProgress(msgspec.Struct, frozen=True, kw_only=True):
     """How far a job is."""
 
-    sources_done: int = 0
-    bytes_done: int = 0
-    rows: int = 0
-    quarantined: int = 0
+    sources_done: Count = 0
+    bytes_done: Count = 0
+    rows: Count = 0
+    quarantined: Count = 0
 
 
 class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
     """Sent at least every second. The first one of a job acknowledges the dispatch."""
 
-    epoch: int
-    job_id: int
+    epoch: Count
+    job_id: Count
     progress: SourceProgress = SourceProgress()
 
 
@@ -131,21 +133,21 @@ class StagedFile(msgspec.Struct, frozen=True, kw_only=True):
     table: str
     sink: Sink
     path: str  # absolute, inside the stage directory that the dispatch named
-    size_bytes: int
+    size_bytes: Count
     blake3: str
-    rows: int
-    sources: tuple[int, ...]
+    rows: Count
+    sources: tuple[Count, ...]
 
 
 class SourceReceipt(msgspec.Struct, frozen=True, kw_only=True):
     """What became of one source. A source with a `code` is excluded: none of its rows are in any staged file."""
 
-    index: int
+    index: Count
     code: str | None = None  # why it was excluded: `source.changed`, `guest.crash`, `limit.cpu`, …
     message: str = ""
     transient: bool = False  # may succeed if tried again unchanged
-    rows: dict[str, int] = {}  # by table
-    quarantined: int = 0
+    rows: dict[str, Count] = {}  # by table
+    quarantined: Count = 0
     ledger: Ledger | None = None
 
 
@@ -166,16 +168,16 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
 class Conclude(msgspec.Struct, frozen=True, kw_only=True):
     """The job is over as far as the worker is concerned; the guest is reaped, files and stage are fsynced."""
 
-    epoch: int
-    job_id: int
+    epoch: Count
+    job_id: Count
     receipt: Receipt
 
 
 class WorkerError(msgspec.Struct, frozen=True, kw_only=True):
     """A fault of the worker itself, or an answer to a message it cannot read."""
 
-    epoch: int
-    job_id: int
+    epoch: Count
+    job_id: Count
     code: str
     message: str
 
@@ -190,9 +192,11 @@ def encode(message: msgspec.Struct) -> bytes:
 
 def decode(payload: bytes, kind: type[T]) -> T:
     """Read a message of a known kind; anything else is a `ProtocolError`."""
-    try:
-        return msgspec.msgpack.decode(payload, type=kind)
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise ProtocolError(
-            f"malformed {kind.__name__}: {error}", code="protocol.payload"
-        ) from error
+    known: Any = kind
+    message: T = decode_payload(_decoder(known), payload, kind.__name__)
+    return message
+
+
+@cache
+def _decoder(kind: Any) -> Any:
+    return msgspec.msgpack.Decoder(kind)

@@ -30,10 +30,16 @@ def check_root(evidence: bytes) -> bytes:
     """Absolute, link-free path of an evidence root.
 
     Raises:
-        UsageError: it does not exist, or is neither a directory nor a regular file.
+        UsageError: it is not an absolute path, does not exist, or is neither a directory nor a regular file.
         SourceFault: it cannot be read at all.
     """
     shown = path_text(evidence)
+    if (
+        not os.path.isabs(evidence) or b"\0" in evidence
+    ):  # the sentinel's own directory means nothing
+        raise UsageError(
+            f"`{shown}` is not an absolute path", code="evidence.not_absolute", path=shown
+        )
     try:
         root = os.path.realpath(evidence)
         mode = os.stat(root).st_mode

@@ -53,9 +53,11 @@ def start(turn: Turn, client_id: int, number: int, request: control.Run) -> None
 def plan_failed(turn: Turn, event: ev.PlanFailed) -> None:
     """The evidence could not be walked, or the request asks for what cannot be."""
     turn.change(planning=turn.state.planning - 1)
-    run = turn.state.runs.get(event.run_id) if event.run_id else None
-    turn.reply(event.client_id, event.number, event.failure)
-    if run is not None:
+    run = turn.state.runs.get(event.run_id) if event.run_id is not None else None
+    if run is None:
+        turn.reply(event.client_id, event.number, event.failure)
+    else:  # whoever waits for it now: the client may have lost its connection and asked again
+        turn.reply(run.client_id, run.number, event.failure)
         turn.drop_run(run.run_id)
         if not run.request.dry_run:
             turn.persist(

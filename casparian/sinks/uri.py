@@ -125,6 +125,24 @@ def default_settings(kind: SinkKind) -> dict[str, Setting]:
     return _settings(kind, "")
 
 
+def check_sink(sink: Sink) -> None:
+    """Check that a sink that another process named is one that `parse_sink` gives.
+
+    Raises:
+        UsageError: its location is relative, not canonical or unusable, or its settings are not all there and good.
+    """
+    if not os.path.isabs(sink.location):
+        raise UsageError(
+            f"`{sink.location}` is not an absolute path", code="usage.sink", hint=_HINT
+        )
+    if parse_sink(sink_text(sink), base="/") != sink:
+        raise UsageError(
+            f"`{sink.uri}` is not the canonical form of a sink, with all its settings",
+            code="usage.sink",
+            hint=_HINT,
+        )
+
+
 def sink_text(sink: Sink) -> str:
     """The URI with the settings that differ from their defaults: what a user would type."""
     defaults = default_settings(sink.kind)

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from casparian import _native
 from casparian.domain.ledger import Finding, Ledger
 from casparian.domain.lineage import EXTRA_BITS, FLAG_BITS
+from casparian.domain.numbers import INTEGER_MAX
 
 FINDINGS_MAX: Final = 10_000
 WINDOWS: Final = {"evtx": (4_096, 65_536), "lines": (0, 1 << 20)}  # origin and width, in bytes
@@ -104,7 +105,7 @@ def balance(units: Units, account: _native.Account | None, unit: str, why: str =
         findings.append(_slack_differs(account.slack_records, extra))
     return Ledger(
         unit=unit,
-        declared=account.declared,
+        declared=None if account.declared is None else min(account.declared, INTEGER_MAX),
         present=account.present,
         rows=units.rows,
         recovered_live=units.recovered_live,

@@ -140,6 +140,19 @@ class HostBridge:
         self.received_bytes += HEADER_BYTES + length
         return Received(opcode, flags, payload)
 
+    def check_quiet(self) -> None:
+        """Nothing may come between the end of one source and the next.
+
+        Raises:
+            GuestFault: `bridge.protocol`; what came would have counted for the next source.
+        """
+        try:
+            early = self._channel.recv(1, socket.MSG_PEEK)
+        except (BlockingIOError, *_GONE):
+            return
+        if early:  # a closed end is noticed when the next answer is due
+            raise GuestFault("bridge.protocol", "the guest sent data after the end of a source")
+
     def _fill(self, view: memoryview, idle_seconds: float) -> None:
         deadline = _deadline(idle_seconds)
         while view:

@@ -17,7 +17,7 @@ import msgspec
 
 from casparian.errors import ProtocolError
 from casparian.protocol import frame
-from casparian.protocol.frame import Frame, FrameDecoder, Opcode
+from casparian.protocol.frame import TO_WORKER, Frame, FrameDecoder, Opcode
 from casparian.protocol.worker import Abort, Dispatch, decode, encode
 from casparian.worker.cancel import Cancellation
 
@@ -44,6 +44,7 @@ class Channel:
         self._on_end = on_end
         self._sending = threading.Lock()
         self._current: Job | None = None
+        self.broken = False  # the sentinel sent something that is not in the protocol
         self._state = threading.Lock()
         self._inbox: queue.SimpleQueue[Job | ProtocolError | None] = queue.SimpleQueue()
         self._reader = threading.Thread(target=self._read, name="channel", daemon=True)
@@ -93,31 +94,45 @@ class Channel:
             current.cancellation.set()
 
     def _read(self) -> None:
-        decoder = FrameDecoder()
+        decoder = FrameDecoder(TO_WORKER)
         try:
             while data := self._socket.recv(_READ_BYTES):
                 for received in decoder.feed(data):
                     self._take(received)
         except ProtocolError as error:
-            self.cancel_current()
-            self._inbox.put(error)
+            self._break(error)
             return
         except OSError:
             self.cancel_current()
+        except Exception as error:  # noqa: BLE001 - a thread's border: nobody else would notice
+            self._break(ProtocolError(f"{type(error).__name__}: {error}", code="protocol.payload"))
+            return
         self._on_end()
+
+    def _break(self, error: ProtocolError) -> None:
+        """What the peer says means nothing any more: stop what it asked for, and have `next_job` say why."""
+        self.broken = True
+        self.cancel_current()
+        self._inbox.put(error)
 
     def _take(self, received: Frame) -> None:
         if received.opcode is Opcode.DISPATCH:
             dispatch = decode(received.payload, Dispatch)
             if received.number != dispatch.job_id:
-                raise ProtocolError("a dispatch whose header names another job")
+                raise ProtocolError(
+                    "a dispatch whose header names another job", code="protocol.number"
+                )
             with self._state:
                 if self._current is not None:
-                    raise ProtocolError("a dispatch while another job runs")
+                    raise ProtocolError("a dispatch while another job runs", code="protocol.order")
                 self._current = Job(dispatch, Cancellation())
                 self._inbox.put(self._current)
         elif received.opcode is Opcode.ABORT:
             abort = decode(received.payload, Abort)
+            if received.number != abort.job_id:
+                raise ProtocolError(
+                    "an abort whose header names another job", code="protocol.number"
+                )
             with self._state:
                 current = self._current
                 if current is not None and (abort.job_id, abort.epoch) == (

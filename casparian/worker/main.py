@@ -94,7 +94,7 @@ class Worker:
         finally:
             self._channel.done(job)
         _log.info("job ends", extra={"fields": {**fields, "code": receipt.code}})
-        if self._stopping.is_set():
+        if self._stopping.is_set() or self._channel.broken:
             return
         conclude = Conclude(epoch=dispatch.epoch, job_id=dispatch.job_id, receipt=receipt)
         self._channel.send(Opcode.CONCLUDE, conclude, job_id=dispatch.job_id)

@@ -16,6 +16,8 @@ import pyarrow as pa
 from casparian import _native
 from casparian.domain.contracts import OutputContract
 from casparian.domain.isolation import IsolationLevel
+from casparian.domain.numbers import INTEGER_MAX
+from casparian.errors import ProtocolError
 from casparian.protocol.arrow import bridge_schema
 from casparian.protocol.frame import Opcode
 from casparian.protocol.guest import (
@@ -28,6 +30,7 @@ from casparian.protocol.guest import (
     SourceEnd,
     SourceFailed,
 )
+from casparian.protocol.payload import decode
 from casparian.worker import isolation
 from casparian.worker.bridge import GuestClosed, HostBridge, Received
 from casparian.worker.cancel import Cancellation
@@ -174,6 +177,7 @@ class Session:
             index=task.index, size_bytes=task.size_bytes, display_path=task.display_path
         )
         idle = self._job.limits.idle_seconds
+        self._guarded(self._bridge.check_quiet)
         self.busy = True
         self.given += 1
         self._bridge.begin_source(self._job.limits.wall_seconds)
@@ -199,9 +203,9 @@ class Session:
 
     def _decoded(self, received: Received, kind: type[T]) -> T:
         try:
-            return msgspec.msgpack.decode(received.payload, type=kind)
-        except (msgspec.DecodeError, RecursionError) as error:
-            raise self.fault(_protocol(f"a malformed {kind.__name__}: {error}")) from error
+            return decode(msgspec.msgpack.Decoder(kind), received.payload, kind.__name__)
+        except ProtocolError as error:
+            raise self.fault(_protocol(f"a {error.message}")) from error
 
     def _failed(self, received: Received, index: int) -> SourceExcluded:
         """The exclusion that a guest's own failure message stands for."""
@@ -242,6 +246,7 @@ class ParseSession(Session):
                 end = self._decoded(received, SourceEnd)
                 if end.index != source.task.index or end.rows != counts:
                     raise self.fault(_protocol("other counts than the rows that came"))
+                self._guarded(self._bridge.check_quiet)
                 self.busy = False
                 return
             if received.opcode is Opcode.BRIDGE_FAILED:
@@ -294,12 +299,23 @@ class AccountSession(Session):
             raise self._failed(received, source.task.index)
         if received.opcode is not Opcode.BRIDGE_ACCOUNT:
             raise self.fault(_protocol(f"{received.opcode.name} instead of an account"))
+        self._guarded(self._bridge.check_quiet)
         self.busy = False
         try:
-            return _native.Account.from_bytes(received.payload.to_pybytes())
+            account = _native.Account.from_bytes(received.payload.to_pybytes())
+            _check_figures(account, source.task.size_bytes)
         except (ValueError, _native.SourceError) as error:
             fault = GuestFault("bridge.invalid_account", f"the guest sent a bad account: {error}")
             raise self.fault(fault) from error
+        return account
+
+
+def _check_figures(account: _native.Account, size_bytes: int) -> None:
+    """Every unit has a byte at least. What the evidence claims of itself (`declared`) may be any number."""
+    figures = (account.present, account.slack_records, account.blank_units, account.blank_bytes)
+    places = [place for _, offset, length, _ in account.findings for place in (offset, length)]
+    if max(figures) > size_bytes or max(places, default=0) > INTEGER_MAX:
+        raise ValueError(f"it counts more than {size_bytes} bytes can hold")
 
 
 def _protocol(what: str) -> GuestFault:

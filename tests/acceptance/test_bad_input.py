@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import struct
 import subprocess
 import threading
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -224,3 +226,20 @@ def test_outputs_inside_the_evidence_are_not_taken_for_evidence_and_that_is_said
     assert again["reasons"] == {"done": 1}
     assert again["files"]["seen"] == 1
     assert [p["code"] for p in again["problems"]] == ["evidence.own_output"]
+
+
+def test_a_header_that_claims_more_records_than_a_number_holds_is_a_claim_and_no_fault(
+    world: World,
+) -> None:
+    """A sealed chunk header may say anything; what it says must fit a column, and never stop the sentinel."""
+    log = bytearray(small_log(events=5))
+    chunk = slice(4096, 4096 + 512)
+    header = bytearray(log[chunk])
+    header[8:24] = struct.pack("<QQ", 1, 2**64 - 2)  # first and last record number
+    header[124:128] = struct.pack("<I", zlib.crc32(header[:120] + header[128:512]))
+    log[chunk] = header
+    world.file("claims.evtx", bytes(log))
+    result = world.run()
+    assert result["jobs"]["completed"] == 1
+    sources = world.json("ledger")["sources"]
+    assert [(s["declared"], s["present"]) for s in sources] == [(2**63 - 1, 5)]

@@ -257,6 +257,17 @@ BROKEN = {
     "a frame for the sentinel": frame.encode(Opcode.CONCLUDE, b"x"),
     "a dispatch that is none": frame.encode(Opcode.DISPATCH, b"\x80", number=7),
     "a payload that is no MessagePack": frame.encode(Opcode.DISPATCH, b"\xc1", number=7),
+    "text that is not UTF-8": frame.encode(
+        Opcode.DISPATCH, b"\x82\xa5epoch\x01\xa7home_id\xa2\xff\xfe", number=7
+    ),
+    "a deep payload": frame.encode(Opcode.DISPATCH, b"\x91" * 500_000, number=7),
+    "another version": b"\x02" + frame.encode(Opcode.DISPATCH, b"")[1:],
+    "flags": frame.encode(Opcode.ABORT, encode(Abort(epoch=1, job_id=7)), number=7, flags=1),
+    "an abort whose header names another job": frame.encode(
+        Opcode.ABORT, encode(Abort(epoch=1, job_id=7)), number=8
+    ),
+    "the longest length": frame._HEADER.pack(1, Opcode.DISPATCH, 0, 7, 2**32 - 1),
+    "an opcode that nobody has built yet": frame.encode(Opcode.PREPARE_ENV, b""),
 }
 
 
@@ -267,6 +278,21 @@ def test_broken_protocol_ends_the_worker_with_an_error(sentinel: Sentinel, what:
     error, _ = sentinel.until(Opcode.ERR)
     assert decode(error.payload, WorkerError).code.startswith("protocol")
     assert sentinel.process.wait() == 1
+
+
+def test_broken_protocol_in_the_middle_of_a_job_kills_its_guests_and_concludes_nothing(
+    sentinel: Sentinel, world: World
+) -> None:
+    world.parser(SLOW)
+    begin(sentinel, world)
+    until_it_parses(sentinel)
+    running = descendants(sentinel.process.pid)
+    sentinel.channel.sendall(b"\xff" * 64)
+    _, before = sentinel.until(Opcode.ERR)
+    assert {item.opcode for item in before} <= {Opcode.HEARTBEAT}
+    assert sentinel.process.wait() == 1
+    assert gone(running)
+    assert world.staged() == []
 
 
 def test_second_dispatch_while_one_runs_breaks_the_protocol(

@@ -25,7 +25,7 @@ from casparian.errors import (
     UsageError,
 )
 from casparian.paths import Home
-from casparian.protocol import control
+from casparian.protocol import control, frame
 
 DISCOVERING = control.Discovering(files=1, files_total=2, size_bytes=3, size_bytes_total=4)
 READ = control.Read(view="rules")
@@ -265,3 +265,34 @@ def test_garbage_from_a_peer_is_a_version_error_and_not_a_crash(home):
     assert caught.value.code == "sentinel.version"
     thread.join()
     listener.close()
+
+
+def test_an_answer_about_the_connection_is_heard_even_when_nothing_could_be_sent(home):
+    """The sentinel refuses a client before it reads: what it said on the way out is the error."""
+    ours, theirs = socket.socketpair()
+    failure = control.Failure(code="sentinel.busy", message="too many", exit_code=3, hint="wait")
+    theirs.sendall(frame.encode(frame.Opcode.CONTROL_REPLY, control.encode(failure), number=0))
+    theirs.close()
+    with pytest.raises(SentinelUnreachable) as caught:
+        Client.over(lambda: ours)
+    assert (caught.value.code, caught.value.hint) == ("sentinel.busy", "wait")
+
+
+def test_another_frame_version_names_both_and_says_to_restart(home):
+    ours, theirs = socket.socketpair()
+    theirs.sendall(frame._HEADER.pack(9, frame.Opcode.CONTROL_REPLY, 0, 1, 0))
+    with pytest.raises(SentinelUnreachable, match="version 9, this is 1") as caught:
+        Client.over(lambda: ours)
+    theirs.close()
+    assert caught.value.code == "sentinel.version"
+    assert "restart the sentinel" in caught.value.hint
+
+
+@pytest.mark.parametrize("opcode", [frame.Opcode.CONTROL_REQUEST, frame.Opcode.DISPATCH])
+def test_a_frame_that_no_client_may_hear_is_a_version_error(home, opcode):
+    ours, theirs = socket.socketpair()
+    theirs.sendall(frame.encode(opcode, b"", number=1))
+    with pytest.raises(SentinelUnreachable) as caught:
+        Client.over(lambda: ours)
+    theirs.close()
+    assert caught.value.code == "sentinel.version"

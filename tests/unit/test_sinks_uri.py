@@ -6,10 +6,16 @@ import os
 
 import pytest
 
-from casparian.domain.outputs import SinkKind
+from casparian.domain.outputs import Sink, SinkKind
 from casparian.errors import UsageError
 from casparian.protocol.identity import dataset_id, sink_config_hash
-from casparian.sinks.uri import parse_sink, parse_table_sink, sink_text
+from casparian.sinks.uri import (
+    check_sink,
+    default_settings,
+    parse_sink,
+    parse_table_sink,
+    sink_text,
+)
 
 WRONG = {
     "unknown kind names the closest": ("parket:x", "did you mean `parquet`"),
@@ -84,3 +90,17 @@ def test_a_table_may_have_its_own_sink() -> None:
     assert parse_table_sink("parquet:/a=b", base="/")[1].location == "/a=b"
     with pytest.raises(UsageError, match="not a table name"):
         parse_table_sink("9lives=csv:/x", base="/")
+
+
+@pytest.mark.parametrize("text", ["parquet:/x?level=4", "csv:/x%3Fy?delimiter=tab", "duckdb:/x.db"])
+def test_every_parsed_sink_passes_the_check_of_sinks_from_elsewhere(text: str) -> None:
+    check_sink(parse_sink(text, base="/"))
+
+
+@pytest.mark.parametrize(
+    "location", ["", "out", "./out", "/a/../b", "/a//b", "/a/", "/a\0b", "~/x"]
+)
+@pytest.mark.parametrize("kind", SinkKind)
+def test_a_sink_from_elsewhere_has_a_canonical_location(kind: SinkKind, location: str) -> None:
+    with pytest.raises(UsageError):
+        check_sink(Sink(kind=kind, location=location, settings=default_settings(kind)))

@@ -175,3 +175,16 @@ def test_big_frame_crosses_with_a_full_socket_buffer(pair: Pair) -> None:
     thread.start()
     assert pair.host.receive(PATIENCE).payload.to_pybytes() == payload
     thread.join()
+
+
+def test_data_after_the_end_of_a_source_is_refused(pair: Pair) -> None:
+    pair.host.check_quiet()
+    pair.guest.send(b"x")
+    with pytest.raises(GuestFault) as caught:
+        pair.host.check_quiet()
+    assert caught.value.code == "bridge.protocol"
+
+
+def test_a_closed_end_is_no_data(pair: Pair) -> None:
+    pair.guest.close()
+    pair.host.check_quiet()

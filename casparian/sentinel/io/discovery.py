@@ -27,6 +27,7 @@ from casparian.sentinel.io.mailbox import Mailbox
 from casparian.sentinel.io.writer import Writer
 from casparian.sentinel.planner import failure_of, make_plan
 from casparian.sinks.promote import prepare
+from casparian.sinks.uri import check_sink
 from casparian.trust.library import ParserLibrary
 
 if TYPE_CHECKING:
@@ -66,6 +67,8 @@ class Discovery:
         """Discover the evidence and plan the run."""
         request = effect.request
         try:
+            for sink in request.sinks.values():
+                check_sink(sink)
             root = check_root(request.evidence)
             report = self._reporter(effect.run_id, effect.client_id, effect.number)
             files, _ = self._discover(root, report, _sink_directories(request))

@@ -1,4 +1,10 @@
-"""Worker processes: start, talk, kill, reap."""
+"""Worker processes: start, talk, kill, reap.
+
+A worker is ours, and reads bytes of guests that are not: so what it says is checked like a stranger's words. It identifies
+itself first and once, with the name it was given; it speaks only of jobs that it was sent, under the epoch it was sent, and
+of each until it has concluded it. Anything else ends that worker; the job that it had goes back to the queue. Nothing that a
+worker sends may raise out of here.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +18,13 @@ import subprocess
 from collections import deque
 from typing import Final
 
+import casparian
 from casparian import processes
+from casparian.display import show
 from casparian.errors import ProtocolError
 from casparian.paths import Home
 from casparian.protocol import worker as messages
-from casparian.protocol.frame import Frame, FrameDecoder, Opcode, encode
+from casparian.protocol.frame import TO_SENTINEL, Frame, FrameDecoder, Opcode, encode
 from casparian.sentinel.events import (
     Event,
     WorkerBeat,
@@ -26,6 +34,7 @@ from casparian.sentinel.events import (
 )
 
 _READ_BYTES: Final = 256 * 1024
+_TEXT_CHARACTERS_MAX: Final = 4_096
 _LOG = logging.getLogger(__name__)
 
 
@@ -37,8 +46,13 @@ class _Worker:
         self.process = process
         self.channel = channel
         self.pidfd = os.pidfd_open(process.pid)
-        self.decoder = FrameDecoder()
+        self.decoder = FrameDecoder(TO_SENTINEL)
         self.outgoing: deque[memoryview] = deque()
+        self.identified = False
+        self.jobs: set[tuple[int, int]] = (
+            set()
+        )  # (job, epoch) that it was sent and has not concluded
+        self.fault: str | None = None  # how it broke the protocol
 
 
 class Workers:
@@ -80,6 +94,8 @@ class Workers:
             return
         opcode = Opcode.DISPATCH if isinstance(message, messages.Dispatch) else Opcode.ABORT
         frame = encode(opcode, messages.encode(message), number=message.job_id)
+        if isinstance(message, messages.Dispatch):
+            worker.jobs.add((message.job_id, message.epoch))
         worker.outgoing.append(memoryview(frame))
         self._watch(worker)
 
@@ -106,7 +122,7 @@ class Workers:
         events: list[Event] = []
         if mask & selectors.EVENT_READ:
             events = self._read(worker)
-        if mask & selectors.EVENT_WRITE:
+        if mask & selectors.EVENT_WRITE and worker.channel.fileno() >= 0:
             self._write(worker)
         return events
 
@@ -118,22 +134,37 @@ class Workers:
         except OSError:
             data = b""
         if not data:
-            with contextlib.suppress(KeyError):
-                self._selector.unregister(worker.channel)
-            self.kill(worker.worker_id)  # a worker without a channel is of no use
+            self._deaf(worker)  # a worker without a channel is of no use
             return []
+        return self._hear(worker, data)
+
+    def _hear(self, worker: _Worker, data: bytes) -> list[Event]:
+        """Events of what a worker sent; those before a fault still count."""
         events: list[Event] = []
         try:
             for frame in worker.decoder.feed(data):
-                event = _event(worker.worker_id, frame)
+                event = _event(worker, frame)
                 if event is not None:
                     events.append(event)
-        except ProtocolError:
-            _LOG.exception(
-                "a worker broke the protocol", extra={"fields": {"worker": worker.worker_id}}
+        except ProtocolError as error:
+            worker.fault = error.message
+        except Exception as error:  # noqa: BLE001 - it costs one worker its life, never the loop
+            worker.fault = f"{type(error).__name__}: {error}"
+        if worker.fault is not None:
+            _LOG.error(
+                "a worker broke the protocol: %s",
+                show(worker.fault[:_TEXT_CHARACTERS_MAX]),
+                extra={"fields": {"worker": worker.worker_id}},
             )
-            self.kill(worker.worker_id)
+            self._deaf(worker)
         return events
+
+    def _deaf(self, worker: _Worker) -> None:
+        """Listen no more, and kill: its end is the next that is heard of it."""
+        with contextlib.suppress(KeyError, ValueError):
+            self._selector.unregister(worker.channel)
+        worker.outgoing.clear()
+        self.kill(worker.worker_id)
 
     def _write(self, worker: _Worker) -> None:
         try:
@@ -154,22 +185,22 @@ class Workers:
         code = worker.process.wait()
         self._forget(worker)
         reason = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        if worker.fault is not None:
+            reason = f"it broke the protocol: {show(worker.fault[:_TEXT_CHARACTERS_MAX])}"
         return [*events, WorkerGone(worker_id=worker.worker_id, reason=reason)]
 
     def _drain(self, worker: _Worker) -> list[Event]:
-        """What a worker said before it ended still counts."""
+        """What a worker said before it ended still counts, unless it broke the protocol."""
         events: list[Event] = []
-        while True:
+        while worker.fault is None:
             try:
                 data = worker.channel.recv(_READ_BYTES)
             except OSError:
                 return events
             if not data:
                 return events
-            with contextlib.suppress(ProtocolError):
-                events += [
-                    e for f in worker.decoder.feed(data) if (e := _event(worker.worker_id, f))
-                ]
+            events += self._hear(worker, data)
+        return events
 
     def _forget(self, worker: _Worker) -> None:
         self._workers.pop(worker.worker_id, None)
@@ -180,24 +211,63 @@ class Workers:
         os.close(worker.pidfd)
 
 
-def _event(worker_id: str, frame: Frame) -> Event | None:
+def _event(worker: _Worker, frame: Frame) -> Event | None:
+    """What a frame means, if it may come now.
+
+    Raises:
+        ProtocolError: it is malformed, or about something that this worker was not asked.
+    """
     match frame.opcode:
         case Opcode.IDENTIFY:
-            messages.decode(frame.payload, messages.Identify)
-            return WorkerIdentified(worker_id=worker_id)
+            _identify(worker, messages.decode(frame.payload, messages.Identify))
+            return WorkerIdentified(worker_id=worker.worker_id)
         case Opcode.HEARTBEAT:
             beat = messages.decode(frame.payload, messages.Heartbeat)
-            return WorkerBeat(worker_id=worker_id, beat=beat)
+            _check_job(worker, frame, beat)
+            return WorkerBeat(worker_id=worker.worker_id, beat=beat)
         case Opcode.CONCLUDE:
             conclude = messages.decode(frame.payload, messages.Conclude)
-            return WorkerConcluded(worker_id=worker_id, conclude=conclude)
+            _check_job(worker, frame, conclude)
+            worker.jobs.discard((conclude.job_id, conclude.epoch))
+            return WorkerConcluded(worker_id=worker.worker_id, conclude=conclude)
         case Opcode.ERR:
             error = messages.decode(frame.payload, messages.WorkerError)
             _LOG.error(
                 "worker: %s",
-                error.message,
-                extra={"fields": {"worker": worker_id, "code": error.code}},
+                show(error.message[:_TEXT_CHARACTERS_MAX]),
+                extra={"fields": {"worker": worker.worker_id, "code": show(error.code[:64])}},
             )
             return None
         case _:
             raise ProtocolError(f"a worker sent {frame.opcode.name}", code="protocol.opcode")
+
+
+def _identify(worker: _Worker, identify: messages.Identify) -> None:
+    if worker.identified:
+        raise ProtocolError("it identified itself twice", code="protocol.order")
+    if identify.worker_id != worker.worker_id:
+        raise ProtocolError(
+            f"it calls itself `{identify.worker_id[:64]}`, it was started as `{worker.worker_id}`",
+            code="protocol.identity",
+        )
+    if identify.version != casparian.__version__:
+        raise ProtocolError(
+            f"it is of version {identify.version[:64]}, the sentinel of {casparian.__version__}",
+            code="protocol.version",
+        )
+    worker.identified = True
+
+
+def _check_job(
+    worker: _Worker, frame: Frame, message: messages.Heartbeat | messages.Conclude
+) -> None:
+    if frame.number != message.job_id:
+        raise ProtocolError(
+            f"a header of job {frame.number} over a message about job {message.job_id}",
+            code="protocol.number",
+        )
+    if not worker.identified or (message.job_id, message.epoch) not in worker.jobs:
+        raise ProtocolError(
+            f"{frame.opcode.name} of job {message.job_id}, epoch {message.epoch}: it has no such job",
+            code="protocol.job",
+        )

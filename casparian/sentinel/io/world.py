@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import selectors
 import signal
@@ -14,7 +15,9 @@ import msgspec
 
 from casparian.db.connection import ControlDatabase
 from casparian.db.writer import DatabaseWriter
+from casparian.display import show
 from casparian.domain.outputs import Sink
+from casparian.errors import CasparianError
 from casparian.paths import Home
 from casparian.protocol import control
 from casparian.sentinel import effects as eff
@@ -29,6 +32,8 @@ from casparian.sentinel.io.workers import Workers
 from casparian.sentinel.io.writer import Writer
 from casparian.sinks.promote import remove_stage
 from casparian.sinks.staging import stage_directory
+
+_LOG = logging.getLogger(__name__)
 
 
 class SentinelIO:
@@ -79,8 +84,9 @@ class SentinelIO:
     def wait(self, timeout_seconds: float | None) -> list[ev.Event]:
         """Everything that happened, as events; blocks until something does or the time is up."""
         events: list[ev.Event] = []
-        for key, mask in self._selector.select(timeout_seconds):
+        for key, mask in self._selector.select(self._clients.patience(timeout_seconds)):
             events += key.data(mask)
+        events += self._clients.expire()
         return events or [ev.Tick()]
 
     def perform(self, effects: Iterable[eff.Effect]) -> None:
@@ -154,7 +160,11 @@ class SentinelIO:
 
     def _remove_stages(self, effect: eff.RemoveStages) -> None:
         for sink in effect.sinks:
-            remove_stage(stage_directory(sink, self._home_id, effect.job_id, effect.epoch))
+            stage = stage_directory(sink, self._home_id, effect.job_id, effect.epoch)
+            try:
+                remove_stage(stage)
+            except (CasparianError, OSError):  # it is swept at the next start; `doctor` shows it
+                _LOG.exception("a stage could not be removed: %s", show(stage))
 
     def _watch_signals(self) -> socket.socket:
         """SIGTERM and SIGINT become events."""
