@@ -5,6 +5,7 @@
 #   make run EVIDENCE=DIR     the same on your evidence (ARGS="--sink … --mode …" is passed on)
 #   make test                 unit, property, integration, acceptance and native tests
 #   make test-all             the same with what takes minutes
+#   make simulate             histories of the sentinel, simulated (SEEDS=10000)
 #   make lint                 formatters, linters, types, import rules
 #   make docs                 write the generated reference pages again
 #   make clean                remove builds and `.venv`, never a home and never evidence
@@ -53,6 +54,10 @@ test: $(VENV)/.dev $(VENV)/.native
 test-all: $(VENV)/.dev $(VENV)/.native
 	$(BIN)/python -m pytest -n 2 $(ARGS)
 	cargo test --locked -p casparian-core
+
+.PHONY: simulate
+simulate: $(VENV)/.dev $(VENV)/.native
+	$(BIN)/python -m tests.simulation --seeds $(or $(SEEDS),10000)
 
 .PHONY: lint
 lint: $(VENV)/.dev $(VENV)/.native

@@ -208,11 +208,11 @@ def live_jobs(connection: duckdb.DuckDBPyConnection) -> Sequence[tuple[Any, ...]
 
 
 def known_sinks(connection: duckdb.DuckDBPyConnection) -> list[str]:
-    """Canonical URIs of all sinks that this home has written to."""
-    return [
-        str(row[0])
-        for row in connection.execute("SELECT DISTINCT sink FROM cf_materializations").fetchall()
-    ]
+    """Canonical URIs of all sinks that this home has written to, or was about to write to."""
+    found = connection.execute(
+        "SELECT sink FROM cf_materializations UNION SELECT sink FROM cf_expected_outputs ORDER BY sink"
+    ).fetchall()
+    return [str(sink) for (sink,) in found]
 
 
 def recent_replies(connection: duckdb.DuckDBPyConnection, limit: int) -> dict[str, bytes]:

@@ -1,0 +1,496 @@
+"""The control database as values in memory: the operations of `db.operations`, with the results and faults of `db.writer`.
+
+A group of operations happens as a whole or not at all. Several groups share a transaction, and when one of them fails each is
+applied alone, as the writer does it. `snapshot` and `restore` are what a crash does to a database.
+
+`test_control_store.py` drives this and the real writer with the same operations and compares every table and result.
+Operations of discovery by pattern (`SaveScan`, `TagPaths`) are not modelled: an operation that is not known here raises.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final
+
+import msgspec
+from msgspec import structs
+
+from casparian.db import operations as op
+from casparian.db import records as row
+from casparian.db.writer import StaleStep
+from casparian.domain.jobs import LIVE, JobState, check_step
+from casparian.domain.outputs import QUARANTINE_TABLE, SinkMode
+
+LIVE_STATES: Final = frozenset(state.value for state in LIVE)
+
+
+class ConstraintViolated(Exception):
+    """A primary key that exists already."""
+
+
+class RunRow(msgspec.Struct, frozen=True, kw_only=True):
+    """`cf_runs`."""
+
+    run_id: str
+    root: str
+    actor: str
+    request: str
+    state: str
+    started_at_ns: int
+    finished_at_ns: int | None = None
+    result: str | None = None
+
+
+class JobEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """`cf_job_events`."""
+
+    job_id: int
+    epoch: int
+    from_state: str | None
+    to_state: str
+    at_ns: int
+    detail: str
+
+
+class Intent(msgspec.Struct, frozen=True, kw_only=True):
+    """`cf_commit_intents`."""
+
+    job_id: int
+    epoch: int
+    document: bytes
+
+
+class TapeLink(msgspec.Struct, frozen=True, kw_only=True):
+    """`cf_tape`, without the hashes: they follow from the order."""
+
+    at_ns: int
+    kind: str
+    fields: dict[str, Any]
+
+
+class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """All tables at one moment. Rows are never changed in place, so copies of the containers are enough."""
+
+    tables: dict[str, Any]
+
+
+class ControlStore:
+    """Tables as attributes, rows as the structs of `db.records`.
+
+    Public for reading: `jobs` (by id, in order of insertion), `runs`, `requests`, `intents`, `materializations`, `outputs`,
+    `output_pairs`, `events`, `dispositions`, `ledgers`, `findings`, `documents`, `logs`, `tape`, `rules`, `plan_items`,
+    `contracts`, `expected`. `version` grows with every transaction that changed something.
+    """
+
+    def __init__(self) -> None:
+        self.jobs: dict[int, row.JobRow] = {}
+        self.runs: dict[str, RunRow] = {}
+        self.requests: dict[str, tuple[str, bytes, int]] = {}  # kind, reply, at_ns
+        self.intents: dict[int, Intent] = {}
+        self.materializations: list[row.MaterializationRow] = []
+        self.outputs: list[row.OutputRow] = []
+        self.output_pairs: list[row.OutputPairRow] = []
+        self.events: list[JobEvent] = []
+        self.dispositions: dict[int, tuple[row.DispositionRow, ...]] = {}
+        self.ledgers: list[row.LedgerRow] = []
+        self.findings: list[row.FindingRow] = []
+        self.documents: dict[str, row.DocumentRow] = {}
+        self.logs: list[tuple[int, int, str, str]] = []  # job, epoch, log, isolation
+        self.tape: list[TapeLink] = []
+        self.rules: dict[int, tuple[str, str, int]] = {}  # pattern, tag, at_ns
+        self.plan_items: dict[str, tuple[row.PlanItemRow, ...]] = {}  # by root
+        self.contracts: list[tuple[row.ContractRow, int, int]] = []  # contract, revision, at_ns
+        self.expected: list[row.ExpectedOutputRow] = []
+        self._tables: Final = tuple(self.__dict__)
+        self.version = 0
+        self._handlers: Final[dict[type[Any], Callable[[Any], Any]]] = {
+            op.StartRun: self._start_run,
+            op.SavePlan: self._save_plan,
+            op.InsertJobs: self._insert_jobs,
+            op.StepJob: self._step_job,
+            op.BeginCommit: self._begin_commit,
+            op.FinishCommit: self._finish_commit,
+            op.RemoveOutput: self._remove_output,
+            op.FinishRun: self._finish_run,
+            op.SaveReply: self._save_reply,
+            op.InsertRule: self._insert_rule,
+            op.DeleteRule: self._delete_rule,
+            op.RecordDecision: self._record_decision,
+        }
+
+    # -- transactions
+
+    def apply(self, groups: Sequence[Sequence[op.Operation]]) -> list[list[Any] | Exception]:
+        """Apply groups of operations; for each its results, or the exception that kept it from happening.
+
+        Raises:
+            NotImplementedError: an operation that this model does not know. Nothing has changed then.
+        """
+        before = self.snapshot()
+        try:
+            return [self._group(group) for group in groups]
+        except NotImplementedError:
+            self.restore(before)
+            raise
+        except Exception as error:  # noqa: BLE001 - as the writer: any fault belongs to a group
+            self.restore(before)
+            if len(groups) == 1:
+                return [error]
+        outcomes: list[list[Any] | Exception] = []
+        for group in groups:
+            outcomes += self.apply([group])
+        return outcomes
+
+    def snapshot(self) -> Snapshot:
+        """Everything, as it is now."""
+        return Snapshot(tables={name: getattr(self, name).copy() for name in self._tables})
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Make everything as it was."""
+        for name, table in snapshot.tables.items():
+            setattr(self, name, table.copy())
+        self.version += 1
+
+    def _group(self, operations: Sequence[op.Operation]) -> list[Any]:
+        results = []
+        for operation in operations:
+            handler = self._handlers.get(type(operation))
+            if handler is None:
+                raise NotImplementedError(f"no model of {type(operation).__name__}")
+            results.append(handler(operation))
+        self.version += 1
+        return results
+
+    # -- reads, as `db.reads` and `db.visible` have them
+
+    def live_jobs(self) -> list[tuple[Any, ...]]:
+        """(job_id, run_id, state, epoch, attempts, spec, receipt, intents) of jobs that a crash may have left.
+
+        Oldest first; jobs of one moment in the order of insertion, which the database does not promise.
+        """
+        found = []
+        for job in sorted(self.jobs.values(), key=lambda job: job.created_at_ns):
+            if job.state in LIVE_STATES:
+                intent = self.intents.get(job.job_id)
+                document = (
+                    intent.document if intent is not None and intent.epoch == job.epoch else None
+                )
+                found.append(
+                    (
+                        job.job_id,
+                        job.run_id,
+                        job.state,
+                        job.epoch,
+                        job.attempts,
+                        job.spec,
+                        job.receipt,
+                        document,
+                    )
+                )
+        return found
+
+    def running_runs(self) -> list[str]:
+        """Runs whose end is not recorded."""
+        return [run.run_id for run in self.runs.values() if run.state == "running"]
+
+    def recent_replies(self, limit: int) -> dict[str, bytes]:
+        """Replies to the newest mutations, by request id."""
+        newest = sorted(self.requests.items(), key=lambda item: -item[1][2])
+        return {request_id: reply for request_id, (_, reply, _) in newest[:limit]}
+
+    def job_for_retry(self, job_id: int) -> tuple[str, int, bytes] | None:
+        """State, epoch and specification of a job."""
+        job = self.jobs.get(job_id)
+        return None if job is None else (job.state, job.epoch, job.spec)
+
+    def known_sinks(self) -> list[str]:
+        """Canonical URIs of all sinks that have been written to, or were about to be."""
+        written = {materialization.sink for materialization in self.materializations}
+        return sorted(written | {expected.sink for expected in self.expected})
+
+    def living(self) -> list[row.MaterializationRow]:
+        """Materializations that nothing has retired."""
+        return [m for m in self.materializations if m.retired_by is None]
+
+    def shown(self, dataset_id: str, source_ids: Iterable[str]) -> list[tuple[int, str]]:
+        """(job, source) pairs that the view of a dataset shows: living, and the newest of their parser."""
+        newest = {
+            (m.source_id, m.parser): m.job_id for m in self.living() if m.dataset_id == dataset_id
+        }
+        wanted = set(source_ids)
+        return [(job, source) for (source, _), job in newest.items() if source in wanted]
+
+    # -- rules, runs, plans
+
+    def _record(self, at_ns: int, kind: str, **fields: Any) -> None:
+        self.tape.append(TapeLink(at_ns=at_ns, kind=kind, fields=fields))
+
+    def _insert_rule(self, o: op.InsertRule) -> int:
+        number = max(self.rules, default=0) + 1
+        self.rules[number] = (o.pattern, o.tag, o.at_ns)
+        self._record(o.at_ns, "rule.added", rule_id=number, pattern=o.pattern, tag=o.tag)
+        return number
+
+    def _delete_rule(self, o: op.DeleteRule) -> int:
+        if self.rules.pop(o.rule_id, None) is None:
+            return 0
+        self._record(o.at_ns, "rule.removed", rule_id=o.rule_id)
+        return 1
+
+    def _start_run(self, o: op.StartRun) -> None:
+        if o.run_id not in self.runs:
+            self.runs[o.run_id] = RunRow(
+                run_id=o.run_id,
+                root=o.root,
+                actor=o.actor,
+                request=o.request,
+                state="running",
+                started_at_ns=o.at_ns,
+            )
+        self._record(o.at_ns, "run.started", run_id=o.run_id, root=o.root, actor=o.actor)
+
+    def _finish_run(self, o: op.FinishRun) -> None:
+        if (run := self.runs.get(o.run_id)) is not None:
+            self.runs[o.run_id] = structs.replace(
+                run, state=o.state, finished_at_ns=o.at_ns, result=o.result
+            )
+        self._record(o.at_ns, "run.finished", run_id=o.run_id, state=o.state)
+
+    def _save_plan(self, o: op.SavePlan) -> None:
+        # As the writer: what was planned under the operation's root goes, each new item says its own root.
+        self.plan_items.pop(o.root, None)
+        for item in o.items:
+            self.plan_items[item.root] = (*self.plan_items.get(item.root, ()), item)
+        for contract in o.contracts:
+            self._register_contract(contract, o.at_ns)
+        for expected in o.expected:
+            if _expectation(expected) not in {_expectation(known) for known in self.expected}:
+                self.expected.append(expected)
+
+    def _register_contract(self, contract: row.ContractRow, at_ns: int) -> None:
+        revisions = [
+            (known, revision)
+            for known, revision, _ in self.contracts
+            if (known.parser, known.table_name) == (contract.parser, contract.table_name)
+        ]
+        newest, number = max(revisions, key=lambda found: found[1], default=(None, 0))
+        if newest is not None and newest.contract_hash == contract.contract_hash:
+            return
+        self.contracts.append((contract, number + 1, at_ns))
+        self._record(
+            at_ns,
+            "contract.in_force",
+            parser=contract.parser,
+            table=contract.table_name,
+            revision=number + 1,
+            contract_hash=contract.contract_hash,
+            origin=contract.origin,
+        )
+
+    def _record_decision(self, o: op.RecordDecision) -> None:
+        self._record(o.at_ns, o.kind, **o.fields)
+
+    def _save_reply(self, o: op.SaveReply) -> None:
+        self.requests.setdefault(o.request_id, (o.kind, o.reply, o.at_ns))
+
+    # -- jobs
+
+    def _insert_jobs(self, o: op.InsertJobs) -> None:
+        for job in o.jobs:
+            if job.job_id in self.jobs:
+                raise ConstraintViolated(f"job {job.job_id} exists")
+            self.jobs[job.job_id] = job
+            self._event(job.job_id, job.epoch, None, job.state, o.at_ns, "enqueued")
+        for job in o.jobs:
+            self._record(
+                o.at_ns,
+                "job.queued",
+                job_id=job.job_id,
+                run_id=job.run_id,
+                parser=job.parser,
+                sources=job.sources,
+            )
+
+    def _event(
+        self, job_id: int, epoch: int, before: str | None, after: str, at_ns: int, detail: str
+    ) -> None:
+        self.events.append(
+            JobEvent(
+                job_id=job_id,
+                epoch=epoch,
+                from_state=before,
+                to_state=after,
+                at_ns=at_ns,
+                detail=detail,
+            )
+        )
+
+    def _swap(
+        self,
+        job_id: int,
+        before: JobState,
+        after: JobState,
+        epoch: int,
+        new_epoch: int,
+        detail: str,
+        at_ns: int,
+    ) -> None:
+        check_step(before, after)
+        job = self.jobs.get(job_id)
+        if job is None or job.state != before.value or job.epoch != epoch:
+            raise StaleStep(f"job {job_id} is no longer {before} at epoch {epoch}", job=job_id)
+        self.jobs[job_id] = structs.replace(
+            job, state=after.value, epoch=new_epoch, updated_at_ns=at_ns
+        )
+        self._event(job_id, new_epoch, before.value, after.value, at_ns, detail)
+        self._record(
+            at_ns,
+            f"job.{after.value}",
+            job_id=job_id,
+            epoch=new_epoch,
+            was=before.value,
+            detail=detail,
+        )
+
+    def _step_job(self, o: op.StepJob) -> None:
+        new_epoch = o.epoch if o.new_epoch is None else o.new_epoch
+        self._swap(o.job_id, o.before, o.after, o.epoch, new_epoch, o.detail, o.at_ns)
+        job = self.jobs[o.job_id]
+        self.jobs[o.job_id] = structs.replace(
+            job,
+            attempts=job.attempts if o.attempts is None else o.attempts,
+            code=o.code,
+            message=o.message,
+            spec=job.spec if o.spec is None else o.spec,
+        )
+        self._keep(o.job_id, new_epoch, o.dispositions, o.log, o.isolation)
+
+    def _keep(
+        self,
+        job_id: int,
+        epoch: int,
+        dispositions: tuple[row.DispositionRow, ...],
+        log: str,
+        isolation: str,
+    ) -> None:
+        if dispositions:
+            self.dispositions[job_id] = dispositions
+        if log or isolation:
+            self.logs.append((job_id, epoch, log, isolation))
+
+    # -- commit
+
+    def _begin_commit(self, o: op.BeginCommit) -> op.CommitClaims:
+        claimed = {(claim.dataset_id, claim.source_id): claim for claim in o.claims}
+        alive = []  # (materialization, whether its key is the claimed one), oldest first
+        for found in self.materializations:
+            claim = claimed.get((found.dataset_id, found.source_id))
+            if claim is not None and found.retired_by is None and found.job_id != o.job_id:
+                alive.append((found, found.materialization_key == claim.materialization_key))
+        if o.mode == SinkMode.ERROR:
+            conflicts = {found.source_id for found, _ in alive}
+        else:
+            same = {(found.dataset_id, found.source_id) for found, equal in alive if equal}
+            missing = {source for _, source in claimed.keys() - same}
+            conflicts = {source for _, source in same} - missing
+        if conflicts:
+            return op.CommitClaims(conflicts=tuple(sorted(conflicts)))
+        retire = [_pair(found) for found, equal in alive if equal or o.mode == SinkMode.REPLACE]
+        owners = {(pair.job_id, pair.source_id) for pair in retire}
+        retire += [
+            _pair(found)
+            for found in self.materializations
+            if found.table_name == QUARANTINE_TABLE
+            and found.retired_by is None
+            and (found.job_id, found.source_id) in owners
+        ]
+        self._swap(
+            o.job_id,
+            JobState.RUNNING,
+            JobState.COMMITTING,
+            o.epoch,
+            o.epoch,
+            "intents recorded",
+            o.at_ns,
+        )
+        claims = op.CommitClaims(retire=tuple(retire))
+        self.jobs[o.job_id] = structs.replace(self.jobs[o.job_id], receipt=o.receipt)
+        self.intents[o.job_id] = Intent(
+            job_id=o.job_id,
+            epoch=o.epoch,
+            document=msgspec.msgpack.encode((o.intents, claims)),
+        )
+        return claims
+
+    def _finish_commit(self, o: op.FinishCommit) -> None:
+        detail = o.code or f"{o.rows} rows, {o.quarantined} quarantined"
+        self._swap(o.job_id, JobState.COMMITTING, o.after, o.epoch, o.epoch, detail, o.at_ns)
+        self.jobs[o.job_id] = structs.replace(
+            self.jobs[o.job_id],
+            rows=o.rows,
+            quarantined=o.quarantined,
+            code=o.code,
+            message=o.message,
+            receipt=None,
+        )
+        sequence = self.materializations[-1].sequence if self.materializations else 0
+        for number, materialization in enumerate(o.materializations, sequence + 1):
+            self.materializations.append(structs.replace(materialization, sequence=number))
+        for document in o.documents:
+            self.documents.setdefault(document.hash, document)
+        self.outputs += o.outputs
+        self.output_pairs += o.output_pairs
+        self.ledgers += o.ledgers
+        self.findings += o.findings
+        self._keep(o.job_id, o.epoch, o.dispositions, o.log, o.isolation)
+        if o.retire:
+            gone = set(o.retire)
+            self.materializations = [
+                structs.replace(found, retired_by=o.job_id) if _pair(found) in gone else found
+                for found in self.materializations
+            ]
+        self.intents.pop(o.job_id, None)
+        for output in o.outputs:
+            self._record(
+                o.at_ns,
+                "output.committed",
+                job_id=output.job_id,
+                path=output.path,
+                blake3=output.blake3,
+                rows=output.rows,
+            )
+        for pair in o.retire:
+            self._record(
+                o.at_ns,
+                "pair.retired",
+                job_id=pair.job_id,
+                source_id=pair.source_id,
+                dataset_id=pair.dataset_id,
+            )
+
+    def _remove_output(self, o: op.RemoveOutput) -> None:
+        self.outputs = [
+            structs.replace(output, removed_at_ns=o.at_ns)
+            if output.path == o.path and output.removed_at_ns is None
+            else output
+            for output in self.outputs
+        ]
+        if o.replaced_by is not None:
+            self.outputs.append(o.replaced_by)
+            self.output_pairs += o.pairs
+        new_path = o.replaced_by.path if o.replaced_by is not None else None
+        self._record(o.at_ns, "output.removed", path=o.path, replaced_by=new_path)
+
+
+def _pair(found: row.MaterializationRow) -> row.Pair:
+    return row.Pair(dataset_id=found.dataset_id, job_id=found.job_id, source_id=found.source_id)
+
+
+def _expectation(expected: row.ExpectedOutputRow) -> tuple[str, ...]:
+    return (
+        expected.parser,
+        expected.artifact_hash,
+        expected.table_name,
+        expected.contract_hash,
+        expected.sink,
+    )

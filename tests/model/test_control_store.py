@@ -1,0 +1,529 @@
+"""The model of the control database may not lie: the real writer, given the same operations, holds the same rows."""
+
+from __future__ import annotations
+
+import json
+from random import Random
+from typing import Any
+
+import duckdb
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from msgspec import structs
+
+from casparian.db import operations as op
+from casparian.db import reads, visible
+from casparian.db import records as row
+from casparian.db.migrate import migrate
+from casparian.db.writer import DatabaseWriter
+from casparian.domain.jobs import NEXT, JobState
+from casparian.errors import CasparianError
+from casparian.tape.chain import GENESIS, link
+from tests.model.control_store import ConstraintViolated, ControlStore
+
+JOBS = (11, 12, 13, 14)
+SOURCES = ("a", "b", "c")
+TABLES = {"t": "d-t", "u": "d-u"}
+QUARANTINE = "d-q"
+
+
+def fresh_database() -> duckdb.DuckDBPyConnection:
+    connection = duckdb.connect(":memory:", config={"threads": 1})
+    migrate(connection)
+    return connection
+
+
+# -- random operations: mostly what a sentinel would ask, sometimes stale, repeated or unknown
+
+
+class Operations:
+    """Draws operations that suit the store's present state, and some that do not."""
+
+    def __init__(self, random: Random, store: ControlStore) -> None:
+        self.random = random
+        self.store = store
+        self.now = 0
+
+    def group(self) -> list[op.Operation]:
+        return [self.one() for _ in range(self.random.choice((1, 1, 1, 2, 3)))]
+
+    def one(self) -> op.Operation:
+        self.now += self.random.choice((0, 1))
+        if self.random.random() < 0.65:
+            return self.of_a_job()
+        draw = self.random.choice((self.of_a_run, self.of_a_plan, self.of_a_rule, self.of_a_file))
+        return draw()
+
+    def of_a_job(self) -> op.Operation:
+        pick = self.random
+        job_id = pick.choice(JOBS)
+        job = self.store.jobs.get(job_id)
+        if job is None or pick.random() < 0.03:
+            return self.insert(job_id)
+        state = JobState(job.state)
+        epoch = job.epoch if pick.random() < 0.93 else job.epoch + 1
+        if state is JobState.RUNNING and pick.random() < 0.6:
+            return self.begin(job_id, epoch)
+        if state is JobState.COMMITTING and pick.random() < 0.7:
+            return self.finish(job_id, epoch)
+        if pick.random() < 0.07:
+            state = pick.choice(list(JobState))
+        onward = [s for s in (JobState.DISPATCHED, JobState.RUNNING) if s in NEXT[state]]
+        after = pick.choice(onward or sorted(NEXT[state]) or [JobState.QUEUED])
+        if pick.random() < 0.2:
+            after = pick.choice(list(JobState))
+        return op.StepJob(
+            at_ns=self.now,
+            job_id=job_id,
+            before=state,
+            after=after,
+            epoch=epoch,
+            new_epoch=epoch + 1 if after is JobState.DISPATCHED else None,
+            attempts=pick.choice((None, 0, 2)),
+            code=pick.choice((None, "worker.lost")),
+            message=pick.choice((None, "gone")),
+            detail=pick.choice(("", "a detail")),
+            spec=pick.choice((None, None, b"other")),
+            dispositions=self.dispositions(job_id, epoch),
+            log=pick.choice(("", "guest said so")),
+            isolation=pick.choice(("", "{}")),
+        )
+
+    def insert(self, job_id: int) -> op.InsertJobs:
+        jobs = [self.job(job_id)]
+        if self.random.random() < 0.2:
+            jobs.append(self.job(self.random.choice(JOBS)))
+        return op.InsertJobs(at_ns=self.now, jobs=tuple(jobs))
+
+    def job(self, job_id: int) -> row.JobRow:
+        return row.JobRow(
+            job_id=job_id,
+            run_id="r1",
+            state="queued",
+            epoch=0,
+            attempts=0,
+            parser="p@1",
+            sources=2,
+            size_bytes=9,
+            spec=b"spec",
+            created_at_ns=self.now,
+            updated_at_ns=self.now,
+        )
+
+    def dispositions(self, job_id: int, epoch: int) -> tuple[row.DispositionRow, ...]:
+        return tuple(
+            row.DispositionRow(
+                job_id=job_id,
+                epoch=epoch,
+                source_index=index,
+                source_id=source,
+                source_hash=source,
+                display_path=source,
+                status="failed",
+                code="guest.crash",
+                message="",
+                permanent=True,
+                rows=0,
+                quarantined=0,
+                failure_key=source,
+                at_ns=self.now,
+            )
+            for index, source in enumerate(self.sources(at_least=0))
+        )
+
+    def sources(self, at_least: int = 1) -> list[str]:
+        return self.random.sample(SOURCES, self.random.randint(at_least, len(SOURCES)))
+
+    def begin(self, job_id: int, epoch: int) -> op.BeginCommit:
+        tables = list(TABLES) if self.random.random() < 0.7 else [self.random.choice(list(TABLES))]
+        return op.BeginCommit(
+            at_ns=self.now,
+            job_id=job_id,
+            epoch=epoch,
+            mode=self.random.choice(("append", "append", "replace", "error")),
+            claims=tuple(
+                op.PairClaim(
+                    dataset_id=TABLES[table],
+                    source_id=source,
+                    materialization_key=self.key(table, source),
+                )
+                for table in tables
+                for source in self.sources(at_least=self.random.choice((0, 1)))
+            ),
+            receipt=b"receipt",
+            intents=b"intents",
+        )
+
+    def key(self, table: str, source: str) -> str:
+        return f"{table}-{source}-{self.random.choice('xxy')}"
+
+    def finish(self, job_id: int, epoch: int) -> op.FinishCommit:
+        intent = self.store.intents.get(job_id)
+        claims = op.CommitClaims()
+        if intent is not None:
+            _, claims = msgspec.msgpack.decode(intent.document, type=tuple[bytes, op.CommitClaims])
+        sources = self.sources()
+        place = f"/out/{job_id}_{epoch}"
+        return op.FinishCommit(
+            at_ns=self.now,
+            job_id=job_id,
+            epoch=epoch,
+            after=self.random.choice((JobState.COMPLETED, JobState.COMPLETED, JobState.FAILED)),
+            code=self.random.choice((None, "quarantine.limit")),
+            message=None,
+            rows=3,
+            quarantined=1,
+            materializations=tuple(
+                self.materialization(job_id, epoch, table, dataset, source)
+                for table, dataset in (*TABLES.items(), ("quarantine", QUARANTINE))
+                for source in sources
+            ),
+            documents=(
+                row.DocumentRow(hash="c", document=f'"{job_id}"'),
+                row.DocumentRow(hash=f"c{job_id}", document="{}"),
+            ),
+            outputs=tuple(
+                self.output(job_id, epoch, table, dataset, place)
+                for table, dataset in TABLES.items()
+            ),
+            output_pairs=tuple(self.pairs(job_id, place, sources)),
+            ledgers=tuple(self.ledger(job_id, source) for source in sources),
+            findings=(
+                row.FindingRow(
+                    job_id=job_id,
+                    source_id=sources[0],
+                    source_path="p",
+                    code="source.truncated",
+                    offset=1,
+                    length=2,
+                    message="m",
+                ),
+            ),
+            dispositions=self.dispositions(job_id, epoch),
+            retire=claims.retire,
+            log="",
+            isolation='{"level":"full"}',
+        )
+
+    def materialization(
+        self, job_id: int, epoch: int, table: str, dataset: str, source: str
+    ) -> row.MaterializationRow:
+        texts = {
+            name: name
+            for name in row.MaterializationRow.__struct_fields__
+            if row.MaterializationRow.__annotations__[name] == "str"
+        }
+        texts |= {
+            "materialization_key": self.key(table, source),
+            "dataset_id": dataset,
+            "table_name": table,
+            "source_id": source,
+            "parser": self.random.choice("pq"),
+            "sink": f"parquet:/{table}",
+        }
+        return row.MaterializationRow(
+            sequence=0,
+            job_id=job_id,
+            epoch=epoch,
+            lineage_version=1,
+            rows=1,
+            quarantined=0,
+            committed_at_ns=self.now,
+            **texts,
+        )
+
+    def output(
+        self, job_id: int, epoch: int, table: str, dataset: str, place: str
+    ) -> row.OutputRow:
+        return row.OutputRow(
+            job_id=job_id,
+            epoch=epoch,
+            table_name=table,
+            sink="parquet:/out",
+            dataset_id=dataset,
+            path=f"{place}_{table}",
+            rows=3,
+            size_bytes=4,
+            blake3="b",
+            committed_at_ns=self.now,
+        )
+
+    def pairs(self, job_id: int, place: str, sources: list[str]) -> list[row.OutputPairRow]:
+        return [
+            row.OutputPairRow(path=f"{place}_{table}", job_id=job_id, source_id=source)
+            for table in TABLES
+            for source in sources
+        ]
+
+    def ledger(self, job_id: int, source: str) -> row.LedgerRow:
+        return row.LedgerRow(
+            job_id=job_id,
+            source_id=source,
+            source_hash=source,
+            sha256=source,
+            root="/e",
+            source_path=source,
+            parser="p@1",
+            unit="line",
+            declared=None,
+            present=1,
+            rows=1,
+            recovered_live=0,
+            recovered_extra=0,
+            quarantined=0,
+            quarantined_extra=0,
+            lost=0,
+            blank_units=0,
+            blank_bytes=0,
+            balanced=True,
+        )
+
+    def of_a_run(self) -> op.Operation:
+        run_id = self.random.choice(("r1", "r2"))
+        return self.random.choice(
+            (
+                op.StartRun(at_ns=self.now, run_id=run_id, root="/e", actor="me", request="{}"),
+                op.FinishRun(at_ns=self.now, run_id=run_id, state="finished", result="{}"),
+                op.SaveReply(
+                    at_ns=self.now,
+                    request_id=self.random.choice("mno"),
+                    kind="Done",
+                    reply=str(self.now).encode(),
+                ),
+                op.RecordDecision(at_ns=self.now, kind="engine.accepted", fields={"files": 2}),
+            )
+        )
+
+    def of_a_plan(self) -> op.SavePlan:
+        root = self.random.choice(("/e", "/f"))
+        item = row.PlanItemRow(
+            run_id="r1",
+            root=root,
+            path=b"p",
+            display_path="p",
+            parser="p",
+            decision="selected",
+            reason="new",
+            detail=str(self.now),
+            source_id="a",
+            job_id=None,
+        )
+        contract = row.ContractRow(
+            parser="p",
+            table_name=self.random.choice("tu"),
+            contract_hash=self.random.choice("xy"),
+            schema_hash="s",
+            document="{}",
+            origin="parser",
+        )
+        expected = row.ExpectedOutputRow(
+            parser="p",
+            artifact_hash=self.random.choice("xy"),
+            table_name="t",
+            main=True,
+            contract_hash="c",
+            sink="parquet:/t",
+            declared_at_ns=self.now,
+        )
+        return op.SavePlan(
+            at_ns=self.now,
+            run_id="r1",
+            root=root,
+            items=(item,) * self.random.randint(0, 2),
+            contracts=(contract,),
+            expected=(expected,),
+        )
+
+    def of_a_rule(self) -> op.Operation:
+        if self.random.random() < 0.5:
+            return op.InsertRule(at_ns=self.now, pattern="*.evtx", tag="t")
+        return op.DeleteRule(at_ns=self.now, rule_id=self.random.randint(1, 3))
+
+    def of_a_file(self) -> op.Operation:
+        paths = [output.path for output in self.store.outputs] or ["/out/none"]
+        path = self.random.choice(paths)
+        replaced_by = None
+        if self.random.random() < 0.4 and self.store.outputs:
+            replaced_by = structs.replace(
+                self.store.outputs[-1], path=path + "r", removed_at_ns=None
+            )
+        pairs = (row.OutputPairRow(path=path + "r", job_id=11, source_id="a"),)
+        return op.RemoveOutput(at_ns=self.now, path=path, replaced_by=replaced_by, pairs=pairs)
+
+
+# -- the same question to both
+
+
+def real_tables(connection: duckdb.DuckDBPyConnection) -> dict[str, list[tuple[Any, ...]]]:
+    """Every modelled table, rows in the order they were written."""
+    queries = {
+        "jobs": "SELECT * FROM cf_processing_queue ORDER BY job_id",
+        "runs": "SELECT * FROM cf_runs ORDER BY run_id",
+        "requests": "SELECT request_id, kind, reply, at_ns FROM cf_requests ORDER BY request_id",
+        "intents": "SELECT * FROM cf_commit_intents ORDER BY job_id",
+        "materializations": "SELECT * FROM cf_materializations ORDER BY sequence",
+        "outputs": "SELECT * FROM cf_outputs ORDER BY ALL",
+        "output_pairs": "SELECT * FROM cf_output_pairs ORDER BY ALL",
+        "events": "SELECT * FROM cf_job_events ORDER BY rowid",
+        "dispositions": "SELECT * FROM cf_dispositions ORDER BY job_id, source_index",
+        "ledgers": "SELECT * FROM cf_ledgers ORDER BY rowid",
+        "findings": "SELECT * FROM cf_findings ORDER BY rowid",
+        "documents": "SELECT * FROM cf_documents ORDER BY hash",
+        "logs": "SELECT * FROM cf_job_logs ORDER BY ALL",
+        "rules": "SELECT * FROM scout_rules ORDER BY rule_id",
+        "plan_items": "SELECT * FROM cf_plan_items ORDER BY ALL",
+        "contracts": "SELECT parser, table_name, revision, contract_hash, schema_hash, document, origin, promoted_at_ns "
+        "FROM schema_contracts ORDER BY ALL",
+        "expected": "SELECT * FROM cf_expected_outputs ORDER BY ALL",
+        "tape": "SELECT * FROM cf_tape ORDER BY seq",
+    }
+    return {name: connection.execute(sql).fetchall() for name, sql in queries.items()}
+
+
+def model_tables(store: ControlStore) -> dict[str, list[tuple[Any, ...]]]:
+    """The same of the model."""
+    values = structs.astuple
+    tape, seq, previous = [], 0, GENESIS
+    for told in store.tape:
+        entry = link(seq + 1, previous, told.at_ns, told.kind, told.fields)
+        tape.append((entry.seq, entry.prev_hash, entry.hash, entry.entry))
+        seq, previous = entry.seq, entry.hash
+    return {
+        "jobs": [values(job) for _, job in sorted(store.jobs.items())],
+        "runs": [values(run) for _, run in sorted(store.runs.items())],
+        "requests": [(key, *rest) for key, rest in sorted(store.requests.items())],
+        "intents": [values(intent) for _, intent in sorted(store.intents.items())],
+        "materializations": [values(m) for m in store.materializations],
+        "outputs": _ordered([values(o) for o in store.outputs]),
+        "output_pairs": _ordered([values(p) for p in store.output_pairs]),
+        "events": [values(e) for e in store.events],
+        "dispositions": [
+            values(d)
+            for _, found in sorted(store.dispositions.items())
+            for d in sorted(found, key=lambda d: d.source_index)
+        ],
+        "ledgers": [values(ledger) for ledger in store.ledgers],
+        "findings": [values(f) for f in store.findings],
+        "documents": [values(d) for _, d in sorted(store.documents.items())],
+        "logs": _ordered(store.logs),
+        "rules": [(number, *rest) for number, rest in sorted(store.rules.items())],
+        "plan_items": _ordered([values(i) for found in store.plan_items.values() for i in found]),
+        "contracts": _ordered(
+            [
+                (c.parser, c.table_name, n, c.contract_hash, c.schema_hash, c.document, c.origin, t)
+                for c, n, t in store.contracts
+            ]
+        ),
+        "expected": _ordered([values(e) for e in store.expected]),
+        "tape": tape,
+    }
+
+
+def _ordered(rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    """As ORDER BY ALL: nulls last."""
+    return sorted(rows, key=lambda r: [(cell is None, "" if cell is None else cell) for cell in r])
+
+
+def _job_id(found: tuple[Any, ...]) -> int:
+    return int(found[0])
+
+
+def same_outcome(real: list[Any] | Exception, model: list[Any] | Exception) -> bool:
+    """Equal results, or faults of the same kind."""
+    if not isinstance(real, Exception) or not isinstance(model, Exception):
+        return bool(real == model)
+    if isinstance(real, CasparianError) or isinstance(model, CasparianError):
+        return type(real) is type(model) and str(real) == str(model)
+    if isinstance(model, ConstraintViolated):
+        return isinstance(real, duckdb.ConstraintException)
+    return type(real) is type(model)
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 2**63), transactions=st.integers(1, 40))
+def test_the_model_and_the_writer_hold_the_same_rows(seed: int, transactions: int) -> None:
+    random = Random(seed)
+    connection = fresh_database()
+    writer, store = DatabaseWriter(connection), ControlStore()
+    draw = Operations(random, store)
+    for _ in range(transactions):
+        groups = [draw.group() for _ in range(random.choice((1, 1, 1, 2, 4)))]
+        real, model = writer.apply(groups), store.apply(groups)
+        assert all(map(same_outcome, real, model)), (groups, real, model)
+        if random.random() < 0.1:  # a crash: memory is gone, what is durable is not
+            writer = DatabaseWriter(connection)
+    real_rows, model_rows = real_tables(connection), model_tables(store)
+    for table, rows in real_rows.items():
+        assert rows == model_rows[table], table
+    # Jobs of one moment come in no promised order: an update may move a row.
+    assert sorted(reads.live_jobs(connection), key=_job_id) == sorted(
+        store.live_jobs(), key=_job_id
+    )
+    assert sorted(reads.known_sinks(connection)) == store.known_sinks()
+    assert reads.recent_replies(connection, 99) == store.recent_replies(99)
+    for job_id in (*JOBS, 99):
+        assert reads.job_for_retry(connection, job_id) == store.job_for_retry(job_id)
+    for dataset in TABLES.values():
+        assert sorted(visible.shown(connection, dataset, set("ab"))) == sorted(
+            store.shown(dataset, set("ab"))
+        )
+    connection.close()
+
+
+def test_the_random_operations_reach_commits_conflicts_and_faults() -> None:
+    """A comparison over operations that all fail would prove nothing."""
+    seen: set[str] = set()
+    for seed in range(30):
+        store = ControlStore()
+        draw = Operations(Random(seed), store)
+        for _ in range(60):
+            (outcome,) = store.apply([draw.group()])
+            if isinstance(outcome, Exception):
+                seen.add(type(outcome).__name__)
+                continue
+            for result in outcome:
+                if isinstance(result, op.CommitClaims):
+                    seen.add("conflicts" if result.conflicts else "claims")
+                    seen.add("retires" if result.retire else "retires nothing")
+        seen |= {job.state for job in store.jobs.values()}
+    wanted = {"StaleStep", "AssertionError", "ConstraintViolated", "conflicts", "claims", "retires"}
+    assert seen >= wanted | {"completed", "failed", "aborted"}
+
+
+def test_a_group_that_fails_leaves_nothing_and_spares_the_others() -> None:
+    store = ControlStore()
+    draw = Operations(Random(0), store)
+    good = op.InsertRule(at_ns=1, pattern="*", tag="t")
+    stale = op.StepJob(at_ns=1, job_id=5, before=JobState.QUEUED, after=JobState.ABORTED, epoch=0)
+    outcomes = store.apply([[draw.insert(11)], [good, stale], [good]])
+    assert [isinstance(outcome, Exception) for outcome in outcomes] == [False, True, False]
+    assert outcomes[2] == [1]
+    assert 11 in store.jobs
+
+
+def test_a_crash_takes_back_what_was_not_durable() -> None:
+    store = ControlStore()
+    before = store.snapshot()
+    store.apply([[op.InsertRule(at_ns=1, pattern="*", tag="t")]])
+    assert store.rules
+    store.restore(before)
+    assert not store.rules
+    assert not store.tape
+
+
+def test_an_operation_that_the_model_does_not_know_is_loud() -> None:
+    store = ControlStore()
+    rule = op.InsertRule(at_ns=1, pattern="*", tag="t")
+    scan = op.SaveScan(at_ns=1, root="/e", files=())
+    with pytest.raises(NotImplementedError, match="SaveScan"):
+        store.apply([[rule], [scan]])
+    assert not store.rules
+
+
+def test_the_tape_of_the_model_is_json_that_the_real_one_would_write() -> None:
+    store = ControlStore()
+    store.apply([[op.RecordDecision(at_ns=7, kind="engine.accepted", fields={"files": 2})]])
+    (entry,) = model_tables(store)["tape"]
+    assert json.loads(entry[3]) == {"at_ns": 7, "kind": "engine.accepted", "files": 2}
