@@ -3,6 +3,7 @@
 HOME/home_id                 UUID of this home
 HOME/config.toml             settings a person edits (`casparian config`)
 HOME/casparian_flow.duckdb   control database: only the sentinel opens it
+HOME/backups/                copies of the control database
 HOME/catalog.duckdb          views over committed outputs, replaced by rename
 HOME/outputs/                default sink
 HOME/quarantine/             rows that were set aside, with their bytes
@@ -54,6 +55,16 @@ class Home:
     def control_database(self) -> Path:
         """DuckDB file that only the sentinel opens."""
         return self.root / "casparian_flow.duckdb"
+
+    @property
+    def control_log(self) -> Path:
+        """Write-ahead log of the control database; a copy of the one without the other is stale."""
+        return self.root / "casparian_flow.duckdb.wal"
+
+    @property
+    def backups(self) -> Path:
+        """Copies of the control database."""
+        return self.root / "backups"
 
     @property
     def catalog(self) -> Path:

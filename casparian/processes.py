@@ -12,7 +12,7 @@ from typing import Literal
 
 from casparian.paths import Home
 
-Role = Literal["sentinel", "worker", "guest"]
+Role = Literal["sentinel", "worker", "guest", "db"]
 
 _ENVIRONMENT_KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ", "NO_COLOR")
 

@@ -9,15 +9,17 @@ from __future__ import annotations
 import os
 import platform
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from importlib import metadata
-from typing import Final, Literal
-
-import msgspec
+from typing import Final
 
 import casparian
 from casparian import _native, config
-from casparian.appliance import doctor_isolation, engine_sources, output_check
+from casparian.appliance import doctor_isolation, doctor_outputs, doctor_truth, engine_sources
+from casparian.appliance.doctor_check import Check, Status
+from casparian.appliance.doctor_processes import sentinel_runs
+from casparian.appliance.doctor_truth import Truth
+from casparian.appliance.output_check import Progress
 from casparian.appliance.sample import run_sample
 from casparian.display import show, size_text
 from casparian.domain.isolation import IsolationLevel
@@ -27,35 +29,30 @@ from casparian.query.engine import Query
 from casparian.trust import verdict
 from casparian.trust.library import Origin, ParserLibrary
 
-Status = Literal["ok", "warn", "fail"]
-
 FREE_BYTES_WARN: Final = 5 << 30
 FREE_BYTES_FAIL: Final = 256 << 20
-_NAMED_MAX: Final = 3  # paths that one message names
 _PACKAGES: Final = ("pyarrow", "duckdb", "msgspec", "blake3")
 
 
-class Check(msgspec.Struct, frozen=True, kw_only=True):
-    """One line of `casparian doctor`."""
-
-    check: str
-    status: Status
-    message: str
-    hint: str | None = None
-    details: tuple[dict[str, str], ...] = ()
-
-
 def checks(home: Home, *, verify: bool = False) -> tuple[Check, ...]:
-    """Run every check.
+    """Run every check that needs no sentinel.
 
     Args:
         home: looked at, never changed; it may be one that does not exist yet.
         verify: hash every recorded output file again.
     """
-    found: list[Check] = [_versions(), _native_build(), *_engine(), *_parsers(home)]
-    found += [*_guest(home), _home(home), _disk("home", home.root)]
-    found += _outputs(home, verify=verify)
-    return tuple(found)
+    return (*machine_checks(home), *home_checks(home, verify=verify))
+
+
+def machine_checks(home: Home) -> Iterator[Check]:
+    """What does not depend on what was committed: the program, its parsers, confinement, the home, the disk."""
+    yield _versions()
+    yield _native_build()
+    yield from _engine()
+    yield from _parsers(home)
+    yield from _guest(home)
+    yield _home(home)
+    yield _disk("home", home.root)
 
 
 def _versions() -> Check:
@@ -156,8 +153,7 @@ def _guest(home: Home) -> Iterable[Check]:
             message=f"the built-in sample gave {result.rows} of 2 rows",
             hint="`HOME/logs/worker-once.log` has the details",
         )
-    for line in doctor_isolation.lines(result.isolation, minimum):
-        yield Check(**msgspec.structs.asdict(line))
+    yield from doctor_isolation.checks(result.isolation, minimum)
 
 
 def _home(home: Home) -> Check:
@@ -201,108 +197,58 @@ def _disk(name: str, directory: str | os.PathLike[str]) -> Check:
     )
 
 
-def _outputs(home: Home, *, verify: bool) -> Iterable[Check]:
-    """Catalog, recorded outputs, orphans, stages, ledgers."""
+def home_checks(
+    home: Home,
+    truth: Truth | None = None,
+    *,
+    verify: bool = False,
+    progress: Progress | None = None,
+) -> Iterator[Check]:
+    """Catalog, recorded outputs, database sinks, orphans, stages, ledgers.
+
+    Args:
+        home: whose outputs; nothing in it is changed.
+        truth: what the sentinel has on record; without it the catalog is believed.
+        verify: hash every recorded output file again.
+        progress: told how many bytes of how many are hashed.
+    """
+    report = progress or (lambda _done, _total: None)
     if not home.catalog.exists():
-        message = "none yet"
-        yield Check(check="catalog", status="ok", message=message, hint="casparian run DIR")
+        if truth is not None and truth.live:
+            error = CasparianError(f"`{home.catalog}` is missing")
+            yield doctor_outputs.broken_catalog(error)
+            yield from doctor_outputs.check_files(home, truth, verify=verify, progress=report)
+        else:
+            message = "none yet"
+            yield Check(check="catalog", status="ok", message=message, hint="casparian run DIR")
+            if truth is not None:
+                yield from doctor_outputs.check_files(home, truth, verify=verify, progress=report)
         return
     try:
         query = Query(home)
     except CasparianError as error:
-        yield Check(check="catalog", status="fail", message=error.message, hint=error.hint)
+        yield doctor_outputs.broken_catalog(error)
+        if truth is not None:
+            yield from doctor_outputs.check_files(home, truth, verify=verify, progress=report)
         return
     with query:
-        tables = [name for name in query.tables if not name.endswith("__all")]
-        yield Check(
-            check="catalog",
-            status="ok",
-            message=f"generation {query.catalog.generation}, tables: {', '.join(tables)}",
-        )
-        yield _recorded(query, verify=verify)
-        sinks = output_check.sinks_of(query)
-        yield _stray(list(output_check.orphans(query, sinks)))
-        if not _sentinel_runs(home):
-            yield _stages(list(output_check.leftover_stages(query, sinks)))
-        for sink in sinks:
+        if truth is None:
+            truth = doctor_truth.of_catalog(query, at_rest=not sentinel_runs(home))
+        yield doctor_outputs.check_catalog(query, truth)
+        yield from doctor_outputs.check_files(home, truth, verify=verify, progress=report)
+        for sink in truth.sinks:
             if not sink.location.startswith(f"{home.root}/"):
                 yield _disk(sink.uri, sink.location)
         if query.has_control("ledgers"):
-            yield _ledgers(query)
+            yield doctor_outputs.check_ledgers(query)
 
 
-def _recorded(query: Query, *, verify: bool) -> Check:
-    lines = output_check.recorded_outputs(query)
-    problems = [
-        problem
-        for line in lines
-        if (problem := output_check.check_output(line, verify=verify)) is not None
-    ]
-    if problems:
-        named = "; ".join(f"`{show(p.path)}` {p.message}" for p in problems[:_NAMED_MAX])
-        more = f"; and {len(problems) - _NAMED_MAX} more" if len(problems) > _NAMED_MAX else ""
-        return Check(
-            check="outputs",
-            status="fail",
-            message=f"{len(problems)} of {len(lines)} files: {named}{more}",
-            hint="restore them, or run the evidence again with `--mode replace`",
-        )
-    how = "exist and have their hashes" if verify else "exist"
-    hint = None if verify else "`casparian doctor --verify` hashes them"
-    return Check(check="outputs", status="ok", message=f"{len(lines)} files {how}", hint=hint)
-
-
-def _stray(paths: list[str]) -> Check:
-    if not paths:
-        return Check(check="orphans", status="ok", message="no file without a record")
-    return Check(
-        check="orphans",
-        status="warn",
-        message=f"{len(paths)} files of this home without a record: {_named(paths)}",
-        hint="no table shows them; look where they come from before removing them",
-    )
-
-
-def _stages(paths: list[str]) -> Check:
-    if not paths:
-        return Check(check="staging", status="ok", message="nothing left over")
-    return Check(
-        check="staging",
-        status="warn",
-        message=f"{len(paths)} stages left over: {_named(paths)}",
-        hint="the next sentinel finishes or removes them: `casparian sentinel start`",
-    )
-
-
-def _ledgers(query: Query) -> Check:
-    table = query.control("ledgers")
-    red = query.fetch(f"SELECT count(*) AS n FROM {table} WHERE NOT balanced")[0]["n"]
-    if red:
-        return Check(
-            check="ledgers",
-            status="warn",
-            message=f"{red} sources do not balance",
-            hint="casparian ledger",
-        )
-    return Check(check="ledgers", status="ok", message="every source balances")
-
-
-def _named(paths: list[str]) -> str:
-    return ", ".join(f"`{show(path)}`" for path in paths[:_NAMED_MAX])
-
-
-def _sentinel_runs(home: Home) -> bool:
-    """Whether a sentinel holds this home: its stages are in use then.
-
-    Read from the kernel's list of locks: trying the lock could keep a sentinel from starting.
-    """
+def catalog_problem(home: Home) -> Check | None:
+    """Whether readers can open the catalog as it is; to be asked before a sentinel starts, which would write it again."""
+    if not home.catalog.exists():
+        return None
     try:
-        inode = os.stat(home.lock_file).st_ino
-        with open("/proc/locks", encoding="ascii") as locks:
-            return any(
-                "FLOCK" in line and line.split()[5].rpartition(":")[2] == str(inode)
-                for line in locks
-                if "->" not in line  # a process that waits for a lock does not hold it
-            )
-    except OSError:
-        return False
+        Query(home).close()
+    except CasparianError as error:
+        return doctor_outputs.broken_catalog(error)
+    return None

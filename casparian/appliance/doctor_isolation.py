@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Final, Literal
-
-import msgspec
+from typing import Final
 
 from casparian import _native
+from casparian.appliance.doctor_check import Check, Status
 from casparian.domain.isolation import (
     ATTACK_PREFIX,
     ATTACKS,
@@ -40,27 +39,17 @@ _STEPS: Final = (
 )
 
 
-class Line(msgspec.Struct, frozen=True, kw_only=True):
-    """One line of `casparian doctor`; `details` is its table in `--json`."""
-
-    check: str
-    status: Literal["ok", "warn", "fail"]
-    message: str
-    hint: str | None = None
-    details: tuple[dict[str, str], ...] = ()
-
-
-def lines(record: Mapping[str, str], minimum: IsolationLevel) -> Iterator[Line]:
-    """Lines about one isolation record.
+def checks(record: Mapping[str, str], minimum: IsolationLevel) -> Iterator[Check]:
+    """What `doctor` says about one isolation record.
 
     Args:
         record: of a receipt.
         minimum: what the home's policy asks for.
     """
     level = IsolationLevel(record.get("level", IsolationLevel.NONE))
-    below: Literal["warn", "fail"] = "warn" if level.satisfies(minimum) else "fail"
+    below: Status = "warn" if level.satisfies(minimum) else "fail"
     walls = [name for name in _missing(record) if not name.startswith(ATTACK_PREFIX)]
-    yield Line(
+    yield Check(
         check="isolation",
         status="ok" if level is IsolationLevel.FULL else below,
         message=f"guests are confined at `{level}`, `min_isolation` is `{minimum}`; "
@@ -92,7 +81,7 @@ def _hint(record: Mapping[str, str], *, refused: bool) -> str:
     return f"{cause}{consequence}"
 
 
-def _attacks(outcomes: Mapping[str, str], below: Literal["warn", "fail"]) -> Iterable[Line]:
+def _attacks(outcomes: Mapping[str, str], below: Status) -> Iterable[Check]:
     """One line for each group, in the order of `ATTACKS`."""
     for group in dict.fromkeys(attack.group for attack in ATTACKS.values()):
         names = [name for name, attack in ATTACKS.items() if attack.group == group]
@@ -101,7 +90,7 @@ def _attacks(outcomes: Mapping[str, str], below: Literal["warn", "fail"]) -> Ite
         message = f"{len(names) - len(through)} of {len(names)} self-attacks repelled"
         if through:
             message += f"; not: {', '.join(through)}"
-        yield Line(
+        yield Check(
             check=f"isolation: {group}",
             status=below if through else "ok",
             message=message,
@@ -112,7 +101,7 @@ def _attacks(outcomes: Mapping[str, str], below: Literal["warn", "fail"]) -> Ite
         )
 
 
-def _kernel() -> Line:
+def _kernel() -> Check:
     """What this kernel offers; a newer one than we know is fine."""
     support = {"kernel": platform.release(), "machine": platform.machine()}
     try:
@@ -124,7 +113,7 @@ def _kernel() -> Line:
     if ask is not None:
         support |= {str(name): str(value) for name, value in ask().items()}
     lacking = "kill_process" not in support["seccomp actions"]
-    return Line(
+    return Check(
         check="isolation: kernel",
         status="warn" if lacking else "ok",
         message=", ".join(f"{name} {value}" for name, value in support.items()),

@@ -9,6 +9,7 @@ answers is an error that shows the last lines it wrote.
 from __future__ import annotations
 
 import os
+import re
 import select
 import socket
 import subprocess
@@ -29,6 +30,8 @@ _START_SECONDS_MAX: Final = 300  # recovery after a crash hashes what was being 
 _NOTICE_SECONDS: Final = 2
 _LOG_LINES: Final = 12
 _OUTPUT_NAME: Final = "sentinel.out"
+_REASON: Final = re.compile(r"(?P<code>(db|home|backup)\.[a-z_]+): (?P<message>.+)")
+_HINT: Final = re.compile(r"hint: (?P<hint>.+)")
 
 Notice = Callable[[str], None]
 
@@ -138,6 +141,16 @@ class _EndedEarlyError(Exception):
         self.tail = tail
 
     def as_unreachable(self, home: Home) -> SentinelUnreachable:
+        """The error for the user: the sentinel's own reason when it gave one about its home."""
+        lines = self.tail.splitlines()
+        for number, line in enumerate(lines):
+            if reason := _REASON.match(line):
+                hint = next((_HINT.match(text) for text in lines[number + 1 :]), None)
+                return SentinelUnreachable(
+                    f"no sentinel can start: {reason['message']}",
+                    code=reason["code"],
+                    hint=hint["hint"] if hint else f"its log is in `{home.logs}`",
+                )
         said = f"; it said:\n{self.tail}" if self.tail else ""
         return SentinelUnreachable(
             f"the sentinel ended with code {self.exit_code} before it answered{said}",
@@ -215,9 +228,10 @@ def _make_home(home: Home) -> None:
     try:
         os.makedirs(home.root, mode=0o700, exist_ok=True)
         os.makedirs(home.logs, exist_ok=True)
+        open(home.logs / _OUTPUT_NAME, "ab").close()
     except OSError as error:
         raise CasparianError(
-            f"the home `{home.root}` cannot be made: {error.strerror}",
+            f"the home `{home.root}` cannot be written: {error.strerror}",
             code="home.unwritable",
             hint="choose another with `--home DIR`",
             path=str(home.root),

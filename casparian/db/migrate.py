@@ -25,21 +25,31 @@ def migrations() -> list[tuple[int, str, str]]:
     return sorted(found)
 
 
+def newest() -> int:
+    """The schema that this version writes."""
+    return migrations()[-1][0]
+
+
+def schema_number(connection: duckdb.DuckDBPyConnection) -> int:
+    """The schema a database has; 0 for a new one."""
+    connection.execute(
+        "CREATE TABLE IF NOT EXISTS cf_schema_version (number BIGINT PRIMARY KEY, name VARCHAR NOT NULL)"
+    )
+    return scalar(connection, "SELECT coalesce(max(number), 0) FROM cf_schema_version")
+
+
 def migrate(connection: duckdb.DuckDBPyConnection) -> int:
     """Bring the database to the newest schema and return its number.
 
     Raises:
         UsageError: the database was written by a newer Casparian.
     """
-    connection.execute(
-        "CREATE TABLE IF NOT EXISTS cf_schema_version (number BIGINT PRIMARY KEY, name VARCHAR NOT NULL)"
-    )
-    current = scalar(connection, "SELECT coalesce(max(number), 0) FROM cf_schema_version")
+    current = schema_number(connection)
     known = migrations()
-    newest = known[-1][0]
-    if current > newest:
+    last = known[-1][0]
+    if current > last:
         raise UsageError(
-            f"this home was written by a newer Casparian (schema {current}, this one knows {newest})",
+            f"this home was written by a newer Casparian (schema {current}, this one knows {last})",
             code="db.newer_schema",
             hint="use the newer version, or another --home",
         )
@@ -51,4 +61,4 @@ def migrate(connection: duckdb.DuckDBPyConnection) -> int:
         connection.execute("INSERT INTO cf_schema_version VALUES (?, ?)", [number, name])
         connection.execute("COMMIT")
         connection.execute("CHECKPOINT")
-    return newest
+    return last

@@ -185,6 +185,12 @@ class RecordDecision(_Operation, frozen=True, kw_only=True):
     fields: dict[str, str | int]
 
 
+class RemoveIntents(_Operation, frozen=True, kw_only=True):
+    """Take away commit intents that no committing job has, keeping them on the tape. Result: how many."""
+
+    actor: str
+
+
 Operation = (
     SaveScan
     | StartRun
@@ -200,4 +206,5 @@ Operation = (
     | DeleteRule
     | TagPaths
     | RecordDecision
+    | RemoveIntents
 )

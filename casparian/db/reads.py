@@ -124,6 +124,28 @@ VIEWS: Final[dict[str, View]] = {
         order="parser, table_name, revision",
         filters={"parser": "parser = ?", "table_name": "table_name = ?"},
     ),
+    # What `doctor` compares with the files: pages by `after`, because a reply has a largest size.
+    "doctor_files": View(
+        "SELECT rowid AS number, path, sink, table_name, job_id, epoch, rows, size_bytes, blake3, "
+        "removed_at_ns IS NULL AS live FROM cf_outputs",
+        order="number",
+        filters={"after": "rowid > ?"},
+    ),
+    "doctor_jobs": View(
+        "SELECT DISTINCT job_id, sink, root, sink_mode FROM cf_materializations",
+        order="job_id, sink, root",
+        filters={"after": "job_id > ?"},
+    ),
+    "doctor_known_jobs": View(
+        "SELECT job_id FROM cf_processing_queue", order="job_id", filters={"after": "job_id > ?"}
+    ),
+    # Rows that a database sink must hold of each commit, and pairs that no view of a dataset shows.
+    "doctor_loads": View(
+        "SELECT sink, table_name, job_id, epoch, sum(rows)::BIGINT AS rows, "
+        "coalesce(sum(rows) FILTER (retired_by IS NULL), 0)::BIGINT AS rows_alive, "
+        "count(*) FILTER (retired_by IS NOT NULL) AS retired FROM cf_materializations GROUP BY ALL",
+        order="sink, table_name, job_id",
+    ),
     "tape": View("SELECT seq, hash, entry FROM cf_tape", order="seq"),
 }
 

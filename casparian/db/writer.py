@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
@@ -44,6 +45,7 @@ class DatabaseWriter:
 
     def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
         self._connection = connection
+        self.standstill = threading.Lock()  # whoever holds it knows that nothing is written
         self._schemas: dict[str, pa.Schema] = {}
         self._sequence = self._scalar("SELECT coalesce(max(sequence), 0) FROM cf_materializations")
         self._load_tape_end()
@@ -62,6 +64,7 @@ class DatabaseWriter:
             op.DeleteRule: self._delete_rule,
             op.TagPaths: self._tag_paths,
             op.RecordDecision: self._record_decision,
+            op.RemoveIntents: self._remove_intents,
         }
 
     def apply(self, groups: Sequence[Sequence[op.Operation]]) -> list[list[Any] | Exception]:
@@ -87,6 +90,10 @@ class DatabaseWriter:
         return outcomes
 
     def _transact(self, groups: Sequence[Sequence[op.Operation]]) -> list[list[Any]]:
+        with self.standstill:
+            return self._transact_now(groups)
+
+    def _transact_now(self, groups: Sequence[Sequence[op.Operation]]) -> list[list[Any]]:
         self._connection.execute("BEGIN")
         try:
             results = [[self._handlers[type(o)](o) for o in group] for group in groups]
@@ -257,6 +264,25 @@ class DatabaseWriter:
 
     def _record_decision(self, o: op.RecordDecision) -> None:
         self._tape(o.at_ns, o.kind, **o.fields)
+
+    def _remove_intents(self, o: op.RemoveIntents) -> int:
+        rows = self._connection.execute(
+            "SELECT job_id, epoch, document FROM cf_commit_intents i ANTI JOIN (SELECT job_id, epoch FROM "
+            "cf_processing_queue WHERE state = 'committing') q USING (job_id, epoch) ORDER BY ALL"
+        ).fetchall()
+        for job_id, epoch, document in rows:
+            self._connection.execute(
+                "DELETE FROM cf_commit_intents WHERE job_id = ? AND epoch = ?", [job_id, epoch]
+            )
+            self._tape(
+                o.at_ns,
+                "repair.intent_removed",
+                job_id=job_id,
+                epoch=epoch,
+                document=bytes(document).hex(),
+                actor=o.actor,
+            )
+        return len(rows)
 
     def _save_reply(self, o: op.SaveReply) -> None:
         self._connection.execute(

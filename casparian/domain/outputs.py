@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
+from typing import Final
 
 import msgspec
 
@@ -49,6 +51,18 @@ class Sink(msgspec.Struct, frozen=True, kw_only=True):
 def output_file_name(table: str, job_id: int, epoch: int, ordinal: int, extension: str) -> str:
     """`{table}_{job}_{epoch}_{n}.{extension}`: unique across retries, homes and rewrites."""
     return f"{table}_{job_id}_{epoch}_{ordinal}.{extension}"
+
+
+# As promotion and rewriting name outputs, and as promotion names a stranger that was in its way.
+_OUTPUT_NAME: Final = re.compile(
+    r"[A-Za-z_][A-Za-z0-9_]*?_(?P<job>\d+)_\d+_\d+(r\d+)?\.(parquet|csv)(\.set-aside-[0-9a-f]{8})?\Z"
+)
+
+
+def job_of_output_name(name: str) -> int | None:
+    """The job that a file's name belongs to; `None` when outputs are not named so."""
+    match = _OUTPUT_NAME.match(name)
+    return int(match["job"]) if match else None
 
 
 QUARANTINE_TABLE = "quarantine"

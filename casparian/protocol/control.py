@@ -116,7 +116,38 @@ class Read(msgspec.Struct, frozen=True, kw_only=True, tag="read"):
 
 
 class Doctor(msgspec.Struct, frozen=True, kw_only=True, tag="doctor"):
-    """Ask the sentinel for its own checks. Reply: `Rows` with columns check, status (ok, warn, fail), message."""
+    """Ask the sentinel for its own checks.
+
+    Reply: `Rows` with columns check, status (ok, warn, fail), message, hint, details.
+    """
+
+
+class Aside(msgspec.Struct, frozen=True, kw_only=True):
+    """One file or stage directory that `doctor --repair` moves out of the way, and why."""
+
+    path: str
+    why: str  # `orphan`, `stage`, `altered`
+
+
+class Repair(msgspec.Struct, frozen=True, kw_only=True, tag="repair"):
+    """Move aside what nothing recorded needs; nothing is ever deleted. Reply: `Done`, its fields say from where to where.
+
+    Refused with `doctor.busy` while anything is under way. Each act is on the tape before it is done.
+    """
+
+    request_id: str
+    asides: tuple[Aside, ...] = ()
+    intents: bool = (
+        False  # take away commit intents that no committing job has; a copy goes to the tape
+    )
+    catalog: bool = False  # write the catalog again
+
+
+class Backup(msgspec.Struct, frozen=True, kw_only=True, tag="backup"):
+    """Copy the control database, to `HOME/backups` or elsewhere. Reply: `Done`, its fields describe the copy."""
+
+    request_id: str
+    to: str | None = None  # absolute path; nothing may be there
 
 
 class Shutdown(msgspec.Struct, frozen=True, kw_only=True, tag="shutdown"):
@@ -140,6 +171,8 @@ Request = (
     | RetryJob
     | Read
     | Doctor
+    | Repair
+    | Backup
     | Shutdown
 )
 
@@ -157,6 +190,7 @@ class SentinelStatus(msgspec.Struct, frozen=True, kw_only=True, tag="status"):
     workers: int
     jobs: dict[str, int]  # live jobs by state
     engine_hash: str
+    at_rest: bool = True  # nothing is under way, and the catalog is as new as the record
 
 
 class ScanResult(msgspec.Struct, frozen=True, kw_only=True, tag="scan_result"):

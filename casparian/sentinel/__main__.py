@@ -21,6 +21,8 @@ def main() -> int:
         serve(Home.at(arguments.home), on_demand=arguments.on_demand, workers=arguments.workers)
     except CasparianError as error:
         print(f"{error.code}: {error.message}", file=sys.stderr)  # noqa: T201 - the starter reads it
+        if error.hint:
+            print(f"hint: {error.hint}", file=sys.stderr)  # noqa: T201 - the starter reads it
         return int(error.exit_code)
     return 0
 

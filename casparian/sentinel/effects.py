@@ -107,6 +107,17 @@ class ReadRows(_Effect, frozen=True, kw_only=True):
     number: int
     request: control.Read | control.Select | control.Doctor
     aborting: tuple[int, ...] = ()  # cancelled jobs whose worker has not let go yet
+    live: tuple[int, ...] = ()  # jobs that somebody works on, for `Doctor`
+    at_rest: bool = True  # nothing is under way, for `Doctor`
+
+
+class Maintain(_Effect, frozen=True, kw_only=True):
+    """Repair or back up, beside the loop; then `Maintained`."""
+
+    client_id: int
+    number: int
+    actor: str
+    request: control.Repair | control.Backup
 
 
 class LoadJob(_Effect, frozen=True, kw_only=True):
@@ -137,5 +148,6 @@ Effect = (
     | Publish
     | ReadRows
     | LoadJob
+    | Maintain
     | Stop
 )

@@ -184,6 +184,16 @@ class RowsRead(_Event, frozen=True, kw_only=True):
     reply: control.Reply
 
 
+class Maintained(_Event, frozen=True, kw_only=True):
+    """A repair or a backup is done and recorded, or could not be."""
+
+    client_id: int
+    number: int
+    request_id: str
+    reply: control.Done | control.Failure
+    catalog: bool = False  # the catalog is to be written again
+
+
 class JobLoaded(_Event, frozen=True, kw_only=True):
     """An ended job that is to be tried again."""
 
@@ -216,5 +226,6 @@ Event = (
     | PromoteFailed
     | Published
     | RowsRead
+    | Maintained
     | JobLoaded
 )

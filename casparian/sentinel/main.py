@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
+import duckdb
 import msgspec
 
 from casparian import clock, config, log
-from casparian.db.connection import ControlDatabase, HomeLock
+from casparian.db.connection import ControlDatabase, HomeLock, open_fault, unwritable
 from casparian.db.writer import DatabaseWriter
 from casparian.domain.outputs import Sink
 from casparian.paths import Home
@@ -30,15 +33,20 @@ def serve(home: Home, *, on_demand: bool, workers: int | None = None) -> None:
     """Run the sentinel of a home until it is told to stop, or (on demand) has been idle for a while.
 
     Raises:
-        Conflict: another sentinel holds the home.
+        Conflict: another sentinel holds the home, or another program its database.
+        IntegrityError: `db.corrupt`, `db.missing`, `db.migration_failed`.
+        CasparianError: `home.unwritable`.
     """
-    home.root.mkdir(parents=True, exist_ok=True)
-    log.configure(home, "sentinel")
+    try:
+        home.root.mkdir(parents=True, exist_ok=True)
+        log.configure(home, "sentinel")
+    except OSError as error:
+        raise unwritable(home, error.strerror or str(error)) from error
     lock = HomeLock(home)
     settings = config.load(home).settings
     cores = len(os.sched_getaffinity(0))
     workers_max = workers or settings.workers or cores
-    with ControlDatabase(home) as database:
+    with _readable(home), ControlDatabase(home) as database:
         writer = DatabaseWriter(database.writer)
         engine_hash = current_engine_hash()
         started_ns = clock.now_ns()
@@ -74,6 +82,15 @@ def serve(home: Home, *, on_demand: bool, workers: int | None = None) -> None:
             io.close()
             _LOG.info("sentinel stopped", extra={"fields": {"reason": io.stop_reason or "fault"}})
     lock.release()
+
+
+@contextmanager
+def _readable(home: Home) -> Iterator[None]:
+    """Damage of the database may show only when its tables are read: that is no fault of the program."""
+    try:
+        yield
+    except duckdb.Error as error:
+        raise open_fault(home, error) from error
 
 
 def _default_sink(home: Home, uri: str | None) -> Sink:

@@ -15,7 +15,7 @@ from casparian.scout import rules
 from casparian.sentinel import continuations as after
 from casparian.sentinel import events as ev
 from casparian.sentinel import runs, scheduling
-from casparian.sentinel.effects import KillWorker, LoadJob, MakeScan, ReadRows
+from casparian.sentinel.effects import KillWorker, LoadJob, Maintain, MakeScan, ReadRows
 from casparian.sentinel.state import WorkerState
 from casparian.sentinel.turn import Turn
 
@@ -45,8 +45,17 @@ def asked(turn: Turn, event: ev.ClientAsked) -> None:
                 j.job_id for j in turn.state.jobs.values() if j.state is JobState.ABORTED
             )
             turn.emit(
-                ReadRows(client_id=client_id, number=number, request=request, aborting=aborting)
+                ReadRows(
+                    client_id=client_id,
+                    number=number,
+                    request=request,
+                    aborting=aborting,
+                    live=tuple(turn.state.jobs),
+                    at_rest=not (turn.state.busy or turn.state.catalog_dirty),
+                )
             )
+        case control.Repair() | control.Backup():
+            _maintain(turn, event, request)
         case control.AddRule() | control.RemoveRule() | control.TagFiles():
             try:
                 _mutate(turn, event, request)
@@ -133,6 +142,29 @@ def remember(turn: Turn, request_id: str, reply: control.Reply) -> None:
         ),
         then=after.Nothing(),
     )
+
+
+def _maintain(turn: Turn, event: ev.ClientAsked, request: control.Repair | control.Backup) -> None:
+    """Begin a backup at any time, a repair only when nothing else is under way."""
+    if isinstance(request, control.Repair) and (turn.state.busy or turn.state.catalog_dirty):
+        message = "work is under way in this home: nothing is repaired meanwhile"
+        _refuse(turn, event, "doctor.busy", message, ExitCode.CONFLICT)
+        return
+    turn.change(planning=turn.state.planning + 1)
+    actor = turn.state.clients.get(event.client_id, "unknown")
+    turn.emit(
+        Maintain(client_id=event.client_id, number=event.number, actor=actor, request=request)
+    )
+
+
+def maintained(turn: Turn, event: ev.Maintained) -> None:
+    """A repair or backup is over; a failed one may be tried again under the same request id."""
+    turn.change(planning=turn.state.planning - 1)
+    if event.catalog:
+        turn.change(catalog_dirty=True)
+    if isinstance(event.reply, control.Done):
+        remember(turn, event.request_id, event.reply)
+    turn.reply(event.client_id, event.number, event.reply)
 
 
 def scanned(turn: Turn, event: ev.Scanned) -> None:
@@ -223,6 +255,7 @@ def status(turn: Turn) -> control.SentinelStatus:
         workers=len(state.workers),
         jobs=jobs,
         engine_hash=state.engine_hash,
+        at_rest=not (state.busy or state.catalog_dirty),
     )
 
 

@@ -45,6 +45,8 @@ def _handle(turn: Turn, event: ev.Event) -> None:
             requests.asked(turn, event)
         case ev.RowsRead():
             turn.reply(event.client_id, event.number, event.reply)
+        case ev.Maintained():
+            requests.maintained(turn, event)
         case ev.JobLoaded():
             requests.job_loaded(turn, event)
         case ev.WorkerIdentified():

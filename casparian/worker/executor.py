@@ -158,9 +158,7 @@ class _Execution:
 
     def run(self) -> Receipt:
         """All sources, then the files, then the receipt."""
-        measured = self._services.measured(
-            self._cancellation, self._dispatch.parser.preload
-        )
+        measured = self._services.measured(self._cancellation, self._dispatch.parser.preload)
         self._outcomes = measured.outcomes
         verdict, self.isolation = isolation.judged(
             measured.claimed, measured.observed, measured.outcomes

@@ -272,9 +272,7 @@ class _Attacker:
         self._cancellation.forget(self._process.kill)
 
 
-def measure(
-    guests: Guests, cancellation: Cancellation, preload: tuple[str, ...] = ()
-) -> Measured:
+def measure(guests: Guests, cancellation: Cancellation, preload: tuple[str, ...] = ()) -> Measured:
     """Run every attack in guests of this worker.
 
     Raises:

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from casparian.appliance import doctor, engine_sources, sample
-from casparian.appliance.doctor import Check, checks
+from casparian.appliance.doctor import checks
+from casparian.appliance.doctor_check import Check
+from casparian.appliance.doctor_processes import sentinel_runs
 from casparian.errors import CasparianError
 from casparian.paths import Home
 from casparian.sinks.staging import stage_directory
@@ -27,12 +29,12 @@ def world(tmp_path: Path) -> CommittedHome:
 
 
 def found(home: Home, name: str, *, verify: bool = False) -> Check:
-    (check,) = [check for check in doctor._outputs(home, verify=verify) if check.check == name]
+    (check,) = [check for check in doctor.home_checks(home, verify=verify) if check.check == name]
     return check
 
 
 def test_a_whole_home_is_well(world: CommittedHome) -> None:
-    results = list(doctor._outputs(world.home, verify=True))
+    results = list(doctor.home_checks(world.home, verify=True))
     assert {check.status for check in results} == {"ok"}, results
     assert {check.check for check in results} >= {"catalog", "outputs", "orphans", "staging"}
 
@@ -84,9 +86,9 @@ def test_a_leftover_stage_is_named_unless_a_sentinel_runs(world: CommittedHome) 
     assert stage in check.message
     world.home.run.mkdir(exist_ok=True)
     with world.home.lock_file.open("w") as lock:
-        assert not doctor._sentinel_runs(world.home)
+        assert not sentinel_runs(world.home)
         fcntl.flock(lock, fcntl.LOCK_EX)
-        assert doctor._sentinel_runs(world.home)
+        assert sentinel_runs(world.home)
 
 
 def test_a_broken_catalog_is_an_answer(world: CommittedHome) -> None:

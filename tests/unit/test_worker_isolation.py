@@ -246,7 +246,7 @@ def test_doctor_fails_where_policy_would_refuse(case: str) -> None:
     claimed, observed, outcomes = evidence
     assert outcomes is not None
     _, record = isolation.judged(claimed, observed, outcomes)
-    lines = {line.check: line for line in doctor_isolation.lines(record, minimum)}
+    lines = {line.check: line for line in doctor_isolation.checks(record, minimum)}
     assert lines["isolation"].status == level_status
     assert (lines["isolation"].hint is None) == (level_status == "ok")
     network = lines["isolation: network"]

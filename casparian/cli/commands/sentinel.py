@@ -10,7 +10,8 @@ import msgspec
 from casparian.cli.app import App
 from casparian.cli.framework import group, pass_app
 from casparian.cli.render import time_text
-from casparian.errors import ExitCode, SentinelUnreachable
+from casparian.display import show, size_text
+from casparian.errors import ExitCode, SentinelUnreachable, UsageError
 from casparian.protocol import control
 
 
@@ -103,6 +104,76 @@ def status(app: App) -> int:
 
     app.out.emit({"running": True, "status": _document(found)}, human)
     return int(ExitCode.DONE)
+
+
+@command.command("backup")
+@click.option(
+    "--to",
+    type=click.Path(dir_okay=False),
+    metavar="FILE",
+    help="Another place than HOME/backups; nothing may be there",
+)
+@pass_app
+def backup(app: App, *, to: str | None) -> None:
+    """Copy the control database, while the sentinel runs or not."""
+    from casparian.control import backups as copies
+
+    if app.is_new:
+        raise UsageError(
+            f"`{app.home.root}` has no control database yet",
+            code="backup.nothing",
+            hint="`casparian run DIR` begins one",
+        )
+    done = copies.backup(app.home, to)
+
+    def human() -> None:
+        app.out.line(f"copied to `{show(done['path'])}`")
+        app.out.line(f"schema {done['schema']}, {size_text(done['size_bytes'])}")
+        app.out.line(f"BLAKE3 {done['blake3']}")
+
+    app.out.emit({"backup": done}, human)
+
+
+@command.command("restore")
+@click.argument("file", type=click.Path())
+@pass_app
+def restore(app: App, *, file: str) -> None:
+    """Put a copy of the control database in its place; the present one is moved aside.
+
+    FILE is a path, or a name that `backups` lists. No sentinel may run.
+    """
+    from casparian.control import backups as copies
+
+    done = copies.restore(app.home, file)
+    snapshot = done["snapshot"]
+
+    def human() -> None:
+        app.out.line(f"restored `{show(snapshot['file'])}`, {time_text(snapshot['taken_at_ns'])}")
+        app.out.line(f"the former database is in `{show(done['aside'])}`")
+        app.out.hint("casparian doctor", "what was committed since is no longer on record")
+
+    app.out.emit({"restored": snapshot, "aside": done["aside"]}, human)
+
+
+@command.command("backups")
+@pass_app
+def backups(app: App) -> None:
+    """List the copies of the control database in HOME/backups, newest first."""
+    from casparian.control import backups as copies
+
+    found = copies.backups(app.home)
+
+    def human() -> None:
+        if not found:
+            app.out.line("No copies yet; one is made before each migration of the schema")
+            return
+        rows = [
+            (b["file"], b["schema"], size_text(b["size_bytes"]), b["reason"], b["blake3"])
+            for b in found
+        ]
+        app.out.table(("file", "schema", "size", "reason", "blake3"), rows)
+
+    app.out.emit({"backups": found}, human)
 
 
 def _document(found: control.SentinelStatus) -> dict[str, Any]:

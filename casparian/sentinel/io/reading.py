@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
-import os
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from casparian.db import reads
-from casparian.db.rows import scalar
+from casparian.db.audit import audit
 from casparian.domain.jobs import JobState
 from casparian.errors import Conflict, UsageError
 from casparian.paths import Home, first_party_parsers
@@ -19,7 +18,6 @@ from casparian.sentinel import events as ev
 from casparian.sentinel.effects import LoadJob, ReadRows
 from casparian.sentinel.planner import failure_of
 from casparian.sentinel.state import JobSpec
-from casparian.tape.chain import TapeEntry, first_break
 from casparian.trust.library import ParserLibrary
 
 if TYPE_CHECKING:
@@ -31,9 +29,10 @@ _LOG = logging.getLogger(__name__)
 class Reading:
     """Belongs to one thread."""
 
-    def __init__(self, home: Home, reader: duckdb.DuckDBPyConnection) -> None:
+    def __init__(self, home: Home, reader: duckdb.DuckDBPyConnection, schema_number: int) -> None:
         self._home = home
         self._reader = reader
+        self._schema_number = schema_number
 
     def read(self, effect: ReadRows) -> ev.RowsRead:
         """Carry out one read; a fault is the client's answer."""
@@ -45,7 +44,7 @@ class Reading:
                 case control.Select():
                     reply = self._select(effect.request)
                 case control.Doctor():
-                    reply = self._doctor()
+                    reply = self._doctor(effect)
         except Exception as error:  # noqa: BLE001 - a thread's border: the client gets the error
             _LOG.warning("a read failed", exc_info=error)
             reply = failure_of(error)
@@ -130,43 +129,15 @@ class Reading:
             rows=tuple(found),
         )
 
-    def _doctor(self) -> control.Rows:
-        checks: list[tuple[str, str, str]] = []
-        checks.append(self._tape_check())
-        _, live, _ = reads.read(self._reader, "outputs", {"live": True}, None)
-        missing = [row[2] for row in live if not os.path.exists(row[2])]
-        checks.append(
-            (
-                "outputs",
-                "fail",
-                f"{len(missing)} of {len(live)} committed files are missing, first: {missing[0]}",
-            )
-            if missing
-            else ("outputs", "ok", f"{len(live)} committed files are there")
-        )
-        count = scalar(
+    def _doctor(self, effect: ReadRows) -> control.Rows:
+        found = audit(
             self._reader,
-            "SELECT count(*) FROM cf_commit_intents i ANTI JOIN "
-            "(SELECT job_id FROM cf_processing_queue WHERE state = 'committing') q USING (job_id)",
+            schema=self._schema_number,
+            live=frozenset(effect.live),
+            at_rest=effect.at_rest,
         )
-        checks.append(
-            (
-                "intents",
-                "fail" if count else "ok",
-                f"{count} commit intents without a committing job",
-            )
+        columns = ("check", "status", "message", "hint", "details")
+        return control.Rows(
+            columns=columns,
+            rows=tuple((f.check, f.status, f.message, f.hint, f.details) for f in found),
         )
-        return control.Rows(columns=("check", "status", "message"), rows=tuple(checks))
-
-    def _tape_check(self) -> tuple[str, str, str]:
-        rows = self._reader.execute(
-            "SELECT seq, prev_hash, hash, entry FROM cf_tape ORDER BY seq"
-        ).fetchall()
-        entries = (
-            TapeEntry(seq=seq, prev_hash=prev, hash=own, entry=text)
-            for seq, prev, own, text in rows
-        )
-        broken = first_break(entries)
-        if broken is None:
-            return ("tape", "ok", f"{len(rows)} entries follow from each other")
-        return ("tape", "fail", f"entry {broken} does not follow from the one before")

@@ -26,6 +26,7 @@ from casparian.sentinel.io import promoting
 from casparian.sentinel.io.clients import Clients
 from casparian.sentinel.io.discovery import Discovery
 from casparian.sentinel.io.mailbox import Mailbox
+from casparian.sentinel.io.maintenance import Maintenance
 from casparian.sentinel.io.publishing import Publisher
 from casparian.sentinel.io.reading import Reading
 from casparian.sentinel.io.workers import Workers
@@ -78,7 +79,10 @@ class SentinelIO:
         )
         self._promote_reader = database.reader()
         self._publisher = Publisher(home, database.home_id, default_sink.uri, database.reader())
-        self._reading = Reading(home, database.reader())
+        self._reading = Reading(home, database.reader(), database.schema_number)
+        self._maintenance = Maintenance(
+            home, database.home_id, database.reader(), database_writer, self._writer
+        )
         self.stop_reason: str | None = None
 
     def wait(self, timeout_seconds: float | None) -> list[ev.Event]:
@@ -133,6 +137,8 @@ class SentinelIO:
                 self._later("publish", self._publisher.publish, effect)
             case eff.ReadRows():
                 self._later("read", self._reading.read, effect)
+            case eff.Maintain():
+                self._later("plan", self._maintenance.carry_out, effect)
             case eff.LoadJob():
                 self._later("read", self._reading.load_job, effect)
             case eff.Stop():
