@@ -143,6 +143,14 @@ def output_pairs(connection: duckdb.DuckDBPyConnection) -> dict[str, set[tuple[i
     return pairs
 
 
+def removed_outputs(connection: duckdb.DuckDBPyConnection) -> list[str]:
+    """Files that are recorded as gone from the disk."""
+    rows = connection.execute(
+        "SELECT DISTINCT path FROM cf_outputs WHERE removed_at_ns IS NOT NULL ORDER BY path"
+    ).fetchall()
+    return [path for (path,) in rows]
+
+
 def shown(
     connection: duckdb.DuckDBPyConnection, dataset_id: str, source_ids: set[str]
 ) -> list[tuple[int, str]]:

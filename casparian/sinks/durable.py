@@ -5,13 +5,17 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterable
+from contextlib import suppress
 
 from casparian.errors import SinkFault
-from casparian.sinks.faults import fsync_fault, staging_errors
+from casparian.sinks.faults import StagingFault, fsync_fault, staging_errors
 
 
 def make_directories(path: str, *, mode: int = 0o777) -> None:
-    """`mkdir -p` whose every new entry is durable. Existing directories are left alone.
+    """`mkdir -p` whose every entry is durable when it returns. Existing directories are left alone.
+
+    The deepest directory that exists is synced into its parent too: whoever made it may have been killed in between. No more
+    than one can be in that state, because each is synced before the next is made.
 
     Raises:
         SinkFault: the path exists and is not a directory, or cannot be created.
@@ -25,13 +29,20 @@ def make_directories(path: str, *, mode: int = 0o777) -> None:
         raise SinkFault(
             f"`{current}` is not a directory", code="sink.not_a_directory", path=current
         )
+    _sync_made(current)
     for directory in reversed(missing):
-        with staging_errors(directory):
-            try:
-                os.mkdir(directory, mode)
-            except FileExistsError:  # another worker made it meanwhile
-                continue
+        with staging_errors(directory), suppress(FileExistsError):  # another worker made it
+            os.mkdir(directory, mode)
         sync_directory(os.path.dirname(directory))
+
+
+def _sync_made(directory: str) -> None:
+    """Make the entry of an existing directory durable, if it can be one that we made."""
+    try:
+        sync_directory(os.path.dirname(directory))
+    except StagingFault as fault:
+        if fault.code != "staging.denied":  # a place that we may not even read is not of our making
+            raise
 
 
 def sync_directory(path: str) -> None:

@@ -22,6 +22,7 @@ import secrets
 import shutil
 import stat
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import Final
 
 import blake3 as blake3_package
@@ -35,6 +36,7 @@ from casparian.sinks.faults import staging_errors
 from casparian.sinks.staging import STAGE_DIRECTORY, stage_root
 
 __all__ = [
+    "REWRITE_STAGE",
     "Intent",
     "PromoteLost",
     "Promotion",
@@ -51,7 +53,8 @@ __all__ = [
 FREE_BYTES_MIN: Final = 64 << 20  # below it a sink is refused before any work is done
 _READ_BYTES: Final = 1 << 20
 _HOME: Final = re.compile(r"[0-9A-Za-z][0-9A-Za-z-]{0,63}\Z")
-_JOB: Final = re.compile(r"\d+\.\d+\Z")
+REWRITE_STAGE: Final = "rewrite"  # beside the jobs' stages: files that take the place of others
+_JOB: Final = re.compile(rf"(\d+\.\d+|{REWRITE_STAGE})\Z")
 
 
 class Intent(msgspec.Struct, frozen=True, kw_only=True):
@@ -109,7 +112,9 @@ def prepare(sink: Sink, home_id: str) -> None:
             hint="free space or choose another sink",
             path=directory,
         )
-    _probe(stages, directory)
+    for place in (stages, directory):
+        _remove_probes(place, home_id)
+    _probe(stages, directory, home_id)
 
 
 def final_path(sink: Sink, staged_name: str) -> str:
@@ -140,12 +145,14 @@ def promote(intents: Iterable[Intent]) -> tuple[Promotion, ...]:
     done = []
     for intent, final_ok, _ in states:
         if final_ok:
-            _remove_staged(intent)
             done.append(Promotion(intent=intent, how="kept"))
         else:
             done.append(_promote_one(intent))
     for directory in dict.fromkeys(os.path.dirname(intent.final) for intent in todo):
         sync_directory(directory)
+    # Only now: until its final name is durable, the staged name may be the one that a power cut leaves.
+    for intent in todo:
+        _remove_staged(intent)
     return tuple(done)
 
 
@@ -183,11 +190,11 @@ def verify(path: str, blake3: str, size_bytes: int) -> None:
 
 
 def remove_stage(directory: str) -> None:
-    """Remove one job's stage directory; nothing when it is gone.
+    """Remove one job's stage directory, or that of rewrites; nothing when it is gone.
 
     Raises:
-        SinkFault: `stage.refused`, the path is not `…/.casparian-stage/<home_id>/<job>.<epoch>`, or
-            a link.
+        SinkFault: `stage.refused`, the path is not `…/.casparian-stage/<home_id>/<job>.<epoch>` (or
+            `…/rewrite`), or a link.
     """
     parent, job = os.path.split(directory)
     stages, home_id = os.path.split(parent)
@@ -211,7 +218,7 @@ def remove_stage(directory: str) -> None:
 
 
 def sweep_stages(sink: Sink, home_id: str, keep: set[str]) -> tuple[str, ...]:
-    """Remove this home's stage directories but those to keep; what was removed.
+    """Remove this home's stage directories but those to keep, and its probes; which stages were removed.
 
     Args:
         sink: whose stages; other homes' stages in it are not touched.
@@ -221,6 +228,8 @@ def sweep_stages(sink: Sink, home_id: str, keep: set[str]) -> tuple[str, ...]:
     root = stage_root(sink, home_id)
     if not os.path.isdir(root) or os.path.islink(root):
         return ()
+    for place in (root, _output_directory(sink)):
+        _remove_probes(place, home_id)
     removed = []
     for name in sorted(os.listdir(root)):
         path = os.path.join(root, name)
@@ -229,8 +238,6 @@ def sweep_stages(sink: Sink, home_id: str, keep: set[str]) -> tuple[str, ...]:
         if _JOB.match(name):
             remove_stage(path)
             removed.append(path)
-        elif name.startswith(_PROBE):  # a crash in the middle of `prepare`
-            remove_file(path)
     return tuple(removed)
 
 
@@ -258,14 +265,19 @@ def _promote_one(intent: Intent) -> Promotion:
 
 
 def move_without_replacing(source: str, target: str) -> str:
-    """Move a file; `FileExistsError` when the target exists. Returns `rename` or `link`, whichever was used."""
+    """Give a file its final name; `FileExistsError` when the target exists.
+
+    Returns:
+        `rename`, or `link`: then the old name is still there.
+    """
     return _native.promote_noreplace(os.fsencode(source), os.fsencode(target))
 
 
 def _remove_staged(intent: Intent) -> None:
-    """Remove what a promotion by link has left in the stage; only ever inside a stage."""
+    """Remove what is left in the stage; only ever inside a stage. Not synced: if it comes back, it is swept."""
     if f"/{STAGE_DIRECTORY}/" in intent.staged:
-        remove_file(intent.staged)
+        with staging_errors(intent.staged), suppress(FileNotFoundError):
+            os.unlink(intent.staged)
 
 
 def _holds(path: str, intent: Intent) -> bool:
@@ -301,8 +313,8 @@ def _digest(path: str, size_bytes: int) -> str | None:
 _PROBE: Final = ".casparian-probe-"
 
 
-def _probe(stages: str, directory: str) -> None:
-    name = _PROBE + secrets.token_hex(8)
+def _probe(stages: str, directory: str, home_id: str) -> None:
+    name = f"{_PROBE}{home_id}-" + secrets.token_hex(8)
     first, second = os.path.join(stages, name), os.path.join(stages, name + "-2")
     target = os.path.join(directory, name)
     with staging_errors(directory):
@@ -330,6 +342,13 @@ def _probe(stages: str, directory: str) -> None:
             for path in (first, second, target):
                 if os.path.lexists(path):
                     os.unlink(path)
+
+
+def _remove_probes(directory: str, home_id: str) -> None:
+    """Remove what a crash in the middle of this home's `_probe` has left. Only one thread of one sentinel makes probes."""
+    for name in os.listdir(directory):
+        if name.startswith(f"{_PROBE}{home_id}-"):
+            remove_file(os.path.join(directory, name))
 
 
 def _replaces(source: str, target: str) -> bool:

@@ -12,6 +12,7 @@ file. Once a call has raised a `StagingFault` the stage is unusable: `abort` it.
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from typing import Final
 
 import pyarrow as pa
@@ -20,6 +21,7 @@ from casparian.domain.contracts import OutputContract
 from casparian.domain.outputs import Sink, SinkKind, output_file_name
 from casparian.protocol.worker import StagedFile
 from casparian.sinks.durable import make_directories, sync_directories
+from casparian.sinks.faults import staging_errors
 from casparian.sinks.lineage import stored_schema
 from casparian.sinks.part import EXTENSIONS, Part
 from casparian.sinks.times import check_times
@@ -208,7 +210,7 @@ class OutputStage:
         self._shared.write(self._pending.take())
 
     def _open_part(self) -> Part:
-        make_directories(self._stage)
+        self._make_stage()
         name = output_file_name(
             self._output.table,
             self._job_id,
@@ -218,3 +220,13 @@ class OutputStage:
         )
         self._next_ordinal += 1
         return Part(os.path.join(self._stage, name), self._output, self._sink)
+
+    def _make_stage(self) -> None:
+        """Make the stage's directory. Its own entry becomes durable with the files in it (`sync_directories`)."""
+        if os.path.isdir(self._stage):
+            return
+        parent = os.path.dirname(self._stage)
+        if not os.path.isdir(parent):
+            make_directories(parent)
+        with staging_errors(self._stage), suppress(FileExistsError):
+            os.mkdir(self._stage)

@@ -1,14 +1,15 @@
 """Show readers what is committed: database sinks, the catalog, and the files that nothing alive is in any more.
 
-Order: database sinks are published, the catalog is swapped, and only then files leave the disk, so that no reader of the newest
-catalog meets a missing file. What is done here is derived from committed truth alone, so it can be done again after any crash.
+Order: database sinks are published, the catalog is swapped, what became of the files is recorded, and only then files leave the
+disk. So no reader of the newest catalog meets a missing file, and no file is gone while the record still says that rows live in
+it. What is done here is derived from committed truth alone, so it can be done again after any crash.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import duckdb
 import msgspec
@@ -30,7 +31,14 @@ from casparian.sinks.catalog_model import Catalog, CatalogDataset, CatalogFile
 from casparian.sinks.csv import rewrite_without
 from casparian.sinks.duckdb import DuckDbSink
 from casparian.sinks.durable import make_directories
-from casparian.sinks.promote import Intent, final_path, promote, remove_file
+from casparian.sinks.promote import (
+    REWRITE_STAGE,
+    Intent,
+    final_path,
+    promote,
+    remove_file,
+    remove_stage,
+)
 from casparian.sinks.staging import stage_root
 
 _LOG = logging.getLogger(__name__)
@@ -42,12 +50,20 @@ class Publisher:
     """Belongs to one thread; remembers what each database sink hid the last time."""
 
     def __init__(
-        self, home: Home, home_id: str, default_sink: str, reader: duckdb.DuckDBPyConnection
+        self,
+        home: Home,
+        home_id: str,
+        default_sink: str,
+        reader: duckdb.DuckDBPyConnection,
+        record: Callable[[Sequence[Operation]], object],
     ) -> None:
+        """`record` makes operations durable before it returns, or raises."""
         self._home = home
         self._home_id = home_id
         self._default_sink = default_sink
         self._reader = reader
+        self._record = record
+        self._swept = False  # whether files that a crash kept from leaving the disk are gone
         self._generation = clock.now_ns()
         self._shown: dict[str, tuple[set[Triple], set[Triple]]] = {}  # sink -> hidden, retired
 
@@ -60,14 +76,17 @@ class Publisher:
             if housekeeping:  # the catalog must list the rewritten files, not the old ones
                 datasets = _after(datasets, housekeeping)
             self._publish_catalog(datasets)
-            for operation in housekeeping:
-                remove_file(operation.path)
+            if housekeeping:
+                self._record(housekeeping)
+            gone = [operation.path for operation in housekeeping]
+            for path in gone if self._swept else visible.removed_outputs(self._reader):
+                remove_file(path)
+            self._swept = True
         except (CasparianError, OSError, duckdb.Error) as error:
             code = error.code if isinstance(error, CasparianError) else "catalog.failed"
             _LOG.exception("publishing failed")
             return Published(run_ids=effect.run_ids, code=code, message=str(error))
-        operations: tuple[Operation, ...] = tuple(housekeeping)
-        return Published(run_ids=effect.run_ids, housekeeping=operations)
+        return Published(run_ids=effect.run_ids)
 
     # -- database sinks
 
@@ -137,12 +156,13 @@ class Publisher:
         job_id, epoch = next(
             (job, epoch) for path, job, epoch, _ in dataset.files if path == rewrite.path
         )
-        stage = os.path.join(stage_root(sink, self._home_id), "rewrite")
+        stage = os.path.join(stage_root(sink, self._home_id), REWRITE_STAGE)
         make_directories(stage)
         staged = os.path.join(stage, next_rewrite_name(os.path.basename(rewrite.path)))
         remove_file(staged)
         written = rewrite_without(rewrite.path, output, set(rewrite.drop), staged, sink=sink)
         if written is None:
+            remove_stage(stage)
             return RemoveOutput(at_ns=clock.now_ns(), path=rewrite.path)
         final = final_path(sink, staged)
         intent = Intent(
@@ -155,6 +175,7 @@ class Publisher:
             rows=written.rows,
         )
         promote([intent])
+        remove_stage(stage)
         now = clock.now_ns()
         row = OutputRow(
             job_id=job_id,

@@ -78,7 +78,13 @@ class SentinelIO:
             mailbox=self._mailbox,
         )
         self._promote_reader = database.reader()
-        self._publisher = Publisher(home, database.home_id, default_sink.uri, database.reader())
+        self._publisher = Publisher(
+            home,
+            database.home_id,
+            default_sink.uri,
+            database.reader(),
+            record=self._writer.apply,
+        )
         self._reading = Reading(home, database.reader(), database.schema_number)
         self._maintenance = Maintenance(
             home, database.home_id, database.reader(), database_writer, self._writer

@@ -1,8 +1,9 @@
 //! Giving a file its final name without ever replacing another file.
 //!
 //! This is the one step of a commit that touches the output directory. It is a single system call where
-//! the file system has `RENAME_NOREPLACE`, and `link` followed by `unlink` elsewhere; both refuse when
-//! the destination exists. Making the new name durable (fsync of the directory) is the caller's step.
+//! the file system has `RENAME_NOREPLACE`, and `link` elsewhere; both refuse when the destination exists.
+//! Making the new name durable (fsync of the directory) is the caller's step, and so is removing the old
+//! name after a `link`: removed before the new name is durable, a power cut could take both.
 
 use std::io;
 
@@ -14,7 +15,7 @@ use rustix::io::Errno;
 pub enum Promotion {
     /// `renameat2(RENAME_NOREPLACE)`: one atomic step.
     Rename,
-    /// `link` then `unlink`: a crash in between leaves both names on the same file.
+    /// `link`: both names are on the same file.
     Link,
 }
 
@@ -31,8 +32,7 @@ impl Promotion {
 /// Rename `source` to `destination`, which must not exist. Both lie on one file system.
 ///
 /// # Errors
-/// `AlreadyExists` when the destination exists; otherwise the operating system's own error. After an
-/// error of the last `unlink` both names exist.
+/// `AlreadyExists` when the destination exists; otherwise the operating system's own error.
 pub fn promote_noreplace(source: &[u8], destination: &[u8]) -> io::Result<Promotion> {
     match rustix::fs::renameat_with(CWD, source, CWD, destination, RenameFlags::NOREPLACE) {
         Ok(()) => Ok(Promotion::Rename),
@@ -47,7 +47,6 @@ pub fn promote_noreplace(source: &[u8], destination: &[u8]) -> io::Result<Promot
 
 fn promote_by_link(source: &[u8], destination: &[u8]) -> io::Result<()> {
     rustix::fs::linkat(CWD, source, CWD, destination, AtFlags::empty())?;
-    rustix::fs::unlink(source)?;
     Ok(())
 }
 
@@ -81,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn both_ways_move_the_file() {
+    fn both_ways_give_the_final_name_and_a_link_keeps_the_old_one() {
         let folder = tempfile::tempdir().unwrap();
         let (from, to) = (folder.path().join("staged"), folder.path().join("final"));
         for by_link in [false, true] {
@@ -91,7 +90,7 @@ mod tests {
             } else {
                 promote_noreplace(bytes(&from), bytes(&to)).unwrap();
             }
-            assert!(!from.exists());
+            assert_eq!(from.exists(), by_link);
             assert_eq!(std::fs::read(&to).unwrap(), b"new");
             std::fs::remove_file(&to).unwrap();
         }
