@@ -14,10 +14,8 @@ Writing (`config set`) edits lines and keeps comments: `casparian.config_file`.
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
-import tomllib
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Final, Literal
 
@@ -187,20 +185,24 @@ def read_file(path: os.PathLike[str]) -> dict[str, Any]:
     """Raw tables of a TOML file; an absent file is empty."""
     try:
         with open(path, "rb") as handle:
-            return tomllib.load(handle)
+            content = handle.read()
     except FileNotFoundError:
         return {}
+    except OSError as error:
+        raise UsageError(
+            f"{os.fspath(path)} cannot be read: {error.strerror}",
+            code="config.unreadable",
+            path=os.fspath(path),
+        ) from error
+    import tomllib  # lazily: every command pays for what is imported above
+
+    try:
+        return tomllib.loads(content.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(
             f"{os.fspath(path)} is not valid TOML: {error}",
             code="config.malformed",
             hint="correct the file, or move it away to go back to the defaults",
-            path=os.fspath(path),
-        ) from error
-    except OSError as error:
-        raise UsageError(
-            f"{os.fspath(path)} cannot be read: {error.strerror}",
-            code="config.unreadable",
             path=os.fspath(path),
         ) from error
 
@@ -221,6 +223,8 @@ def flatten(tables: Mapping[str, Any], path: str) -> dict[str, ConfigValue]:
 def unknown_key(name: str, path: str) -> UsageError:
     """The error for a key that does not exist, with the closest one that does."""
     known = (*SCALARS, f"{_PARSERS}.NAME.KEY")
+    import difflib
+
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     meant = f"did you mean `{close[0]}`?" if close else "`casparian config show` lists all keys"
     return UsageError(
@@ -262,6 +266,8 @@ def scalar(text: str) -> ConfigValue:
     """Value that a text spells: a boolean, a number, a quoted TOML string, else the text itself."""
     if not _SCALAR.match(text):
         return text
+    import tomllib
+
     try:
         value: ConfigValue = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:  # `007` is no number: it stays the text that was typed

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 import uuid
 
 
 def new_job_id() -> int:
     """Random positive 63-bit integer; collisions across homes that share a sink are negligible."""
-    return secrets.randbits(63) or 1
+    # `secrets` would load OpenSSL's hashes at every start of a command.
+    return int.from_bytes(os.urandom(8)) >> 1 or 1
 
 
 def new_home_id() -> str:

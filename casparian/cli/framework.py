@@ -8,7 +8,6 @@ Global options are stored on the root context, so a command's function never see
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar
 
@@ -99,6 +98,8 @@ class Group(_WithGlobals, click.Group):
             return super().resolve_command(ctx, args)
         if self._default is not None:
             return super().resolve_command(ctx, [self._default, *args])
+        import difflib
+
         close = difflib.get_close_matches(word, self.list_commands(ctx), n=1, cutoff=0.5)
         meant = f"; did you mean `{close[0]}`?" if close else ""
         raise click.UsageError(f"no command `{word}`{meant}", ctx)

@@ -97,8 +97,6 @@ def run(arguments: Sequence[str]) -> int:
 
     Nothing escapes: errors become text on stderr, or one document on stdout with `--json`.
     """
-    from casparian.cli import diagnostics
-
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a terminal without UTF-8 gets escapes, not a crash
             stream.reconfigure(errors="backslashreplace")
@@ -106,6 +104,8 @@ def run(arguments: Sequence[str]) -> int:
         result: Any = root.main(args=list(arguments), prog_name="casparian", standalone_mode=False)
         sys.stdout.flush()
     except BaseException as error:  # noqa: BLE001  (the process boundary: it is reported)
+        from casparian.cli import diagnostics
+
         return diagnostics.end(error, arguments)
     return result if isinstance(result, int) else 0
 

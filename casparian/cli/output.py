@@ -10,9 +10,7 @@ Rules:
 
 from __future__ import annotations
 
-import json as json_text
 import math
-import shutil
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
@@ -134,6 +132,8 @@ class Output:
             max([len(heading), *(len(row[n]) for row in cells)])
             for n, heading in enumerate(columns)
         ]
+        import shutil
+
         room = shutil.get_terminal_size().columns
         cut = False
         while sum(widths) + 2 * (len(widths) - 1) > room and max(widths) > 12:
@@ -165,6 +165,8 @@ def plural(number: int, one: str, many: str | None = None) -> str:
 
 def to_json(document: Any, *, pretty: bool = False) -> str:
     """ASCII JSON text; numbers that JSON lacks (NaN, infinities) become their names."""
+    import json as json_text
+
     indent = 2 if pretty else None
     try:
         return json_text.dumps(document, indent=indent, allow_nan=False, default=_plain)
