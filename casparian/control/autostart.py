@@ -12,9 +12,10 @@ import os
 import re
 import select
 import socket
+import subprocess
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from casparian import clock, config, processes
 from casparian.control.client import Client, open_socket
@@ -22,9 +23,6 @@ from casparian.display import show
 from casparian.errors import CasparianError, SentinelUnreachable
 from casparian.paths import Home
 from casparian.protocol import control
-
-if TYPE_CHECKING:
-    import subprocess
 
 _POLL_SECONDS_FIRST: Final = 0.01
 _POLL_SECONDS_MAX: Final = 0.25
@@ -162,8 +160,6 @@ class _EndedEarlyError(Exception):
 
 
 def _launch(home: Home, arguments: list[str], notice: Notice | None) -> socket.socket:
-    import subprocess  # lazily: most commands find a sentinel that runs
-
     with open(home.logs / _OUTPUT_NAME, "ab") as log:
         written_before = log.tell()
         process = subprocess.Popen(
