@@ -48,12 +48,12 @@ check-evidence:
 .PHONY: test
 test: $(VENV)/.dev $(VENV)/.native
 	$(BIN)/python -m pytest -n 2 -m 'not slow' $(ARGS)
-	cargo test --locked -p casparian-core
+	cargo test --locked -p casparian-confine -p casparian-core
 
 .PHONY: test-all
 test-all: $(VENV)/.dev $(VENV)/.native
 	$(BIN)/python -m pytest -n 2 $(ARGS)
-	cargo test --locked -p casparian-core
+	cargo test --locked -p casparian-confine -p casparian-core
 
 .PHONY: simulate
 simulate: $(VENV)/.dev $(VENV)/.native

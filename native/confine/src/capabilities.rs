@@ -42,7 +42,9 @@ pub(crate) fn drop_all() -> Result<String, Errno> {
     if capabilities(None)? != none {
         return Err(Errno::PERM);
     }
-    let bounding = each().filter(|one| capability_is_in_bounding_set(*one).unwrap_or(false));
+    // The first that the kernel does not know is an error, and those after it too.
+    let known = each().map_while(|one| capability_is_in_bounding_set(one).ok());
+    let bounding = known.filter(|is_in| *is_in);
     Ok(match bounding.count() {
         0 => "none".to_owned(),
         left => format!("none, {left} in the bounding set"),
