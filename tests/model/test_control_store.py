@@ -231,6 +231,7 @@ class Operations:
             rows=1,
             quarantined=0,
             committed_at_ns=self.now,
+            retired_by=None,
             **texts,
         )
 

@@ -151,8 +151,9 @@ def _next(
     luck = random.getrandbits(24)
     if strikes and random.random() < rate:
         kind = strikes[luck % len(strikes)]
-        whom = {"worker": world.workers, "client": world.clients}.get(STRIKES[kind], {})
-        key = random.choice(list(whom)) if whom else ""
+        struck = {"worker": list(world.workers), "client": list(world.clients)}
+        whom = struck.get(STRIKES[kind])
+        key = random.choice(whom) if whom else ""
         if key or not STRIKES[kind]:
             return Action(kind, key, luck)
     choices = list(world.choices())

@@ -10,6 +10,7 @@ import blake3
 import pytest
 from msgspec import structs
 
+from casparian.db.operations import CommitClaims
 from casparian.domain.outputs import Sink, SinkKind
 from casparian.paths import Home
 from casparian.protocol.worker import Receipt, StagedFile
@@ -52,7 +53,7 @@ def promotion(folder: Path) -> eff.Promote:
             )
         )
     receipt = Receipt(sources=(), files=tuple(files), isolation={})
-    return eff.Promote(job_id=1, epoch=2, spec=spec, receipt=receipt, claims=eff.CommitClaims())
+    return eff.Promote(job_id=1, epoch=2, spec=spec, receipt=receipt, claims=CommitClaims())
 
 
 def put(path: str) -> None:
@@ -93,7 +94,7 @@ def test_promotion_is_the_real_one(places: tuple[str, str, str], tmp_path: Path)
         effect,
         home=Home.at(str(tmp_path / "home")),
         home_id="home",
-        reader=None,  # type: ignore[arg-type]  # read for database sinks only
+        reader=None,  # read for database sinks only
     )
     assert at(run(model.promote(effect, None, 0))) == at(real)
     visible = {str(path) for path in tmp_path.glob("*/*.parquet")}

@@ -7,7 +7,7 @@ together. The single mailbox of writer and tasks is in order, as the real one is
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container, Generator, Iterator
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -28,6 +28,8 @@ from tests.simulation.disk import Disk, TaskFault
 from tests.simulation.invariants import Violation
 from tests.simulation.planning import make_plan
 from tests.simulation.workers import Worker
+
+Steps = Generator[None, None, ev.Event | None]  # a task that pauses where a crash may come
 
 SECOND: Final = 1_000_000_000
 POOLS: Final = ("plan", "promote", "publish", "read", "clean")
@@ -80,6 +82,7 @@ class World:
         self.memory = invariants.Memory()
         self.asked: dict[str, control.Request] = {}  # request id -> mutation, ever asked
         self.excused = False  # whether a fault may have stopped the sentinel
+        self.state: State
         self._empty()
         self.boot(3)
 
@@ -211,7 +214,7 @@ class World:
             and (event.job_id, event.epoch) in self.recorded_first
         )
 
-    def _task(self, effect: Any, luck: int, fault: str | None) -> Iterator[None]:
+    def _task(self, effect: Any, luck: int, fault: str | None) -> Steps:
         match effect:
             case eff.Promote():
                 return self.disk.promote(effect, fault, self.wall)
@@ -551,10 +554,10 @@ class World:
         )
 
 
-def _at_once(result: ev.Event | None) -> Iterator[None]:
+def _at_once(result: ev.Event | None) -> Steps:
     """A task without a point at which a crash would matter."""
+    yield from ()
     return result
-    yield
 
 
 def _short(value: Any) -> str:
