@@ -76,6 +76,15 @@ def test_a_removed_file_whose_rows_live_on_elsewhere_is_well(database: ControlDa
     assert bad(database) == set()
 
 
+def test_rows_set_aside_again_by_a_run_into_another_sink_are_well(
+    database: ControlDatabase,
+) -> None:
+    """Quarantine has one place for all sinks, so its key may live once for each."""
+    database.writer.execute("UPDATE cf_materializations SET table_name = 'quarantine'")
+    database.writer.execute(DAMAGE["keys"])
+    assert "keys" not in bad(database)
+
+
 def test_the_tape_is_checked_across_pages(
     database: ControlDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
