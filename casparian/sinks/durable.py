@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterable
 from contextlib import suppress
+from typing import Final
 
 from casparian.errors import SinkFault
 from casparian.sinks.faults import StagingFault, fsync_fault, staging_errors
+
+# What the file system above ours may answer to an fsync of a directory: there is nothing to make durable.
+_NOT_SYNCABLE: Final = frozenset({errno.EINVAL, errno.EROFS, errno.ENOTSUP})
 
 
 def make_directories(path: str, *, mode: int = 0o777) -> None:
@@ -41,7 +46,10 @@ def _sync_made(directory: str) -> None:
     try:
         sync_directory(os.path.dirname(directory))
     except StagingFault as fault:
-        if fault.code != "staging.denied":  # a place that we may not even read is not of our making
+        if fault.code == "staging.denied":  # a place that we may not even read is not of our making
+            return
+        cause = fault.__cause__
+        if not (isinstance(cause, OSError) and cause.errno in _NOT_SYNCABLE):
             raise
 
 

@@ -260,6 +260,8 @@ def _promote_one(intent: Intent) -> Promotion:
         if os.path.lexists(intent.final):
             set_aside = f"{intent.final}.set-aside-{secrets.token_hex(4)}"
             os.rename(intent.final, set_aside)
+            # Before its old name is taken: else a power cut could keep our file and forget where this one went.
+            sync_directory(os.path.dirname(set_aside))
         how = move_without_replacing(intent.staged, intent.final)
     return Promotion(intent=intent, how=how, set_aside=set_aside)
 

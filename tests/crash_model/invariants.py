@@ -19,7 +19,7 @@ from tests.crash_model import database
 from tests.crash_model import scenario as worlds
 from tests.crash_model.filesystem import ModelFileSystem
 from tests.crash_model.machine import Disk
-from tests.crash_model.scenario import DATABASE, OUT, QUARANTINE, Scenario
+from tests.crash_model.scenario import DATABASE, OUT, QUARANTINE, STRANGER, Scenario
 
 _REWRITTEN: Final = re.compile(r"_\d+r\d+\.csv\Z")  # without the pairs that are retired
 _PAST: Final = {JobState.COMMITTING.value, JobState.COMPLETED.value}
@@ -33,6 +33,8 @@ def _hash(content: bytes) -> str:
 def as_seen(scenario: Scenario, disk: Disk) -> list[str]:
     """Rules that hold whenever somebody looks, also right after a crash."""
     problems = _files(scenario, disk) + _catalog(disk) + _materializations(scenario, disk)
+    if scenario.stranger and STRANGER not in disk.files.files(OUT).values():
+        problems.append("somebody else's file is gone")
     if scenario.kind is SinkKind.DUCKDB:
         problems += _database(scenario, disk)
     return problems
@@ -52,8 +54,9 @@ def after_recovery(scenario: Scenario, disk: Disk) -> list[str]:
         if path.rpartition("/")[0].endswith(f"/.casparian-stage/{worlds.HOME_ID}"):
             problems.append("left over: stage directory")
     listed = {o.path for o in disk.store.tables["outputs"] if o.removed_at_ns is None}
-    for path in disk.files.files():
-        if path.startswith((OUT, QUARANTINE)) and path not in listed and "/." not in path:
+    for path, content in disk.files.files().items():
+        ours = path.startswith((OUT, QUARANTINE)) and "/." not in path and content != STRANGER
+        if ours and path not in listed:
             problems.append("a file that nothing accounts for")
     if listed - {DATABASE} != disk.catalog:
         problems.append("the catalog does not show what is committed")
@@ -103,16 +106,16 @@ def _files(scenario: Scenario, disk: Disk) -> list[str]:
     for output in outputs:
         if output.path not in living:
             continue  # it may be gone already: it leaves the disk before that is recorded
-        content = disk.files.read(output.path)
-        if content is None:
+        found = disk.files.read(output.path)
+        if found is None:
             problems.append("completed but missing")
-        elif _hash(content) != output.blake3:
+        elif _hash(found) != output.blake3:
             problems.append("completed but torn")
     recorded = {o.path for o in tables["outputs"]}
     states = {str(j.job_id): j for j in tables["jobs"].values()}
-    for path in disk.files.files():
+    for path, content in disk.files.files().items():
         folder, _, name = path.rpartition("/")
-        if folder not in (OUT, QUARANTINE) or name.startswith("."):
+        if folder not in (OUT, QUARANTINE) or name.startswith(".") or content == STRANGER:
             continue
         table, job_id, epoch, _ = name.rsplit(".", 1)[0].rsplit("_", 3)
         job = states.get(job_id)

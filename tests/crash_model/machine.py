@@ -386,6 +386,9 @@ def first_disk(scenario: Scenario) -> Disk:
     ]
     for path in ("/case", "/home", *(() if scenario.bare else made)):
         files.mkdir(path)
+    if scenario.stranger:
+        inode = files.create(f"{worlds.OUT}/events_{worlds.job_id(0)}_1_0.parquet")
+        files.write(inode, worlds.STRANGER, durable=True)
     for path in ("/", "/case", "/home", *(() if scenario.bare else made)):
         files.sync(files.find(path), path)
     return Disk(files=files, store=ControlStore().snapshot(), catalog=frozenset())

@@ -30,6 +30,7 @@ STRICT: Final = Scenario(name="parquet, strict", outputs=2, rename=Rename.STRICT
 LINK: Final = Scenario(name="parquet, link", outputs=1, by_link=True)
 CANCELLED: Final = Scenario(name="parquet, cancelled", outputs=1, cancel="staged")
 BARE: Final = Scenario(name="parquet, new directories", outputs=1, bare=True)
+STRANGER: Final = Scenario(name="parquet, a stranger in the way", outputs=1, stranger=True)
 DUCKDB: Final = Scenario(name="duckdb", kind=SinkKind.DUCKDB, outputs=1)
 CSV_REPLACED: Final = Scenario(
     name="csv, rewritten",
@@ -87,6 +88,10 @@ def _is_stage_root(path: str) -> bool:
 
 def _in_promotion(path: str) -> bool:
     return path == OUT and _called_by("promote")
+
+
+def _of_setting_aside(path: str) -> bool:
+    return path == OUT and _called_by("_promote_one")
 
 
 def _of_removal(path: str) -> bool:
@@ -315,6 +320,12 @@ MUTATIONS: Final = (
         scenario=FILES,
         drop_sync=_in_promotion,
         expect="completed but missing",
+    ),
+    Mutation(
+        name="no fsync after setting a stranger aside",
+        scenario=STRANGER,
+        drop_sync=_of_setting_aside,
+        expect="somebody else's file is gone",
     ),
     Mutation(
         name="no fsync after a withdrawal",

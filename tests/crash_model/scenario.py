@@ -23,6 +23,7 @@ HOME_ID: Final = "home"
 OUT: Final = "/case/out"
 DATABASE: Final = "/case/db/out.duckdb"
 QUARANTINE: Final = "/home/quarantine"
+STRANGER: Final = b"not ours"
 ROWS: Final = 2  # of each (source, table)
 
 CONTRACTS: Final = (
@@ -47,6 +48,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
         clean_late: stages are removed after the next transaction, as a slow thread would do it.
         bare: the sinks are not there yet: they are prepared, and each crash can come in between.
         probed: whether preparing includes the proof that files can be promoted there.
+        stranger: a file that is not ours has the name that the job's first file is to get.
     """
 
     name: str
@@ -64,6 +66,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     clean_late: bool = False
     bare: bool = False
     probed: bool = False
+    stranger: bool = False
 
     @property
     def may_lose(self) -> bool:

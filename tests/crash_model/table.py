@@ -53,6 +53,10 @@ SMALL: Final = (
     World(Scenario(name="cancelled when staged, duckdb", kind=SinkKind.DUCKDB, cancel="staged"), 1),
     World(Scenario(name="worker dies", outputs=1, worker_dies=True)),
     World(Scenario(name="worker dies, late sweep", outputs=1, worker_dies=True, clean_late=True)),
+    World(Scenario(name="a stranger in the way", outputs=1, stranger=True)),
+    World(
+        Scenario(name="a stranger in the way, by link", outputs=1, stranger=True, by_link=True), 2
+    ),
     World(Scenario(name="new directories", outputs=1, bare=True), 1),
     World(Scenario(name="new directories, probed", outputs=1, bare=True, probed=True), 1),
     World(Scenario(name="replaced, parquet", outputs=1, modes=_REPLACED), 1),
