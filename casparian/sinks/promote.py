@@ -259,11 +259,24 @@ def _promote_one(intent: Intent) -> Promotion:
     with staging_errors(intent.final):
         if os.path.lexists(intent.final):
             set_aside = f"{intent.final}.set-aside-{secrets.token_hex(4)}"
-            os.rename(intent.final, set_aside)
-            # Before its old name is taken: else a power cut could keep our file and forget where this one went.
-            sync_directory(os.path.dirname(set_aside))
+            _set_aside(intent.final, set_aside)
         how = move_without_replacing(intent.staged, intent.final)
     return Promotion(intent=intent, how=how, set_aside=set_aside)
+
+
+def _set_aside(path: str, aside: str) -> None:
+    """Give a file that is in the way another name, durably, before its own is taken.
+
+    By `link`, because after a rename that a kill kept from being synced nobody would know that something is still to be synced.
+    """
+    try:
+        os.link(path, aside, follow_symlinks=False)
+    except OSError:  # a directory, or a file system without links
+        os.rename(path, aside)
+        sync_directory(os.path.dirname(aside))
+    else:
+        sync_directory(os.path.dirname(aside))
+        os.unlink(path)
 
 
 def move_without_replacing(source: str, target: str) -> str:

@@ -129,6 +129,10 @@ class ModelOs:
     def unlink(self, path: str) -> None:
         self._files.unlink(path)
 
+    def link(self, source: str, target: str, *, follow_symlinks: bool) -> None:
+        assert not follow_symlinks
+        self._files.link(source, target)
+
     def rename(self, source: str, target: str) -> None:
         self._files.rename(source, target, replace=True)
 

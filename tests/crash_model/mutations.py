@@ -91,7 +91,7 @@ def _in_promotion(path: str) -> bool:
 
 
 def _of_setting_aside(path: str) -> bool:
-    return path == OUT and _called_by("_promote_one")
+    return path == OUT and _called_by("_set_aside")
 
 
 def _of_removal(path: str) -> bool:
@@ -333,6 +333,7 @@ MUTATIONS: Final = (
         drop_sync=_of_removal,
         expect="queued but visible",
         crashes=2,
+        first_crash="rename",
     ),
     Mutation(
         name="no fsync of new directories",

@@ -28,13 +28,13 @@ class World(NamedTuple):
 SMALL: Final = (
     World(Scenario(name="parquet", outputs=1)),
     World(Scenario(name="parquet, strict POSIX", outputs=1, rename=Rename.STRICT)),
-    World(Scenario(name="parquet, by link", outputs=1, by_link=True)),
+    World(Scenario(name="parquet, by link", outputs=1, by_link=True), 2),
     World(
         Scenario(
             name="parquet, by link, strict POSIX", outputs=1, by_link=True, rename=Rename.STRICT
         )
     ),
-    World(Scenario(name="csv", outputs=1, kind=SinkKind.CSV)),
+    World(Scenario(name="csv", outputs=1, kind=SinkKind.CSV), 2),
     World(Scenario(name="duckdb", outputs=1, kind=SinkKind.DUCKDB), 2),
     World(
         Scenario(
@@ -49,11 +49,13 @@ SMALL: Final = (
     World(Scenario(name="with quarantine", outputs=1, quarantined=True), 1),
     World(Scenario(name="over its policy", outputs=1, quarantined=True, over_policy=True), 1),
     World(Scenario(name="cancelled while running", outputs=1, cancel="running")),
-    World(Scenario(name="cancelled when staged", outputs=1, cancel="staged")),
+    World(Scenario(name="cancelled when staged", outputs=1, cancel="staged"), 2),
     World(Scenario(name="cancelled when staged, duckdb", kind=SinkKind.DUCKDB, cancel="staged"), 1),
-    World(Scenario(name="worker dies", outputs=1, worker_dies=True)),
-    World(Scenario(name="worker dies, late sweep", outputs=1, worker_dies=True, clean_late=True)),
-    World(Scenario(name="a stranger in the way", outputs=1, stranger=True)),
+    World(Scenario(name="worker dies", outputs=1, worker_dies=True), 2),
+    World(
+        Scenario(name="worker dies, late sweep", outputs=1, worker_dies=True, clean_late=True), 2
+    ),
+    World(Scenario(name="a stranger in the way", outputs=1, stranger=True), 2),
     World(
         Scenario(name="a stranger in the way, by link", outputs=1, stranger=True, by_link=True), 2
     ),
