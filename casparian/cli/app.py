@@ -71,11 +71,17 @@ class App:
         with autostart.connect(
             self.home, workers=self.config.settings.workers, notice=self.out.say
         ) as client:
+            client.on_reconnect = self.out.say
             try:
                 yield client
-            finally:
+            except KeyboardInterrupt:
+                raise  # at once: the sentinel goes on with what was asked of it, and ends when it is idle
+            except BaseException:
                 if stop_after:
                     autostart.release(client)
+                raise
+            if stop_after:
+                autostart.release(client)
 
     @property
     def is_new(self) -> bool:

@@ -13,13 +13,17 @@ from typing import Final, Self
 
 from casparian import ids
 from casparian.cli.progress import RunProgress
-from casparian.control.client import Client
+from casparian.control.client import Client, post
 from casparian.errors import CasparianError
 from casparian.paths import Home
 from casparian.protocol import control
 
 _STOPPING: Final = (
     "stopping: what is being committed is finished, the rest is cancelled (again: leave at once)"
+)
+
+_LEFT: Final = (
+    "left: the sentinel finishes the cancellation; `casparian jobs` shows what became of each job"
 )
 
 
@@ -37,6 +41,7 @@ class Interruption:
         self._progress = progress
         self._run_id = run_id
         self._cancelled = False
+        self._request = self._new_request()
         self._before: dict[int, object] = {}
         self._told = False
         self.pressed = 0
@@ -46,7 +51,9 @@ class Interruption:
             self._before[number] = signal.signal(number, self._handle)
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is KeyboardInterrupt:
+            self.left()
         for number, handler in self._before.items():
             signal.signal(number, handler)  # type: ignore[arg-type]  # what `signal.signal` gave
 
@@ -62,11 +69,30 @@ class Interruption:
         self._cancelled = True
         try:
             with Client.connect(self._home) as client:
-                client.request(
-                    control.CancelJob(request_id=ids.new_request_id(), run_id=self._run_id)
-                )
+                client.request(self._request)
         except CasparianError as error:
             self._progress.note(f"the run could not be cancelled: {error.message}")
+
+    def reconnected(self, message: str) -> None:
+        """The run was asked for again after a lost connection: a cancellation is sent to the new sentinel too."""
+        self._progress.note(message)
+        self._cancelled = False
+        self._request = self._new_request()
+
+    def left(self) -> None:
+        """Ctrl-C was pressed again: make sure that the cancellation is on its way, and wait for nothing.
+
+        It is the same request that may be on its way already, so that it acts once.
+        """
+        try:
+            post(self._home, self._request)
+        except CasparianError as error:
+            self._progress.note(f"the run could not be cancelled: {error.message}")
+        else:
+            self._progress.note(_LEFT)
+
+    def _new_request(self) -> control.CancelJob:
+        return control.CancelJob(request_id=ids.new_request_id(), run_id=self._run_id)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - a signal handler's signature
         self.pressed += 1

@@ -41,6 +41,7 @@ REASONS: Final = {
     "not_selected": "not selected",
     "exists": "refused: exists in the sink",
     "untrusted": "refused: parser not trusted",
+    "circuit_open": "refused: parser failed too often",
     "no_parser": "without a parser",
     "read_error": "unreadable",
     "link": "linked",

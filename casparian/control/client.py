@@ -4,7 +4,7 @@ Rules:
   * A `Failure` is raised again as the error class of its exit code.
   * A connection that is lost under a request is made again, and the very same message is sent
     again. That is safe: reads change nothing, and a mutation carries a `request_id` under which the
-    sentinel acts once. `Shutdown` is never repeated.
+    sentinel acts once. `Shutdown` is never repeated. `on_reconnect` is told, so that people are.
   * A sentinel of another version is told apart from none: the message says how to stop it.
   * While waiting, `on_tick` is called several times a second, so that a caller can act on ctrl-C
     without breaking a frame in two.
@@ -109,6 +109,7 @@ class Client:
         self._channel: socket.socket | None = None
         self._decoder = frame.FrameDecoder(frame.REPLIES)
         self._number = 0
+        self.on_reconnect: Callable[[str], None] | None = None  # told when a request is sent again
 
     @classmethod
     def connect(cls, home: Home) -> Client:
@@ -200,6 +201,11 @@ class Client:
                         code="sentinel.lost",
                         hint="`casparian doctor` looks for the reason; what was committed is kept",
                     ) from error
+                if self.on_reconnect is not None:
+                    self.on_reconnect(
+                        "the sentinel went away; the same request is sent again"
+                        f" ({attempt + 1} of {_RECONNECTS_MAX})"
+                    )
             else:
                 if isinstance(reply, control.Failure):
                     raise failure(reply)
@@ -273,6 +279,21 @@ class Client:
             self._channel = self._dial()
             self._decoder = frame.FrameDecoder(frame.REPLIES)
         return self._channel
+
+
+def post(home: Home, message: control.Request) -> None:
+    """Give a request to the sentinel that runs now and wait for nothing, not even for a sentinel that is held up.
+
+    Raises:
+        SentinelUnreachable: none listens.
+    """
+    with open_socket(home) as channel:
+        try:
+            channel.sendall(
+                frame.encode(frame.Opcode.CONTROL_REQUEST, control.encode(message), number=1)
+            )
+        except OSError as error:
+            raise _unreachable(home) from error
 
 
 def failure(reply: control.Failure) -> CasparianError:

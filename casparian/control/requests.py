@@ -73,6 +73,7 @@ def run_request(
     dry_run: bool = False,
     max_quarantine: str | None = None,
     min_isolation: str | None = None,
+    batch_files: int | None = None,
 ) -> control.Run:
     """The request of `casparian run`: flags over configured settings.
 
@@ -95,6 +96,7 @@ def run_request(
         quarantine_rows_max=rows_max,
         quarantine_percent_max=percent_max,
         min_isolation=IsolationLevel(min_isolation or settings.min_isolation),
+        batch_files=batch_files,
     )
 
 

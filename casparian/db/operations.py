@@ -22,6 +22,7 @@ from casparian.db.records import (
     Pair,
     PlanItemRow,
 )
+from casparian.domain.breakers import BreakerFailure
 from casparian.domain.files import CataloguedFile
 from casparian.domain.jobs import JobState
 
@@ -148,11 +149,37 @@ class FinishRun(_Operation, frozen=True, kw_only=True):
 
 
 class SaveReply(_Operation, frozen=True, kw_only=True):
-    """The reply to a mutation, kept so that a repeated request does not act twice."""
+    """The reply to a mutation, recorded together with it. Last in its group. Result: the encoded reply.
+
+    A group whose request was answered before does not act again: its result is the reply that is stored.
+    With a `template` the reply is a `Done` whose count `{n}` is the result of the group's first operation.
+    """
 
     request_id: str
     kind: str
-    reply: bytes
+    reply: bytes = b""
+    template: str | None = None
+
+
+class NoteJob(_Operation, frozen=True, kw_only=True):
+    """A line in a job's history that is no step: a late receipt, a promotion that is tried again."""
+
+    job_id: int
+    epoch: int
+    state: str
+    detail: str
+
+
+class SaveBreaker(_Operation, frozen=True, kw_only=True):
+    """The circuit breaker of one parser artifact; without failures it is forgotten."""
+
+    parser: str  # name@version
+    artifact_hash: str
+    state: str
+    opened_at_ns: int | None
+    failures: tuple[BreakerFailure, ...]
+    kind: str = ""  # of the tape's entry; empty: none
+    actor: str = ""
 
 
 class InsertRule(_Operation, frozen=True, kw_only=True):
@@ -202,6 +229,8 @@ Operation = (
     | RemoveOutput
     | FinishRun
     | SaveReply
+    | NoteJob
+    | SaveBreaker
     | InsertRule
     | DeleteRule
     | TagPaths

@@ -8,7 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
+
 from casparian.db.rows import first_row
+from casparian.domain.breakers import Breaker, BreakerFailure, BreakerState
 from casparian.errors import UsageError
 
 if TYPE_CHECKING:
@@ -47,6 +50,31 @@ VIEWS: Final[dict[str, View]] = {
         "created_at_ns, updated_at_ns, false AS aborting FROM cf_processing_queue",
         order="created_at_ns, job_id",
         filters={"job_id": "job_id = ?", "run_id": "run_id = ?", "state": "state = ?"},
+    ),
+    # Failed jobs that nobody has tried again: what they say of at least one source is the newest word of that parser on it.
+    "dead_jobs": View(
+        "SELECT * FROM (SELECT q.job_id, q.run_id, q.parser, q.code, q.message, q.attempts, q.epoch, q.sources, "
+        "f.permanent, f.first_source, q.updated_at_ns AS since_ns FROM cf_processing_queue q JOIN "
+        "(SELECT job_id, bool_or(permanent) AS permanent, min(display_path) AS first_source FROM "
+        "(SELECT d.job_id, d.status, d.permanent, d.display_path, row_number() OVER (PARTITION BY d.source_id, "
+        "split_part(p.parser, '@', 1) ORDER BY d.at_ns DESC, d.rowid DESC) AS place FROM cf_dispositions d "
+        "JOIN cf_processing_queue p USING (job_id)) newest WHERE place = 1 AND status = 'failed' GROUP BY job_id) f "
+        "USING (job_id) WHERE q.state = 'failed') dead",
+        order="since_ns, job_id",
+        filters={
+            "parser": "list_contains([parser, split_part(parser, '@', 1)], ?)",
+            "code": "starts_with(code || '.', ? || '.')",
+            "run_id": "run_id = ?",
+            "job_id": "job_id = ?",
+        },
+    ),
+    "breakers": View(
+        "SELECT parser, artifact_hash, state, opened_at_ns, failures, changed_at_ns FROM cf_breakers",
+        order="parser, artifact_hash",
+        filters={
+            "parser": "list_contains([parser, split_part(parser, '@', 1)], ?)",
+            "state": "state = ?",
+        },
     ),
     "job_events": View(
         "SELECT job_id, epoch, row_number() OVER (PARTITION BY job_id ORDER BY rowid) AS seq, from_state, to_state, at_ns, "
@@ -209,14 +237,44 @@ def _narrow(view: View, where: str) -> str:
     return f"{head}{where}{qualify}{tail} ORDER BY {view.order}"
 
 
-def job_for_retry(
-    connection: duckdb.DuckDBPyConnection, job_id: int
-) -> tuple[str, int, bytes] | None:
-    """State, epoch and specification of a job."""
+def jobs_for_retry(
+    connection: duckdb.DuckDBPyConnection, job_ids: Sequence[int]
+) -> dict[int, tuple[str, int, bytes]]:
+    """State, epoch and specification of jobs; those that do not exist are left out."""
+    rows = connection.execute(
+        "SELECT job_id, state, epoch, spec FROM cf_processing_queue WHERE job_id IN (SELECT unnest(?::BIGINT[]))",
+        [list(job_ids)],
+    ).fetchall()
+    return {
+        int(job_id): (str(state), int(epoch), bytes(spec)) for job_id, state, epoch, spec in rows
+    }
+
+
+def job_end(connection: duckdb.DuckDBPyConnection, job_id: int) -> tuple[str, int, int] | None:
+    """State, rows and quarantined rows of a job."""
     row = first_row(
-        connection, "SELECT state, epoch, spec FROM cf_processing_queue WHERE job_id = ?", [job_id]
+        connection,
+        "SELECT state, rows, quarantined FROM cf_processing_queue WHERE job_id = ?",
+        [job_id],
     )
-    return None if row is None else (str(row[0]), int(row[1]), bytes(row[2]))
+    return None if row is None else (str(row[0]), int(row[1]), int(row[2]))
+
+
+def breakers(connection: duckdb.DuckDBPyConnection) -> list[Breaker]:
+    """Circuit breakers as they were stored last."""
+    rows = connection.execute(
+        "SELECT parser, artifact_hash, state, opened_at_ns, failures FROM cf_breakers"
+    ).fetchall()
+    return [
+        Breaker(
+            parser=parser,
+            artifact_hash=artifact_hash,
+            state=BreakerState(state),
+            opened_at_ns=opened_at_ns,
+            failures=msgspec.json.decode(failures, type=tuple[BreakerFailure, ...]),
+        )
+        for parser, artifact_hash, state, opened_at_ns, failures in rows
+    ]
 
 
 def live_jobs(connection: duckdb.DuckDBPyConnection) -> Sequence[tuple[Any, ...]]:
@@ -238,8 +296,11 @@ def known_sinks(connection: duckdb.DuckDBPyConnection) -> list[str]:
 
 
 def recent_replies(connection: duckdb.DuckDBPyConnection, limit: int) -> dict[str, bytes]:
-    """Replies to the newest mutations, by request id."""
+    """Replies to the newest mutations, by request id, oldest first; at most 8 MiB of them."""
     rows = connection.execute(
-        "SELECT request_id, reply FROM cf_requests ORDER BY at_ns DESC LIMIT ?", [limit]
+        "SELECT request_id, reply FROM (SELECT request_id, reply, at_ns, sum(octet_length(reply)) OVER "
+        "(ORDER BY at_ns DESC, rowid DESC ROWS UNBOUNDED PRECEDING) AS bytes FROM cf_requests) r "
+        "WHERE bytes <= 8388608 ORDER BY at_ns DESC LIMIT ?",
+        [limit],
     ).fetchall()
-    return {str(request_id): bytes(reply) for request_id, reply in rows}
+    return {str(request_id): bytes(reply) for request_id, reply in reversed(rows)}

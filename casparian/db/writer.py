@@ -3,41 +3,24 @@
 from __future__ import annotations
 
 import threading
-from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
-import pyarrow as pa
 
 from casparian.db import operations as op
-from casparian.db.records import Pair
+from casparian.db.buffer import Buffer, StaleStep
+from casparian.db.job_writer import JobWriter, stored_reply
 from casparian.db.rows import first_row, scalar
-from casparian.domain.jobs import JobState, check_step
-from casparian.domain.outputs import QUARANTINE_TABLE, SinkMode
-from casparian.errors import CasparianError
+from casparian.protocol import control
 from casparian.tape.chain import GENESIS, link
 
 if TYPE_CHECKING:
     import duckdb
 
-# At a time: the rows of a large plan are many times larger as dictionaries.
-_INSERT_ROWS: Final = 4096
-_ARROW_TYPES: Final = {
-    "VARCHAR": pa.string(),
-    "BIGINT": pa.int64(),
-    "UBIGINT": pa.uint64(),
-    "UINTEGER": pa.uint32(),
-    "BOOLEAN": pa.bool_(),
-    "BLOB": pa.binary(),
-    "VARCHAR[]": pa.list_(pa.string()),
-}
+__all__ = ["DatabaseWriter", "StaleStep"]
 
-
-class StaleStep(CasparianError):
-    """A compare-and-swap found the job in another state or epoch."""
-
-    code = "job.stale"
+_ROWS_AT_A_TIME: Final = 4096
 
 
 class DatabaseWriter:
@@ -46,20 +29,15 @@ class DatabaseWriter:
     def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
         self._connection = connection
         self.standstill = threading.Lock()  # whoever holds it knows that nothing is written
-        self._schemas: dict[str, pa.Schema] = {}
-        self._sequence = self._scalar("SELECT coalesce(max(sequence), 0) FROM cf_materializations")
+        self._buffer = Buffer(connection)
+        self._jobs = JobWriter(connection, self._buffer, self._tape)
         self._load_tape_end()
         self._handlers: dict[type[Any], Callable[[Any], Any]] = {
+            **self._jobs.handlers,
             op.SaveScan: self._save_scan,
             op.StartRun: self._start_run,
             op.SavePlan: self._save_plan,
-            op.InsertJobs: self._insert_jobs,
-            op.StepJob: self._step_job,
-            op.BeginCommit: self._begin_commit,
-            op.FinishCommit: self._finish_commit,
-            op.RemoveOutput: self._remove_output,
             op.FinishRun: self._finish_run,
-            op.SaveReply: self._save_reply,
             op.InsertRule: self._insert_rule,
             op.DeleteRule: self._delete_rule,
             op.TagPaths: self._tag_paths,
@@ -96,20 +74,37 @@ class DatabaseWriter:
     def _transact_now(self, groups: Sequence[Sequence[op.Operation]]) -> list[list[Any]]:
         self._connection.execute("BEGIN")
         try:
-            results = [[self._handlers[type(o)](o) for o in group] for group in groups]
+            self._jobs.expect(o for group in groups for o in group)
+            results = [self._group(group) for group in groups]
+            self._buffer.flush()
             self._connection.execute("COMMIT")
         except BaseException:
             self._rollback()
             raise
         return results
 
+    def _group(self, group: Sequence[op.Operation]) -> list[Any]:
+        """Results of a group's operations. A mutation whose reply is stored happened before: only its reply is given again."""
+        for saved in group:
+            if not isinstance(saved, op.SaveReply):
+                continue
+            stored = stored_reply(self._connection, saved.request_id)
+            if stored is not None:
+                return [stored if isinstance(other, op.SaveReply) else None for other in group]
+        results: list[Any] = []
+        for o in group:
+            if isinstance(o, op.SaveReply):
+                results.append(self._save_reply(o, results))
+            else:
+                results.append(self._handlers[type(o)](o))
+        return results
+
     def _rollback(self) -> None:
         try:
             self._connection.execute("ROLLBACK")
         finally:
-            self._sequence = self._scalar(
-                "SELECT coalesce(max(sequence), 0) FROM cf_materializations"
-            )
+            self._buffer.clear()
+            self._jobs.forget()
             self._load_tape_end()
 
     # -- helpers ------------------------------------------------------------------------------------------------------------
@@ -117,38 +112,13 @@ class DatabaseWriter:
     def _scalar(self, sql: str, parameters: Sequence[Any] = ()) -> int:
         return scalar(self._connection, sql, parameters)
 
-    def _schema(self, table: str) -> pa.Schema:
-        if table not in self._schemas:
-            rows = self._connection.execute(f'DESCRIBE "{table}"').fetchall()
-            self._schemas[table] = pa.schema(
-                [pa.field(name, _ARROW_TYPES[kind]) for name, kind, *_ in rows]
-            )
-        return self._schemas[table]
-
-    def _insert(self, table: str, rows: Sequence[dict[str, Any]]) -> None:
-        """Insert many rows as one Arrow table: a statement per row costs twenty times as much."""
-        for start in range(0, len(rows), _INSERT_ROWS):
-            part = list(rows[start : start + _INSERT_ROWS])
-            batch = pa.Table.from_pylist(part, schema=self._schema(table))
-            self._connection.register("incoming", batch)
-            self._connection.execute(f'INSERT INTO "{table}" SELECT * FROM incoming')
-            self._connection.unregister("incoming")
-
-    def _insert_structs(self, table: str, rows: Sequence[msgspec.Struct]) -> None:
-        for start in range(0, len(rows), _INSERT_ROWS):
-            part = rows[start : start + _INSERT_ROWS]
-            self._insert(table, [msgspec.structs.asdict(row) for row in part])
-
     def _load_tape_end(self) -> None:
         row = first_row(self._connection, "SELECT seq, hash FROM cf_tape ORDER BY seq DESC LIMIT 1")
         self._tape_seq, self._tape_hash = (int(row[0]), str(row[1])) if row else (0, GENESIS)
 
     def _tape(self, at_ns: int, kind: str, **fields: Any) -> None:
         entry = link(self._tape_seq + 1, self._tape_hash, at_ns, kind, fields)
-        self._connection.execute(
-            "INSERT INTO cf_tape VALUES (?, ?, ?, ?)",
-            [entry.seq, entry.prev_hash, entry.hash, entry.entry],
-        )
+        self._buffer.insert_structs("cf_tape", [entry])
         self._tape_seq, self._tape_hash = entry.seq, entry.hash
 
     # -- discovery ----------------------------------------------------------------------------------------------------------
@@ -166,7 +136,8 @@ class DatabaseWriter:
             }
             for order, file in enumerate(o.files)
         ]
-        self._insert("scout_files", rows)
+        self._buffer.insert("scout_files", rows)
+        self._buffer.flush()
         self._connection.execute(
             "INSERT INTO scout_sightings SELECT root, path, display_path, source_id, source_hash, sha256, size_bytes, ? "
             "FROM scout_files f WHERE root = ? AND source_id IS NOT NULL AND NOT EXISTS (SELECT 1 FROM scout_sightings s "
@@ -211,11 +182,21 @@ class DatabaseWriter:
     # -- runs and plans -----------------------------------------------------------------------------------------------------
 
     def _start_run(self, o: op.StartRun) -> None:
-        self._connection.execute(
-            "INSERT INTO cf_runs VALUES (?, ?, ?, ?, 'running', ?, NULL, NULL) ON CONFLICT DO NOTHING",
-            [o.run_id, o.root, o.actor, o.request, o.at_ns],
-        )
-        self._tape(o.at_ns, "run.started", run_id=o.run_id, root=o.root, actor=o.actor)
+        """A run that was asked for again after the sentinel ended is the same run, taken up again."""
+        known = self._scalar("SELECT count(*) FROM cf_runs WHERE run_id = ?", [o.run_id])
+        if known:
+            self._connection.execute(
+                "UPDATE cf_runs SET state = 'running', finished_at_ns = NULL, result = NULL "
+                "WHERE run_id = ? AND state NOT IN ('finished', 'cancelled')",
+                [o.run_id],
+            )
+        else:
+            self._connection.execute(
+                "INSERT INTO cf_runs VALUES (?, ?, ?, ?, 'running', ?, NULL, NULL)",
+                [o.run_id, o.root, o.actor, o.request, o.at_ns],
+            )
+        kind = "run.resumed" if known else "run.started"
+        self._tape(o.at_ns, kind, run_id=o.run_id, root=o.root, actor=o.actor)
 
     def _finish_run(self, o: op.FinishRun) -> None:
         self._connection.execute(
@@ -226,7 +207,9 @@ class DatabaseWriter:
 
     def _save_plan(self, o: op.SavePlan) -> None:
         self._connection.execute("DELETE FROM cf_plan_items WHERE root = ?", [o.root])
-        self._insert_structs("cf_plan_items", o.items)
+        for start in range(0, len(o.items), _ROWS_AT_A_TIME):
+            self._buffer.insert_structs("cf_plan_items", o.items[start : start + _ROWS_AT_A_TIME])
+            self._buffer.flush()
         for contract in o.contracts:
             self._register_contract(contract, o.at_ns)
         for row in o.expected:
@@ -236,7 +219,8 @@ class DatabaseWriter:
                 [row.parser, row.artifact_hash, row.table_name, row.contract_hash, row.sink],
             )
             if not known:
-                self._insert_structs("cf_expected_outputs", [row])
+                self._buffer.insert_structs("cf_expected_outputs", [row])
+                self._buffer.flush()
 
     def _register_contract(self, contract: Any, at_ns: int) -> None:
         row = first_row(
@@ -248,7 +232,7 @@ class DatabaseWriter:
         if row is not None and row[1] == contract.contract_hash:
             return
         revision = (int(row[0]) if row else 0) + 1
-        self._insert(
+        self._buffer.insert(
             "schema_contracts",
             [{**msgspec.structs.asdict(contract), "revision": revision, "promoted_at_ns": at_ns}],
         )
@@ -284,219 +268,12 @@ class DatabaseWriter:
             )
         return len(rows)
 
-    def _save_reply(self, o: op.SaveReply) -> None:
+    def _save_reply(self, o: op.SaveReply, results: Sequence[Any]) -> bytes:
+        reply = o.reply
+        if o.template is not None:
+            count = int(results[0] or 0)
+            reply = control.encode(control.Done(message=o.template.format(n=count), count=count))
         self._connection.execute(
-            "INSERT INTO cf_requests VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
-            [o.request_id, o.kind, o.reply, o.at_ns],
+            "INSERT INTO cf_requests VALUES (?, ?, ?, ?)", [o.request_id, o.kind, reply, o.at_ns]
         )
-
-    # -- jobs ---------------------------------------------------------------------------------------------------------------
-
-    def _insert_jobs(self, o: op.InsertJobs) -> None:
-        self._insert_structs("cf_processing_queue", o.jobs)
-        events = [
-            {
-                "job_id": job.job_id,
-                "epoch": job.epoch,
-                "from_state": None,
-                "to_state": job.state,
-                "at_ns": o.at_ns,
-                "detail": "enqueued",
-            }
-            for job in o.jobs
-        ]
-        self._insert("cf_job_events", events)
-        for job in o.jobs:
-            self._tape(
-                o.at_ns,
-                "job.queued",
-                job_id=job.job_id,
-                run_id=job.run_id,
-                parser=job.parser,
-                sources=job.sources,
-            )
-
-    def _swap(
-        self,
-        job_id: int,
-        before: JobState,
-        after: JobState,
-        epoch: int,
-        new_epoch: int,
-        detail: str,
-        at_ns: int,
-    ) -> None:
-        check_step(before, after)
-        row = first_row(
-            self._connection,
-            "UPDATE cf_processing_queue SET state = ?, epoch = ?, updated_at_ns = ? "
-            "WHERE job_id = ? AND state = ? AND epoch = ? RETURNING job_id",
-            [after.value, new_epoch, at_ns, job_id, before.value, epoch],
-        )
-        if row is None:
-            raise StaleStep(f"job {job_id} is no longer {before} at epoch {epoch}", job=job_id)
-        self._connection.execute(
-            "INSERT INTO cf_job_events VALUES (?, ?, ?, ?, ?, ?)",
-            [job_id, new_epoch, before.value, after.value, at_ns, detail],
-        )
-        self._tape(
-            at_ns,
-            f"job.{after.value}",
-            job_id=job_id,
-            epoch=new_epoch,
-            was=before.value,
-            detail=detail,
-        )
-
-    def _step_job(self, o: op.StepJob) -> None:
-        new_epoch = o.epoch if o.new_epoch is None else o.new_epoch
-        self._swap(o.job_id, o.before, o.after, o.epoch, new_epoch, o.detail, o.at_ns)
-        self._connection.execute(
-            "UPDATE cf_processing_queue SET attempts = coalesce(?, attempts), code = ?, message = ?, spec = coalesce(?, spec) "
-            "WHERE job_id = ?",
-            [o.attempts, o.code, o.message, o.spec, o.job_id],
-        )
-        self._replace_dispositions(o.job_id, o.dispositions)
-        self._save_log(o.job_id, new_epoch, o.log, o.isolation)
-
-    def _replace_dispositions(self, job_id: int, rows: Sequence[msgspec.Struct]) -> None:
-        if rows:
-            self._connection.execute("DELETE FROM cf_dispositions WHERE job_id = ?", [job_id])
-            self._insert_structs("cf_dispositions", rows)
-
-    def _save_log(self, job_id: int, epoch: int, log: str, isolation: str) -> None:
-        if log or isolation:
-            self._connection.execute(
-                "INSERT INTO cf_job_logs VALUES (?, ?, ?, ?)", [job_id, epoch, log, isolation]
-            )
-
-    # -- commit -------------------------------------------------------------------------------------------------------------
-
-    def _begin_commit(self, o: op.BeginCommit) -> op.CommitClaims:
-        claims = pa.Table.from_pylist(
-            [msgspec.structs.asdict(claim) for claim in o.claims],
-            schema=pa.schema(
-                [
-                    ("dataset_id", pa.string()),
-                    ("source_id", pa.string()),
-                    ("materialization_key", pa.string()),
-                ]
-            ),
-        )
-        self._connection.register("claims", claims)
-        alive = self._connection.execute(
-            "SELECT m.dataset_id, m.job_id, m.source_id, m.materialization_key = c.materialization_key "
-            "FROM cf_materializations m JOIN claims c ON m.dataset_id = c.dataset_id AND m.source_id = c.source_id "
-            "WHERE m.retired_by IS NULL AND m.job_id <> ? ORDER BY m.sequence",
-            [o.job_id],
-        ).fetchall()
-        self._connection.unregister("claims")
-        conflicts = _recorded_whole(o.claims, alive)
-        if o.mode == SinkMode.ERROR:
-            conflicts = {source for _, _, source, _ in alive}
-        if conflicts:
-            return op.CommitClaims(conflicts=tuple(sorted(conflicts)))
-        # A source of which only some outputs are recorded under this very key is written whole again: its pairs of the same
-        # key give way, so that no key is ever alive twice.
-        retire = [
-            Pair(dataset_id=d, job_id=j, source_id=s)
-            for d, j, s, same in alive
-            if same or o.mode == SinkMode.REPLACE
-        ]
-        if retire:
-            retire += self._quarantine_of(retire)
-        claims_found = op.CommitClaims(retire=tuple(retire))
-        self._swap(
-            o.job_id,
-            JobState.RUNNING,
-            JobState.COMMITTING,
-            o.epoch,
-            o.epoch,
-            "intents recorded",
-            o.at_ns,
-        )
-        self._connection.execute(
-            "UPDATE cf_processing_queue SET receipt = ? WHERE job_id = ?", [o.receipt, o.job_id]
-        )
-        self._connection.execute("DELETE FROM cf_commit_intents WHERE job_id = ?", [o.job_id])
-        document = msgspec.msgpack.encode((o.intents, claims_found))
-        self._connection.execute(
-            "INSERT INTO cf_commit_intents VALUES (?, ?, ?)", [o.job_id, o.epoch, document]
-        )
-        return claims_found
-
-    def _quarantine_of(self, pairs: Sequence[Pair]) -> list[Pair]:
-        """Quarantined rows live and retire with the rows of their (job, source)."""
-        wanted = {(pair.job_id, pair.source_id) for pair in pairs}
-        found = self._connection.execute(
-            "SELECT dataset_id, job_id, source_id FROM cf_materializations WHERE table_name = ? AND retired_by IS NULL",
-            [QUARANTINE_TABLE],
-        ).fetchall()
-        return [Pair(dataset_id=d, job_id=j, source_id=s) for d, j, s in found if (j, s) in wanted]
-
-    def _finish_commit(self, o: op.FinishCommit) -> None:
-        detail = o.code or f"{o.rows} rows, {o.quarantined} quarantined"
-        self._swap(o.job_id, JobState.COMMITTING, o.after, o.epoch, o.epoch, detail, o.at_ns)
-        self._connection.execute(
-            "UPDATE cf_processing_queue SET rows = ?, quarantined = ?, code = ?, message = ?, receipt = NULL WHERE job_id = ?",
-            [o.rows, o.quarantined, o.code, o.message, o.job_id],
-        )
-        rows = []
-        for materialization in o.materializations:
-            self._sequence += 1
-            rows.append({**msgspec.structs.asdict(materialization), "sequence": self._sequence})
-        self._insert("cf_materializations", rows)
-        for document in o.documents:
-            if not self._scalar(
-                "SELECT count(*) FROM cf_documents WHERE hash = ?", [document.hash]
-            ):
-                self._insert_structs("cf_documents", [document])
-        self._insert_structs("cf_outputs", o.outputs)
-        self._insert_structs("cf_output_pairs", o.output_pairs)
-        self._insert_structs("cf_ledgers", o.ledgers)
-        self._insert_structs("cf_findings", o.findings)
-        self._replace_dispositions(o.job_id, o.dispositions)
-        self._save_log(o.job_id, o.epoch, o.log, o.isolation)
-        for pair in o.retire:
-            self._connection.execute(
-                "UPDATE cf_materializations SET retired_by = ? WHERE dataset_id = ? AND job_id = ? AND source_id = ?",
-                [o.job_id, pair.dataset_id, pair.job_id, pair.source_id],
-            )
-        self._connection.execute("DELETE FROM cf_commit_intents WHERE job_id = ?", [o.job_id])
-        for output in o.outputs:
-            self._tape(
-                o.at_ns,
-                "output.committed",
-                job_id=output.job_id,
-                path=output.path,
-                blake3=output.blake3,
-                rows=output.rows,
-            )
-        for pair in o.retire:
-            self._tape(
-                o.at_ns,
-                "pair.retired",
-                job_id=pair.job_id,
-                source_id=pair.source_id,
-                dataset_id=pair.dataset_id,
-            )
-
-    def _remove_output(self, o: op.RemoveOutput) -> None:
-        self._connection.execute(
-            "UPDATE cf_outputs SET removed_at_ns = ? WHERE path = ? AND removed_at_ns IS NULL",
-            [o.at_ns, o.path],
-        )
-        if o.replaced_by is not None:
-            self._insert_structs("cf_outputs", [o.replaced_by])
-            self._insert_structs("cf_output_pairs", o.pairs)
-        new_path = o.replaced_by.path if o.replaced_by is not None else None
-        self._tape(o.at_ns, "output.removed", path=o.path, replaced_by=new_path)
-
-
-def _recorded_whole(
-    claims: Sequence[op.PairClaim], alive: Sequence[tuple[str, int, str, bool]]
-) -> set[str]:
-    """Sources of which every claimed output lives under the very key that is claimed: there is nothing left to do."""
-    claimed = Counter(claim.source_id for claim in claims)
-    recorded = Counter(source for _, source in {(d, s) for d, _, s, same in alive if same})
-    return {source for source, outputs in recorded.items() if outputs == claimed[source]}
+        return reply

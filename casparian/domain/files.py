@@ -80,6 +80,7 @@ class PlanReason(StrEnum):
     NOT_SELECTED = "not_selected"  # excluded by --tag, --parser, a pattern or --since
     EXISTS = "exists"  # error mode: the dataset holds this source
     UNTRUSTED = "untrusted"
+    CIRCUIT_OPEN = "circuit_open"  # the parser failed too often in a row
     NO_PARSER = "no_parser"
     READ_ERROR = "read_error"
     LINK = "link"

@@ -59,6 +59,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True, tag="run"):
     quarantine_rows_max: int | None = None
     quarantine_percent_max: float | None = None
     min_isolation: IsolationLevel = IsolationLevel.FULL
+    batch_files: int | None = None  # files of a job at most; `None`: the product's own choice
 
 
 class Select(msgspec.Struct, frozen=True, kw_only=True, tag="select"):
@@ -93,11 +94,15 @@ class TagFiles(msgspec.Struct, frozen=True, kw_only=True, tag="tag_files"):
 
 
 class CancelJob(msgspec.Struct, frozen=True, kw_only=True, tag="cancel_job"):
-    """Cancel a job, or all live jobs of a run. Reply: `Done`, or an error `job.too_late` once it commits."""
+    """Cancel a job, all live jobs of a run, or all. Reply: `Done`, or an error `job.too_late` once it commits.
+
+    Cancelling a cancelled job again is `Done` with the count 0.
+    """
 
     request_id: RequestId
     job_id: int | None = None
     run_id: str | None = None
+    everything: bool = False
 
 
 class RetryJob(msgspec.Struct, frozen=True, kw_only=True, tag="retry_job"):
@@ -105,6 +110,24 @@ class RetryJob(msgspec.Struct, frozen=True, kw_only=True, tag="retry_job"):
 
     request_id: RequestId
     job_id: int
+
+
+class RetryJobs(msgspec.Struct, frozen=True, kw_only=True, tag="retry_jobs"):
+    """Queue jobs again: the named ones, or all failed ones that nobody tried again. Reply: `Done` with the count."""
+
+    request_id: str
+    job_ids: tuple[int, ...] = ()  # empty: all dead letters that the filters leave
+    parser: str | None = None  # name, or name@version
+    code: str | None = None  # reason code, or its family
+    run_id: str | None = None
+    dry_run: bool = False  # only count
+
+
+class ResetParser(msgspec.Struct, frozen=True, kw_only=True, tag="reset_parser"):
+    """Let an open circuit breaker try one job of a parser now. Reply: `Done` with the count of breakers."""
+
+    request_id: str
+    parser: str  # name, or name@version
 
 
 class Read(msgspec.Struct, frozen=True, kw_only=True, tag="read"):
@@ -169,6 +192,8 @@ Request = (
     | TagFiles
     | CancelJob
     | RetryJob
+    | RetryJobs
+    | ResetParser
     | Read
     | Doctor
     | Repair

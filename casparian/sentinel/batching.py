@@ -26,8 +26,10 @@ def cut_into_jobs(
     root: bytes,
     *,
     workers: int,
+    files_max: int | None = None,
 ) -> list[PlannedJob]:
     """Cut each parser's files into jobs: at most 256 files or 64 MiB, and enough jobs to keep every worker busy."""
+    files_max = files_max or BATCH_FILES_MAX
     total = sum(file.size_bytes for files in chosen.values() for file in files)
     per_worker = total // (2 * max(workers, 1))
     bytes_max = min(max(per_worker, _BATCH_BYTES_MIN), BATCH_BYTES_MAX)
@@ -37,7 +39,7 @@ def cut_into_jobs(
         batch: list[CataloguedFile] = []
         size = 0
         for file in chosen[index]:
-            if batch and (len(batch) == BATCH_FILES_MAX or size + file.size_bytes > bytes_max):
+            if batch and (len(batch) == files_max or size + file.size_bytes > bytes_max):
                 jobs.append(_job(candidate, batch, base, root))
                 batch, size = [], 0
             batch.append(file)

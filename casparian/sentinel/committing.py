@@ -1,54 +1,91 @@
 """From a worker's receipt to committed outputs: T1, promotion, T2, and every way out.
 
 concluded -> T1 (BeginCommit) -> begun -> Promote -> promoted -> T2 (FinishCommit) -> finished
+
+A promotion that meets a passing fault (a locked sink, a full disk) stays COMMITTING and is tried again with a growing pause,
+`PROMOTES_MAX` times in all; any other fault takes everything back and fails the job. A failed fsync is such another fault.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from typing import Final
 
 import msgspec
 from msgspec import structs
 
-from casparian.db.operations import BeginCommit, CommitClaims, PairClaim, StepJob
+from casparian.db.operations import (
+    BeginCommit,
+    CommitClaims,
+    NoteJob,
+    Operation,
+    PairClaim,
+    StepJob,
+)
+from casparian.domain.breakers import CIRCUIT_OPEN
 from casparian.domain.jobs import ATTEMPTS_MAX, JobState
 from casparian.protocol.worker import Receipt, SourceReceipt
+from casparian.sentinel import breaking, records, retrying, scheduling, totals
 from casparian.sentinel import continuations as after
 from casparian.sentinel import events as ev
-from casparian.sentinel import records, scheduling, totals
 from casparian.sentinel.effects import Promote
 from casparian.sentinel.state import JobEntry
 from casparian.sentinel.turn import Turn
 from casparian.sinks.staging import stage_directory
 
+PROMOTES_MAX: Final = 5
+
 
 def concluded(turn: Turn, job: JobEntry, receipt: Receipt) -> None:
     """Judge a receipt that arrived under the right epoch."""
+    included = [s for s in receipt.sources if s.code is None]
+    if _may_commit(turn, job, receipt, included):
+        job = turn.put_job(structs.replace(job, receipt=receipt))
+        _begin(turn, job, receipt, included)
+    else:
+        _end(turn, job, receipt)
+
+
+def _may_commit(
+    turn: Turn, job: JobEntry, receipt: Receipt, included: Sequence[SourceReceipt]
+) -> bool:
+    return (
+        bool(included)
+        and receipt.code in (None, records.POLICY_CODE)
+        and not (receipt.code is not None and receipt.transient)
+        and not _tries_again(job, receipt)
+        and receipt_problem(turn, job, receipt) is None
+    )
+
+
+def _tries_again(job: JobEntry, receipt: Receipt) -> bool:
+    """Whether a source met a passing fault and the job has attempts left."""
+    passing = any(s.code is not None and s.transient for s in receipt.sources)
+    return passing and job.attempts + 1 < ATTEMPTS_MAX
+
+
+def _end(turn: Turn, job: JobEntry, receipt: Receipt) -> None:
+    """A receipt that cannot be committed: once more, or never again."""
     if (problem := receipt_problem(turn, job, receipt)) is not None:
         turn.remove_stages(job, job.epoch)
         fail(turn, job, "worker.receipt", problem, permanent=False)
         return
     if receipt.code is not None and receipt.transient:
-        scheduling.retry_or_fail(turn, job, receipt.code, receipt.message)
+        retrying.retry_or_fail(turn, job, receipt.code, receipt.message)
         return
-    transient = [s for s in receipt.sources if s.code is not None and s.transient]
-    if transient and job.attempts + 1 < ATTEMPTS_MAX:
-        first = transient[0]
+    if _tries_again(job, receipt):
+        first = next(s for s in receipt.sources if s.code is not None and s.transient)
         assert first.code is not None
-        scheduling.retry_or_fail(turn, job, first.code, first.message)
+        retrying.retry_or_fail(turn, job, first.code, first.message)
         return
     job = turn.put_job(structs.replace(job, receipt=receipt))
+    turn.remove_stages(job, job.epoch)
     if receipt.code is not None and receipt.code != records.POLICY_CODE:
-        turn.remove_stages(job, job.epoch)
         fail(turn, job, receipt.code, receipt.message, permanent=True)
         return
-    included = [s for s in receipt.sources if s.code is None]
-    if not included:
-        first = receipt.sources[0]
-        turn.remove_stages(job, job.epoch)
-        fail(turn, job, first.code or "source.failed", first.message, permanent=True)
-        return
-    _begin(turn, job, receipt, included)
+    first = receipt.sources[0]
+    fail(turn, job, first.code or "source.failed", first.message, permanent=True)
 
 
 def receipt_problem(turn: Turn, job: JobEntry, receipt: Receipt) -> str | None:
@@ -108,11 +145,19 @@ def begun(turn: Turn, then: after.AfterBegin, claims: CommitClaims) -> None:
     if claims.conflicts:
         _requeue_without(turn, job, claims.conflicts)
         return
-    job = turn.put_job(structs.replace(job, claims=claims))
+    _promote(turn, turn.put_job(structs.replace(job, claims=claims)))
+
+
+def _promote(turn: Turn, job: JobEntry, *, give_up: bool = False) -> None:
     assert job.receipt is not None
     turn.emit(
         Promote(
-            job_id=job.job_id, epoch=job.epoch, spec=job.spec, receipt=job.receipt, claims=claims
+            job_id=job.job_id,
+            epoch=job.epoch,
+            spec=job.spec,
+            receipt=job.receipt,
+            claims=job.claims,
+            give_up=give_up,
         )
     )
 
@@ -155,64 +200,111 @@ def promoted(turn: Turn, event: ev.Promoted) -> None:
     assert job.epoch == event.epoch
     turn.persist(
         records.finish_commit(job, event, turn.state.now_ns),
+        *breaking.after_success(turn, job),
         then=after.AfterFinish(job_id=job.job_id, epoch=job.epoch),
     )
 
 
 def promote_failed(turn: Turn, event: ev.PromoteFailed) -> None:
-    """Staged files vanished (requeue: the evidence still exists) or could not be promoted (fail)."""
+    """A promotion did not happen: again later, back to the queue (staged files vanished), or FAILED."""
     job = turn.state.jobs[event.job_id]
+    if event.transient:
+        _wait_for_promotion(turn, job, event)
+        return
     turn.remove_stages(job, job.epoch)
-    if event.lost:
-        turn.move_job(job, JobState.QUEUED, receipt=None, worker_id=None)
-        turn.persist(
-            StepJob(
-                at_ns=turn.state.now_ns,
-                job_id=job.job_id,
-                before=JobState.COMMITTING,
-                after=JobState.QUEUED,
-                epoch=job.epoch,
-                code=event.code,
-                message=event.message,
-                detail=f"integrity: {event.message}",
-            ),
-            then=after.Nothing(),
-        )
+    if event.lost:  # the evidence still exists
+        retrying.retry_or_fail(turn, job, event.code, f"integrity: {event.message}")
         return
     fail(turn, job, event.code, event.message, permanent=False)
 
 
-def fail(turn: Turn, job: JobEntry, code: str, message: str, *, permanent: bool) -> None:
-    """End a job as FAILED, with a disposition for each of its sources."""
-    receipt = job.receipt
-    turn.move_job(job, JobState.FAILED)
+def _wait_for_promotion(turn: Turn, job: JobEntry, event: ev.PromoteFailed) -> None:
+    promotes = job.promotes + 1
+    pause = retrying.back_off(job.job_id, promotes)
+    turn.put_job(
+        structs.replace(job, promotes=promotes, not_before_ns=turn.state.monotonic_ns + pause)
+    )
     turn.persist(
-        StepJob(
+        NoteJob(
             at_ns=turn.state.now_ns,
             job_id=job.job_id,
-            before=job.state,
-            after=JobState.FAILED,
             epoch=job.epoch,
-            attempts=job.attempts,
-            code=code,
-            message=message,
-            detail=f"{code}: {message}",
-            dispositions=records.failure_dispositions(
-                job, code, message, permanent=permanent, at_ns=turn.state.now_ns
-            ),
-            log=receipt.guest_log if receipt else "",
-            isolation=records.isolation_text(receipt),
+            state=job.state.value,
+            detail=f"{event.code}: {event.message}; {_what_follows(promotes)}",
         ),
-        then=after.AfterFailure(job_id=job.job_id, epoch=job.epoch),
+        then=after.Nothing(),
     )
+
+
+def _what_follows(promotes: int) -> str:
+    if promotes < PROMOTES_MAX:
+        return f"promotion {promotes + 1} of {PROMOTES_MAX} follows"
+    return "it stays committing until it can be taken back"
+
+
+def promote_again(turn: Turn) -> None:
+    """Promotions whose pause is over."""
+    now = turn.state.monotonic_ns
+    due = [
+        job
+        for job in turn.state.jobs.values()
+        if job.promotes and job.state is JobState.COMMITTING and 0 < job.not_before_ns <= now
+    ]
+    for job in due:
+        job = turn.put_job(structs.replace(job, not_before_ns=0))
+        _promote(turn, job, give_up=job.promotes + 1 >= PROMOTES_MAX)
+
+
+def fail(turn: Turn, job: JobEntry, code: str, message: str, *, permanent: bool) -> None:
+    """End a job as FAILED, with a disposition for each of its sources. Its parser's breaker takes note."""
+    noted = breaking.after_failure(turn, job, code, message)
+    step = _failure(turn, job, code, message, permanent=permanent)
+    turn.persist(step, *noted, then=after.AfterFailure(job_ids=(job.job_id,)))
+    if noted:
+        end_shut_out(turn)
+
+
+def end_shut_out(turn: Turn) -> None:
+    """Queued jobs of parsers whose breaker is open end at once, all in one transaction."""
+    found = breaking.queued_of(turn, breaking.open_ones(turn))
+    steps: list[Operation] = [
+        _failure(turn, job, CIRCUIT_OPEN, breaking.why(turn, job.spec), permanent=False)
+        for job in found
+    ]
+    if steps:
+        job_ids = tuple(job.job_id for job in found)
+        turn.persist(*steps, then=after.AfterFailure(job_ids=job_ids))
+
+
+def _failure(turn: Turn, job: JobEntry, code: str, message: str, *, permanent: bool) -> StepJob:
+    """FAILED in memory, and the operation that records it."""
+    receipt = job.receipt
+    turn.move_job(job, JobState.FAILED)
     totals.sources_failed(turn, job, code, message)
+    return StepJob(
+        at_ns=turn.state.now_ns,
+        job_id=job.job_id,
+        before=job.state,
+        after=JobState.FAILED,
+        epoch=job.epoch,
+        attempts=job.attempts,
+        code=code,
+        message=message,
+        detail=f"{code}: {message}",
+        dispositions=records.failure_dispositions(
+            job, code, message, permanent=permanent, at_ns=turn.state.now_ns
+        ),
+        log=receipt.guest_log if receipt else "",
+        isolation=records.isolation_text(receipt),
+    )
 
 
 def failure_recorded(turn: Turn, then: after.AfterFailure) -> None:
-    """The failure is durable: the job is over."""
-    job = turn.state.jobs[then.job_id]
-    turn.drop_job(job)
-    totals.job_ended(turn, job, "failed")
+    """The failures are durable: the jobs are over."""
+    for job_id in then.job_ids:
+        job = turn.state.jobs[job_id]
+        turn.drop_job(job)
+        totals.job_ended(turn, job, "failed")
 
 
 def finished(turn: Turn, then: after.AfterFinish) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import msgspec
 
-from casparian.protocol import control
-
 
 class _Continuation(msgspec.Struct, frozen=True, kw_only=True):
     pass
@@ -16,17 +14,9 @@ class Nothing(_Continuation, frozen=True, kw_only=True):
 
 
 class AfterDispatch(_Continuation, frozen=True, kw_only=True):
-    """The dispatch is recorded: the worker may be told."""
+    """The dispatches are recorded: the workers may be told."""
 
-    job_id: int
-    epoch: int
-
-
-class AfterAbort(_Continuation, frozen=True, kw_only=True):
-    """The abort is recorded, so nothing of the job can commit: now stop it."""
-
-    job_id: int
-    epoch: int
+    jobs: tuple[tuple[int, int], ...]  # (job, epoch)
 
 
 class AfterBegin(_Continuation, frozen=True, kw_only=True):
@@ -44,34 +34,16 @@ class AfterFinish(_Continuation, frozen=True, kw_only=True):
 
 
 class AfterFailure(_Continuation, frozen=True, kw_only=True):
-    """The job's failure is recorded."""
+    """The jobs' failures are recorded."""
 
-    job_id: int
-    epoch: int
-
-
-class AfterRun(_Continuation, frozen=True, kw_only=True):
-    """The end of a run is recorded: its client may know."""
-
-    run_id: str
-    result: control.RunResult
+    job_ids: tuple[int, ...]
 
 
 class AfterMutation(_Continuation, frozen=True, kw_only=True):
-    """A small mutation is recorded: answer. `template` gets the operation's result as `{n}`."""
+    """A mutation and its reply are recorded: answer. The last result is the encoded reply."""
 
-    client_id: int
-    number: int
     request_id: str
-    template: str
-
-
-class AfterScan(_Continuation, frozen=True, kw_only=True):
-    """A scan's reply is recorded."""
-
-    client_id: int
-    number: int
-    result: control.ScanResult
+    aborted: tuple[tuple[int, int], ...] = ()  # (job, epoch) that it cancelled: now stop them
 
 
 class AfterStop(_Continuation, frozen=True, kw_only=True):

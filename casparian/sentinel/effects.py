@@ -76,13 +76,17 @@ class MakeScan(_Effect, frozen=True, kw_only=True):
 
 
 class Promote(_Effect, frozen=True, kw_only=True):
-    """P1 and P2 (file sinks), or the sink database's transaction, from the receipt in the intents."""
+    """P1 and P2 (file sinks), or the sink database's transaction, from the receipt in the intents.
+
+    A passing fault leaves everything as it is, to be tried again; with `give_up` it is taken back like any other.
+    """
 
     job_id: int
     epoch: int
     spec: JobSpec
     receipt: worker.Receipt
     claims: CommitClaims
+    give_up: bool = False
 
 
 class RemoveStages(_Effect, frozen=True, kw_only=True):
@@ -128,6 +132,22 @@ class LoadJob(_Effect, frozen=True, kw_only=True):
     request: control.RetryJob
 
 
+class LoadJobs(_Effect, frozen=True, kw_only=True):
+    """Fetch ended jobs for a retry of many; `JobsLoaded`, or a refusal by `RowsRead`."""
+
+    client_id: int
+    number: int
+    request: control.RetryJobs
+
+
+class FindEnd(_Effect, frozen=True, kw_only=True):
+    """Tell a client who wants to cancel a job that is not live how it ended; `RowsRead`."""
+
+    client_id: int
+    number: int
+    job_id: int
+
+
 class Stop(_Effect, frozen=True, kw_only=True):
     """Leave the loop."""
 
@@ -149,5 +169,7 @@ Effect = (
     | ReadRows
     | LoadJob
     | Maintain
+    | LoadJobs
+    | FindEnd
     | Stop
 )

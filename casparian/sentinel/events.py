@@ -156,13 +156,18 @@ class Promoted(_Event, frozen=True, kw_only=True):
 
 
 class PromoteFailed(_Event, frozen=True, kw_only=True):
-    """Staged files could not be put in place. `lost`: neither the staged nor the final copy is there any more."""
+    """Staged files could not be put in place.
+
+    `lost`: neither the staged nor the final copy is there any more. `transient`: nothing was taken back, and the same promotion
+    may succeed later; otherwise everything of the commit was taken back.
+    """
 
     job_id: int
     epoch: int
     code: str
     message: str
     lost: bool
+    transient: bool = False
 
 
 class Published(_Event, frozen=True, kw_only=True):
@@ -206,6 +211,25 @@ class JobLoaded(_Event, frozen=True, kw_only=True):
     spec: JobSpec
 
 
+class LoadedJob(msgspec.Struct, frozen=True, kw_only=True):
+    """An ended job."""
+
+    job_id: int
+    state: JobState
+    epoch: int
+    spec: JobSpec
+
+
+class JobsLoaded(_Event, frozen=True, kw_only=True):
+    """Ended jobs that are to be tried again together."""
+
+    client_id: int
+    number: int
+    request_id: str
+    jobs: tuple[LoadedJob, ...]
+    dry_run: bool = False
+
+
 Event = (
     ClientConnected
     | ClientGone
@@ -228,4 +252,5 @@ Event = (
     | RowsRead
     | Maintained
     | JobLoaded
+    | JobsLoaded
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
@@ -12,13 +12,15 @@ import duckdb
 import msgspec
 
 from casparian import clock, config, log
+from casparian.db import reads
 from casparian.db.connection import ControlDatabase, HomeLock, open_fault, unwritable
 from casparian.db.writer import DatabaseWriter
+from casparian.domain.breakers import Breaker, restored
 from casparian.domain.outputs import Sink
 from casparian.paths import Home
 from casparian.protocol.engine import current_engine_hash
 from casparian.sentinel import candidates
-from casparian.sentinel.events import StopAsked
+from casparian.sentinel.events import StopAsked, Tick
 from casparian.sentinel.io import SentinelIO
 from casparian.sentinel.recovery import recover
 from casparian.sentinel.state import State
@@ -62,6 +64,7 @@ def serve(home: Home, *, on_demand: bool, workers: int | None = None) -> None:
         recovered = recover(
             initial, database.writer, writer, candidates.quarantine_sink(home), now_ns=started_ns
         )
+        state = _with_breakers(recovered.state, reads.breakers(database.writer))
         io = SentinelIO(
             home,
             database,
@@ -77,7 +80,7 @@ def serve(home: Home, *, on_demand: bool, workers: int | None = None) -> None:
         )
         try:
             io.perform(recovered.effects)
-            _loop(io, recovered.state, idle_ns=settings.idle_seconds * 1_000_000_000)
+            _loop(io, state, idle_ns=settings.idle_seconds * 1_000_000_000)
         finally:
             io.close()
             _LOG.info("sentinel stopped", extra={"fields": {"reason": io.stop_reason or "fault"}})
@@ -97,10 +100,27 @@ def _default_sink(home: Home, uri: str | None) -> Sink:
     return parse_sink(uri, base=str(home.root)) if uri else candidates.default_sink(home)
 
 
+def _with_breakers(state: State, found: Iterable[Breaker]) -> State:
+    """Circuit breakers survive the sentinel; what is left of their cool-down is counted on this process's clock."""
+    now_ns, monotonic_ns = clock.now_ns(), clock.monotonic_ns()
+    breakers = {
+        (b.parser, b.artifact_hash): restored(b, now_ns=now_ns, monotonic_ns=monotonic_ns)
+        for b in found
+    }
+    return msgspec.structs.replace(state, breakers=breakers)
+
+
 def _loop(io: SentinelIO, state: State, *, idle_ns: int) -> None:
+    ticked = clock.monotonic_ns()
     while io.stop_reason is None:
         waits = state.busy or state.on_demand or state.stopping or state.catalog_dirty
-        for event in io.wait(_BUSY_TICK_SECONDS if waits else None):
+        events = io.wait(_BUSY_TICK_SECONDS if waits else None)
+        now = clock.monotonic_ns()
+        if now - ticked > _BUSY_TICK_SECONDS * 1_000_000_000:
+            # However many events there are: leases and pauses are looked at several times a second.
+            events.append(Tick())
+            ticked = now
+        for event in events:
             state, effects = step(
                 state, event, now_ns=clock.now_ns(), monotonic_ns=clock.monotonic_ns()
             )

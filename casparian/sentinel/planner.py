@@ -138,7 +138,9 @@ def make_plan(
                 accepted_engine += 1
             elif outcome is None:
                 chosen[index].append(file)
-    jobs = cut_into_jobs(found, chosen, root, workers=context.workers)
+    jobs = cut_into_jobs(
+        found, chosen, root, workers=context.workers, files_max=request.batch_files
+    )
     return _assemble(
         request,
         root,

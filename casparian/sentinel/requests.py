@@ -7,15 +7,22 @@ from typing import Any
 from msgspec import structs
 
 import casparian
-from casparian.db.operations import DeleteRule, InsertRule, SaveReply, TagPaths
+from casparian.db.operations import DeleteRule, InsertRule, TagPaths
 from casparian.domain.jobs import JobState
 from casparian.errors import CasparianError, ExitCode
 from casparian.protocol import control, frame
 from casparian.scout import rules
+from casparian.sentinel import answering, breaking, cancelling, retrying, runs
 from casparian.sentinel import continuations as after
 from casparian.sentinel import events as ev
-from casparian.sentinel import runs, scheduling
-from casparian.sentinel.effects import KillWorker, LoadJob, Maintain, MakeScan, ReadRows
+from casparian.sentinel.effects import (
+    KillWorker,
+    LoadJob,
+    LoadJobs,
+    Maintain,
+    MakeScan,
+    ReadRows,
+)
 from casparian.sentinel.state import WorkerState
 from casparian.sentinel.turn import Turn
 
@@ -25,18 +32,24 @@ _SMALL_MUTATIONS = control.AddRule | control.RemoveRule | control.TagFiles
 def asked(turn: Turn, event: ev.ClientAsked) -> None:
     """Answer, begin or refuse one request."""
     client_id, number, request = event.client_id, event.number, event.request
-    request_id = getattr(request, "request_id", None)
-    if request_id is not None and (stored := turn.state.replies.get(request_id)) is not None:
-        turn.reply(client_id, number, control.decode_reply(stored))
-        return
     if turn.state.stopping and not isinstance(request, control.Hello | control.Shutdown):
-        _refuse(turn, event, "sentinel.stopping", "the sentinel is stopping", ExitCode.SENTINEL)
+        message = "the sentinel is stopping"
+        failure = control.Failure(
+            code="sentinel.stopping", message=message, exit_code=ExitCode.SENTINEL
+        )
+        turn.reply(client_id, number, failure)
+        return
+    request_id = getattr(request, "request_id", None)
+    if request_id is not None and answering.is_repeated(turn, client_id, number, request_id):
+        if (run := turn.state.runs.get(request_id)) is not None:  # it hears the events from now on
+            turn.put_run(structs.replace(run, client_id=client_id, number=number))
         return
     match request:
         case control.Hello():
             turn.reply(client_id, number, status(turn))
         case control.Run():
-            _run(turn, event, request)
+            turn.change(starts_failed=0)
+            runs.start(turn, client_id, number, request)
         case control.Scan():
             turn.change(planning=turn.state.planning + 1)
             turn.emit(MakeScan(client_id=client_id, number=number, request=request))
@@ -58,13 +71,17 @@ def asked(turn: Turn, event: ev.ClientAsked) -> None:
             _maintain(turn, event, request)
         case control.AddRule() | control.RemoveRule() | control.TagFiles():
             try:
-                _mutate(turn, event, request)
+                _mutate(turn, request)
             except CasparianError as error:  # a glob that cannot be used
                 _refuse(turn, event, error.code, error.message, error.exit_code)
         case control.CancelJob():
-            _cancel(turn, event, request)
+            cancelling.cancel(turn, event, request)
         case control.RetryJob():
             turn.emit(LoadJob(client_id=client_id, number=number, request=request))
+        case control.RetryJobs():
+            turn.emit(LoadJobs(client_id=client_id, number=number, request=request))
+        case control.ResetParser():
+            _reset_parser(turn, event, request)
         case control.Shutdown():
             if request.if_idle and (turn.state.busy or len(turn.state.clients) > 1):
                 turn.reply(client_id, number, control.Done(message="others need it"))
@@ -76,22 +93,11 @@ def asked(turn: Turn, event: ev.ClientAsked) -> None:
 def _refuse(
     turn: Turn, event: ev.ClientAsked, code: str, message: str, exit_code: ExitCode
 ) -> None:
-    turn.reply(
-        event.client_id,
-        event.number,
-        control.Failure(code=code, message=message, exit_code=exit_code),
-    )
+    failure = control.Failure(code=code, message=message, exit_code=exit_code)
+    answering.answer_asker(turn, event.client_id, event.number, failure)
 
 
-def _run(turn: Turn, event: ev.ClientAsked, request: control.Run) -> None:
-    run = turn.state.runs.get(request.request_id)
-    if run is not None:  # the same client asks again after a lost connection
-        turn.put_run(structs.replace(run, client_id=event.client_id, number=event.number))
-        return
-    runs.start(turn, event.client_id, event.number, request)
-
-
-def _mutate(turn: Turn, event: ev.ClientAsked, request: _SMALL_MUTATIONS) -> None:
+def _mutate(turn: Turn, request: _SMALL_MUTATIONS) -> None:
     now = turn.state.now_ns
     operation: InsertRule | DeleteRule | TagPaths
     match request:
@@ -113,35 +119,27 @@ def _mutate(turn: Turn, event: ev.ClientAsked, request: _SMALL_MUTATIONS) -> Non
                 remove=request.remove,
             )
             template = "{n} files untagged" if request.remove else "{n} files tagged"
-    turn.persist(
-        operation,
-        then=after.AfterMutation(
-            client_id=event.client_id,
-            number=event.number,
-            request_id=request.request_id,
-            template=template,
-        ),
+    answering.record(turn, request.request_id, (operation,), template=template)
+
+
+def _reset_parser(turn: Turn, event: ev.ClientAsked, request: control.ResetParser) -> None:
+    actor = turn.state.clients.get(event.client_id, "unknown")
+    operations = breaking.reset(turn, request.parser, actor)
+    message = (
+        f"`{request.parser}` is tried again with the next job"
+        if operations
+        else f"no circuit breaker of `{request.parser}` is open"
     )
+    done = control.Done(message=message, count=len(operations))
+    answering.record(turn, request.request_id, operations, done)
 
 
 def mutation_recorded(turn: Turn, then: after.AfterMutation, results: tuple[Any, ...]) -> None:
-    """A small mutation is durable: keep its reply under the request id, and answer."""
-    count = int(results[0] or 0)
-    reply = control.Done(message=then.template.format(n=count), count=count)
-    remember(turn, then.request_id, reply)
-    turn.reply(then.client_id, then.number, reply)
-
-
-def remember(turn: Turn, request_id: str, reply: control.Reply) -> None:
-    """Keep the reply to a mutation, in memory and in the database."""
-    encoded = control.encode(reply)
-    turn.change(replies={**turn.state.replies, request_id: encoded})
-    turn.persist(
-        SaveReply(
-            at_ns=turn.state.now_ns, request_id=request_id, kind=type(reply).__name__, reply=encoded
-        ),
-        then=after.Nothing(),
-    )
+    """A mutation is durable: answer, and stop what it cancelled."""
+    answering.recorded(turn, then, results)
+    runs.run_recorded(turn, then.request_id)
+    for job_id, _ in then.aborted:
+        cancelling.aborted(turn, job_id)
 
 
 def _maintain(turn: Turn, event: ev.ClientAsked, request: control.Repair | control.Backup) -> None:
@@ -163,71 +161,44 @@ def maintained(turn: Turn, event: ev.Maintained) -> None:
     if event.catalog:
         turn.change(catalog_dirty=True)
     if isinstance(event.reply, control.Done):
-        remember(turn, event.request_id, event.reply)
-    turn.reply(event.client_id, event.number, event.reply)
+        answering.record(turn, event.request_id, (), event.reply)
+    else:
+        answering.answer(turn, event.request_id, event.reply)
 
 
 def scanned(turn: Turn, event: ev.Scanned) -> None:
     """A scan is done and recorded."""
     turn.change(planning=turn.state.planning - 1)
-    turn.reply(event.client_id, event.number, event.result)
-
-
-def _cancel(turn: Turn, event: ev.ClientAsked, request: control.CancelJob) -> None:
-    if request.run_id is not None:
-        _cancel_run(turn, event, request.request_id, request.run_id)
-        return
-    job = turn.state.jobs.get(request.job_id) if request.job_id is not None else None
-    if job is None:
-        message = f"job {request.job_id} is not live: there is nothing to cancel"
-        _refuse(turn, event, "job.not_live", message, ExitCode.CONFLICT)
-    elif not scheduling.cancel(turn, job):
-        message = f"job {job.job_id} is committing: too late to cancel"
-        _refuse(turn, event, "job.too_late", message, ExitCode.CONFLICT)
-    else:
-        reply = control.Done(message=f"job {job.job_id} cancelled", count=1)
-        remember(turn, request.request_id, reply)
-        turn.reply(event.client_id, event.number, reply)
-
-
-def _cancel_run(turn: Turn, event: ev.ClientAsked, request_id: str, run_id: str) -> None:
-    """Cancel the jobs of a run, except those that another live run waits for as well."""
-    run = turn.state.runs.get(run_id)
-    if run is None:
-        _refuse(turn, event, "run.unknown", f"no live run `{run_id}`", ExitCode.USAGE)
-        return
-    cancelled, left = 0, set()
-    for job in [turn.state.jobs[j] for j in run.jobs_open if j in turn.state.jobs]:
-        others = tuple(r for r in job.run_ids if r != run_id and r in turn.state.runs)
-        if others:
-            left.add(job.job_id)
-            turn.put_job(structs.replace(job, run_ids=others))
-        else:
-            cancelled += scheduling.cancel(turn, job)
-    run = turn.state.runs[run_id]
-    turn.put_run(structs.replace(run, cancelled=True, jobs_open=run.jobs_open - left))
-    reply = control.Done(message=f"{cancelled} jobs cancelled", count=cancelled)
-    remember(turn, request_id, reply)
-    turn.reply(event.client_id, event.number, reply)
+    answering.answer(turn, event.request_id, event.result)
 
 
 def job_loaded(turn: Turn, event: ev.JobLoaded) -> None:
     """A failed or aborted job goes back to the queue, with fresh attempts."""
     if event.job_id in turn.state.jobs:
-        turn.reply(
-            event.client_id,
-            event.number,
-            control.Failure(
-                code="job.live",
-                message=f"job {event.job_id} has not ended",
-                exit_code=ExitCode.CONFLICT,
-            ),
+        failure = control.Failure(
+            code="job.live",
+            message=f"job {event.job_id} has not ended",
+            exit_code=ExitCode.CONFLICT,
         )
+        answering.answer(turn, event.request_id, failure)
         return
-    scheduling.requeue_ended(turn, event)
-    reply = control.Done(message=f"job {event.job_id} queued again", count=1)
-    remember(turn, event.request_id, reply)
-    turn.reply(event.client_id, event.number, reply)
+    loaded = ev.LoadedJob(
+        job_id=event.job_id, state=event.state, epoch=event.epoch, spec=event.spec
+    )
+    done = control.Done(message=f"job {event.job_id} queued again", count=1)
+    retrying.retry_by_hand(turn, event.request_id, (loaded,), done)
+
+
+def jobs_loaded(turn: Turn, event: ev.JobsLoaded) -> None:
+    """Many jobs go back to the queue together; those that live again by now are left out."""
+    loaded = [job for job in event.jobs if job.job_id not in turn.state.jobs]
+    count = len(loaded)
+    if event.dry_run:
+        done = control.Done(message=f"{count} jobs would be queued again", count=count)
+        answering.answer(turn, event.request_id, done)
+        return
+    done = control.Done(message=f"{count} jobs queued again", count=count)
+    retrying.retry_by_hand(turn, event.request_id, loaded, done)
 
 
 def client_gone(turn: Turn, event: ev.ClientGone) -> None:
@@ -266,7 +237,7 @@ def stop(turn: Turn) -> None:
     turn.change(stopping=True)
     for job in list(turn.state.jobs.values()):
         if job.state in (JobState.DISPATCHED, JobState.RUNNING):
-            scheduling.requeue_for_stop(turn, job)
+            retrying.requeue_for_stop(turn, job)
     for worker in list(turn.state.workers.values()):
         turn.put_worker(structs.replace(worker, state=WorkerState.KILLED))
         turn.emit(KillWorker(worker_id=worker.worker_id))
@@ -280,9 +251,9 @@ def settle_stop(turn: Turn) -> None:
     if any(job.state not in (JobState.QUEUED, JobState.ABORTED) for job in state.jobs.values()):
         return
     for run in state.runs.values():
-        turn.reply(
-            run.client_id,
-            run.number,
+        answering.answer(
+            turn,
+            run.run_id,
             control.Failure(
                 code="sentinel.stopped",
                 message="the sentinel was stopped; queued jobs go on after the next start",

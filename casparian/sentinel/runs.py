@@ -9,11 +9,14 @@ from msgspec import structs
 
 from casparian.db.operations import FinishRun, InsertJobs, RecordDecision, SavePlan, StartRun
 from casparian.db.records import JobRow, PlanItemRow
+from casparian.domain.breakers import CIRCUIT_OPEN
 from casparian.domain.files import Decision, PlanReason
 from casparian.domain.isolation import IsolationLevel
 from casparian.domain.jobs import JobState
 from casparian.domain.outputs import Sink, SinkKind
+from casparian.errors import ExitCode
 from casparian.protocol import control
+from casparian.sentinel import answering, breaking
 from casparian.sentinel import continuations as after
 from casparian.sentinel import events as ev
 from casparian.sentinel.effects import MakePlan, Publish
@@ -53,11 +56,12 @@ def start(turn: Turn, client_id: int, number: int, request: control.Run) -> None
 def plan_failed(turn: Turn, event: ev.PlanFailed) -> None:
     """The evidence could not be walked, or the request asks for what cannot be."""
     turn.change(planning=turn.state.planning - 1)
-    run = turn.state.runs.get(event.run_id) if event.run_id is not None else None
+    run = turn.state.runs.get(event.run_id) if event.run_id else None
     if run is None:
-        turn.reply(event.client_id, event.number, event.failure)
-    else:  # whoever waits for it now: the client may have lost its connection and asked again
-        turn.reply(run.client_id, run.number, event.failure)
+        if event.client_id is not None:
+            answering.answer_asker(turn, event.client_id, event.number, event.failure)
+    else:
+        answering.answer(turn, run.run_id, event.failure)
         turn.drop_run(run.run_id)
         if not run.request.dry_run:
             turn.persist(
@@ -75,6 +79,7 @@ def plan_ready(turn: Turn, event: ev.PlanReady) -> None:
     """Enqueue what the plan asks for, except what live jobs do already: the run waits for those too."""
     turn.change(planning=turn.state.planning - 1)
     run = turn.state.runs[event.run_id]
+    event = _without_shut_out(turn, run, event)
     items = list(event.items)
     adopted: set[int] = set()
     entries: list[JobEntry] = []
@@ -132,6 +137,64 @@ def plan_ready(turn: Turn, event: ev.PlanReady) -> None:
         _record_plan(turn, run, event, items, entries)
 
 
+def _without_shut_out(turn: Turn, run: RunEntry, event: ev.PlanReady) -> ev.PlanReady:
+    """The plan without jobs of parsers whose breaker is open: those are refused, unless the run asks to try again."""
+    shut = [planned for planned in event.jobs if breaking.is_open(turn, planned.spec)]
+    if shut and run.request.retry_failed:
+        for breaker in {(p.spec.label, p.spec.parser.artifact_hash) for p in shut}:
+            breaking.half_open(
+                turn, turn.state.breakers[breaker], "breaker.retried", actor=run.actor
+            )
+        return event
+    if not shut:
+        return event
+    why_of = {planned.job_id: breaking.why(turn, planned.spec) for planned in shut}
+    refused = {
+        (planned.spec.label, source.source_id): why_of[planned.job_id]
+        for planned in shut
+        for source in planned.spec.sources
+    }
+    items = tuple(
+        structs.replace(
+            item,
+            decision=Decision.REJECTED.value,
+            reason=PlanReason.CIRCUIT_OPEN.value,
+            detail=f"{CIRCUIT_OPEN}: {why}",
+            job_id=None,
+        )
+        if item.decision == Decision.SELECTED
+        and (why := refused.get((item.parser or "", item.source_id or "")))
+        else item
+        for item in event.items
+    )
+    kept = tuple(planned for planned in event.jobs if planned.job_id not in why_of)
+    taken = {source.path for planned in kept for source in planned.spec.sources}
+    paths = {source.path for planned in shut for source in planned.spec.sources} - taken
+    problems = [
+        control.FileProblem(
+            path=source.display_path, code=CIRCUIT_OPEN, message=why_of[planned.job_id]
+        )
+        for planned in shut
+        for source in planned.spec.sources
+    ]
+    files = event.files
+    return structs.replace(
+        event,
+        items=items,
+        jobs=kept,
+        files=structs.replace(
+            files, selected=files.selected - len(paths), skipped=files.skipped + len(paths)
+        ),
+        problems=(*event.problems, *problems),
+        rejected={**event.rejected, CIRCUIT_OPEN: len(refused)},
+        by_parser={
+            label: sum(len(p.spec.sources) for p in kept if p.spec.label == label)
+            for label in event.by_parser
+            if any(p.spec.label == label for p in kept)
+        },
+    )
+
+
 def _split_in_flight(turn: Turn, planned: ev.PlannedJob) -> tuple[list[int], dict[str, int]]:
     """Indexes of sources that no live job reads, and source id -> live job of the others."""
     kept, taken = [], {}
@@ -167,9 +230,10 @@ def _enter(turn: Turn, run_id: str, planned: ev.PlannedJob, kept: Sequence[int])
         spec=structs.replace(planned.spec, sources=sources),
         state=JobState.QUEUED,
         order=order,
+        keys=tuple(planned.keys[index] for index in kept),
     )
-    keys = {planned.keys[index]: job.job_id for index in kept}
-    turn.change(job_order=order, keys_in_flight={**turn.state.keys_in_flight, **keys})
+    turn.change(job_order=order)
+    turn.take_keys(job)
     return turn.put_job(job)
 
 
@@ -243,7 +307,7 @@ def settle(turn: Turn) -> None:
         return
     dry = [run for run in ended if run.request.dry_run]
     for run in dry:
-        turn.reply(run.client_id, run.number, result_of(turn, run))
+        answering.answer(turn, run.run_id, result_of(turn, run))
         turn.drop_run(run.run_id)
     ended = [run for run in ended if not run.request.dry_run]
     if not ended and not quiet:
@@ -276,23 +340,49 @@ def published(turn: Turn, event: ev.Published) -> None:
             run = turn.put_run(structs.replace(run, problems=(*run.problems, problem)))
         result = result_of(turn, run)
         state = "cancelled" if run.cancelled else "finished"
+        finish = FinishRun(
+            at_ns=turn.state.now_ns,
+            run_id=run_id,
+            state=state,
+            result=msgspec.json.encode(result).decode(),
+        )
+        answering.record(turn, run_id, (finish,), result)
+
+
+def run_recorded(turn: Turn, run_id: str) -> None:
+    """The end of a run is recorded: it is over."""
+    if run_id in turn.state.runs:
+        turn.drop_run(run_id)
+
+
+def give_up_unstartable(turn: Turn) -> None:
+    """Answer runs that wait for workers which cannot be started; their jobs stay queued for a better day."""
+    for run in list(turn.state.runs.values()):
+        open_jobs = [turn.state.jobs[j] for j in run.jobs_open if j in turn.state.jobs]
+        if (
+            run.state is not RunState.RUNNING
+            or not open_jobs
+            or any(job.state is not JobState.QUEUED for job in open_jobs)
+        ):
+            continue
+        failure = control.Failure(
+            code="worker.unstartable",
+            message=f"no worker could be started in {turn.state.starts_failed} attempts; "
+            f"{len(open_jobs)} jobs stay queued",
+            exit_code=ExitCode.SENTINEL,
+            hint="`logs/workers.stderr` in the home and `casparian doctor` say why; then run again",
+        )
         turn.persist(
             FinishRun(
                 at_ns=turn.state.now_ns,
-                run_id=run_id,
-                state=state,
-                result=msgspec.json.encode(result).decode(),
+                run_id=run.run_id,
+                state="failed",
+                result=msgspec.json.encode(failure).decode(),
             ),
-            then=after.AfterRun(run_id=run_id, result=result),
+            then=after.Nothing(),
         )
-
-
-def run_recorded(turn: Turn, then: after.AfterRun) -> None:
-    """The run is over."""
-    run = turn.state.runs.get(then.run_id)
-    if run is not None:
-        turn.reply(run.client_id, run.number, then.result)
-        turn.drop_run(then.run_id)
+        answering.answer(turn, run.run_id, failure)
+        turn.drop_run(run.run_id)
 
 
 def result_of(turn: Turn, run: RunEntry) -> control.RunResult:

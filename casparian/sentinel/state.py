@@ -6,10 +6,12 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Final
 
 import msgspec
 
-from casparian.db.operations import CommitClaims
+from casparian.db.operations import CommitClaims, StepJob
+from casparian.domain.breakers import Breaker
 from casparian.domain.contracts import OutputContract
 from casparian.domain.isolation import IsolationLevel
 from casparian.domain.jobs import JobState
@@ -18,6 +20,10 @@ from casparian.domain.parsers import ParserKind
 from casparian.protocol import control
 from casparian.protocol.identity import KeyParts
 from casparian.protocol.worker import ParserTask, Receipt, SourceProgress, SourceTask
+
+STARTS_MAX: Final = (
+    3  # failed starts of workers in a row, after which none is started until somebody asks again
+)
 
 
 class OutputSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -97,7 +103,9 @@ class JobEntry(msgspec.Struct, frozen=True, kw_only=True):
     order: int = 0
     worker_id: str | None = None
     not_before_ns: int = 0  # monotonic: back-off after a transient fault
-    deadline_ns: int = 0  # monotonic: the lease
+    deadline_ns: int = 0  # monotonic: the lease; of an aborted one, when its worker is killed
+    promotes: int = 0  # promotions that met a passing fault
+    keys: tuple[str, ...] = ()  # main output's materialization keys, as far as they are known
     progress: SourceProgress = SourceProgress()
     receipt: Receipt | None = None
     claims: CommitClaims = CommitClaims()
@@ -120,6 +128,7 @@ class WorkerEntry(msgspec.Struct, frozen=True, kw_only=True):
     state: WorkerState = WorkerState.STARTING
     job_id: int | None = None
     epoch: int = 0
+    since_ns: int = 0  # monotonic: when it was started
 
 
 class RunState(StrEnum):
@@ -189,6 +198,12 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     clients: dict[int, str] = {}  # client -> actor
     planning: int = 0  # plans and scans under way
     replies: dict[str, bytes] = {}  # request id -> encoded reply of a finished mutation
+    requests_open: dict[str, tuple[tuple[int, int], ...]] = {}  # request id -> (client, number)
+    starts_failed: int = (
+        0  # workers in a row that ended, or had to be killed, before they said who they are
+    )
+    accepts: dict[int, StepJob] = {}  # job -> its step to RUNNING, not recorded yet
+    breakers: dict[tuple[str, str], Breaker] = {}  # (name@version, artifact hash)
     stopping: bool = False
     stop_reply: tuple[int, int] | None = None
     idle_since_ns: int = 0
@@ -196,6 +211,17 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     publishing: bool = False
 
     @property
+    def is_stuck(self) -> bool:
+        """Whether workers cannot be started here: jobs stay queued until somebody asks again."""
+        return self.starts_failed >= STARTS_MAX and not any(
+            worker.state in (WorkerState.IDLE, WorkerState.BUSY) for worker in self.workers.values()
+        )
+
+    @property
     def busy(self) -> bool:
         """Whether anything is under way that must not be cut short."""
-        return bool(self.jobs or self.runs or self.planning or self.publishing)
+        if self.runs or self.planning or self.publishing:
+            return True
+        if self.jobs and self.is_stuck:
+            return any(job.state is not JobState.QUEUED for job in self.jobs.values())
+        return bool(self.jobs)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from msgspec import structs
 
-from casparian.sentinel import committing, requests, runs, scheduling
+from casparian.sentinel import answering, committing, leases, requests, runs, scheduling
 from casparian.sentinel import continuations as after
 from casparian.sentinel import events as ev
 from casparian.sentinel.effects import Effect, Stop
@@ -30,6 +30,7 @@ def step(
     turn = Turn(structs.replace(state, now_ns=now_ns, monotonic_ns=monotonic_ns))
     _handle(turn, event)
     scheduling.schedule(turn)
+    leases.settle_stuck(turn)
     runs.settle(turn)
     requests.settle_stop(turn)
     return turn.state, turn.effects
@@ -44,11 +45,13 @@ def _handle(turn: Turn, event: ev.Event) -> None:
         case ev.ClientAsked():
             requests.asked(turn, event)
         case ev.RowsRead():
-            turn.reply(event.client_id, event.number, event.reply)
+            answering.answer_asker(turn, event.client_id, event.number, event.reply)
         case ev.Maintained():
             requests.maintained(turn, event)
         case ev.JobLoaded():
             requests.job_loaded(turn, event)
+        case ev.JobsLoaded():
+            requests.jobs_loaded(turn, event)
         case ev.WorkerIdentified():
             scheduling.worker_ready(turn, event.worker_id)
         case ev.WorkerBeat():
@@ -58,7 +61,7 @@ def _handle(turn: Turn, event: ev.Event) -> None:
         case ev.WorkerGone():
             scheduling.worker_gone(turn, event)
         case ev.Tick():
-            scheduling.check_leases(turn)
+            leases.check(turn)
         case ev.StopAsked():
             requests.stop(turn)
         case ev.Discovering():
@@ -86,20 +89,14 @@ def _continue(turn: Turn, event: ev.Persisted) -> None:
     match then:
         case after.AfterDispatch():
             scheduling.dispatched(turn, then)
-        case after.AfterAbort():
-            scheduling.aborted(turn, then)
         case after.AfterBegin():
             committing.begun(turn, then, event.results[-1])
         case after.AfterFinish():
             committing.finished(turn, then)
         case after.AfterFailure():
             committing.failure_recorded(turn, then)
-        case after.AfterRun():
-            runs.run_recorded(turn, then)
         case after.AfterMutation():
             requests.mutation_recorded(turn, then, event.results)
-        case after.AfterScan():
-            turn.reply(then.client_id, then.number, then.result)
         case after.AfterStop():
             turn.emit(Stop(reason="asked to stop"))
         case _:

@@ -6,7 +6,8 @@ from typing import Any
 
 from msgspec import structs
 
-from casparian.db.operations import Operation
+from casparian.db.operations import Operation, StepJob
+from casparian.domain.breakers import Breaker
 from casparian.domain.jobs import JobState, check_step
 from casparian.domain.outputs import Sink
 from casparian.protocol import control
@@ -15,29 +16,64 @@ from casparian.sentinel.state import JobEntry, RunEntry, State, WorkerEntry
 
 
 class Turn:
-    """Collects changes; handlers read `turn.state` and change it only through these methods."""
+    """Collects changes; handlers read `turn.state` and change it only through these methods.
+
+    A mapping is copied once in a step, at its first change: afterwards it is the step's own.
+    """
 
     def __init__(self, state: State) -> None:
         self.state = state
         self.effects: list[Effect] = []
+        self._own: dict[str, dict[Any, Any]] = {}
 
     def change(self, **fields: Any) -> None:
         """Replace fields of the state."""
+        for name in fields:
+            self._own.pop(name, None)
         self.state = structs.replace(self.state, **fields)
+
+    def _mapping(self, name: str) -> dict[Any, Any]:
+        """A mapping of the state that this step may change in place."""
+        own = self._own.get(name)
+        if own is None:
+            own = dict(getattr(self.state, name))
+            self.state = structs.replace(self.state, **{name: own})
+            self._own[name] = own
+        return own
 
     def emit(self, effect: Effect) -> None:
         """Add an effect; effects are carried out in order."""
         self.effects.append(effect)
 
     def persist(self, *operations: Operation, then: Any = None) -> None:
-        """Make operations durable, then continue with `then`."""
+        """Make operations durable, then continue with `then`; acceptances of their jobs that wait go before them."""
+        waiting = self.state.accepts
+        if waiting:
+            jobs = [getattr(operation, "job_id", None) for operation in operations]
+            accepts = tuple(waiting[job] for job in jobs if job in waiting)
+            if accepts:
+                mapping = self._mapping("accepts")
+                for accept in accepts:
+                    mapping.pop(accept.job_id, None)
+                operations = (*accepts, *operations)
         self.emit(Persist(operations=operations, then=then))
+
+    def accept_later(self, step: StepJob) -> None:
+        """Record a job's step to RUNNING with whatever is recorded of it next, or at the next tick: most jobs end sooner."""
+        self._mapping("accepts")[step.job_id] = step
+
+    def record_accepts(self) -> None:
+        """Record the acceptances that wait, in one transaction."""
+        accepts = tuple(self.state.accepts.values())
+        if accepts:
+            self.change(accepts={})
+            self.persist(*accepts)
 
     # -- jobs
 
     def put_job(self, job: JobEntry) -> JobEntry:
         """Add or replace a live job."""
-        self.change(jobs={**self.state.jobs, job.job_id: job})
+        self._mapping("jobs")[job.job_id] = job
         return job
 
     def move_job(self, job: JobEntry, after: JobState, **fields: Any) -> JobEntry:
@@ -47,9 +83,17 @@ class Turn:
 
     def drop_job(self, job: JobEntry) -> None:
         """Forget a job that has ended."""
-        jobs = {k: v for k, v in self.state.jobs.items() if k != job.job_id}
-        keys = {k: v for k, v in self.state.keys_in_flight.items() if v != job.job_id}
-        self.change(jobs=jobs, keys_in_flight=keys, catalog_dirty=True)
+        del self._mapping("jobs")[job.job_id]
+        in_flight = self._mapping("keys_in_flight")
+        keys = job.keys or [key for key, job_id in in_flight.items() if job_id == job.job_id]
+        for key in keys:
+            if in_flight.get(key) == job.job_id:
+                del in_flight[key]
+        self.change(catalog_dirty=True)
+
+    def take_keys(self, job: JobEntry) -> None:
+        """Note that a job is on its way to materialize its keys."""
+        self._mapping("keys_in_flight").update(dict.fromkeys(job.keys, job.job_id))
 
     def remove_stages(self, job: JobEntry, epoch: int) -> None:
         """Clear what one epoch of a job staged."""
@@ -59,20 +103,29 @@ class Turn:
 
     def put_worker(self, worker: WorkerEntry) -> None:
         """Add or replace a worker."""
-        self.change(workers={**self.state.workers, worker.worker_id: worker})
+        self._mapping("workers")[worker.worker_id] = worker
 
     def drop_worker(self, worker_id: str) -> None:
         """Forget a worker that has ended."""
-        self.change(workers={k: v for k, v in self.state.workers.items() if k != worker_id})
+        self._mapping("workers").pop(worker_id, None)
 
     def put_run(self, run: RunEntry) -> RunEntry:
         """Add or replace a run."""
-        self.change(runs={**self.state.runs, run.run_id: run})
+        self._mapping("runs")[run.run_id] = run
         return run
 
     def drop_run(self, run_id: str) -> None:
         """Forget a run that has ended."""
-        self.change(runs={k: v for k, v in self.state.runs.items() if k != run_id})
+        self._mapping("runs").pop(run_id, None)
+
+    def put_breaker(self, breaker: Breaker) -> Breaker:
+        """Add or replace a circuit breaker; one without failures is forgotten."""
+        breakers = self._mapping("breakers")
+        key = (breaker.parser, breaker.artifact_hash)
+        breakers.pop(key, None)
+        if breaker.failures:
+            breakers[key] = breaker
+        return breaker
 
     # -- clients
 

@@ -32,7 +32,7 @@ from casparian import _native
 from casparian.domain.outputs import Sink, SinkKind
 from casparian.errors import IntegrityError, SinkFault
 from casparian.sinks.durable import make_directories, remove_file, sync_directory
-from casparian.sinks.faults import staging_errors
+from casparian.sinks.faults import StagingFault, staging_errors
 from casparian.sinks.staging import STAGE_DIRECTORY, stage_root
 
 __all__ = [
@@ -303,8 +303,11 @@ def _holds(path: str, intent: Intent) -> bool:
     except OSError as error:
         if error.errno == errno.ELOOP:  # a link is not the file that was promised
             return False
-        raise SinkFault(
-            f"`{path}` cannot be read: {error.strerror or error}", code="sink.unreadable", path=path
+        raise StagingFault(
+            f"`{path}` cannot be read: {error.strerror or error}",
+            transient=True,
+            code="sink.unreadable",
+            path=path,
         ) from error
 
 

@@ -27,6 +27,7 @@ from pathlib import Path
 
 from casparian import ids
 from casparian.control.client import Client
+from casparian.domain.isolation import IsolationLevel
 from casparian.domain.outputs import Sink, SinkKind
 from casparian.protocol import control
 from casparian.worker.cancel import Cancellation
@@ -76,7 +77,9 @@ def fresh_guests(runs: int) -> None:
                     execution._job("parse"),
                     epoch=dispatch.epoch,
                     cancellation=cancellation,
-                    keep_log=lambda _text: None,
+                    keep=lambda _log, _exit: None,
+                    outcomes={},
+                    minimum=IsolationLevel.NONE,
                 )
                 rows = sum(batch.rows.num_rows for batch in session.batches(source))
                 session.finish()

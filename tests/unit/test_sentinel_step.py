@@ -5,111 +5,14 @@ from __future__ import annotations
 from msgspec import structs
 
 from casparian.db import operations as op
-from casparian.domain.contracts import Column, OutputContract
 from casparian.domain.jobs import ATTEMPTS_MAX, JobState
-from casparian.domain.outputs import Sink, SinkKind, SinkMode
-from casparian.domain.parsers import Limits, ParserKind
 from casparian.protocol import control
 from casparian.protocol import worker as messages
 from casparian.sentinel import continuations as after
 from casparian.sentinel import effects as eff
 from casparian.sentinel import events as ev
 from casparian.sentinel.scheduling import LEASE_NS
-from casparian.sentinel.state import JobEntry, JobSpec, OutputSpec, State, WorkerEntry, WorkerState
-from casparian.sentinel.step import step
-from casparian.sinks.quarantine import QUARANTINE_CONTRACT
-
-CONTRACT = OutputContract(table="t", main=True, columns=(Column(name="a", type="int64"),))
-
-
-def _output(contract: OutputContract) -> OutputSpec:
-    return OutputSpec(
-        contract=contract,
-        contract_hash="c",
-        schema_hash="s",
-        sink=Sink(kind=SinkKind.PARQUET, location=f"/sink/{contract.table}"),
-        sink_config_hash="k",
-        dataset_id=f"d-{contract.table}",
-    )
-
-
-SPEC = JobSpec(
-    root="/evidence",
-    mode=SinkMode.APPEND,
-    parser=messages.ParserTask(
-        name="p",
-        version="1",
-        kind=ParserKind.PYTHON,
-        entry="parser.py:parse",
-        directory="/p",
-        artifact_hash="a",
-        account="lines",
-        unit="line",
-        config={},
-        limits=Limits(),
-    ),
-    env_hash="e",
-    engine_hash="n",
-    parser_config_hash="f",
-    lineage_version=1,
-    sources=(
-        messages.SourceTask(
-            index=0,
-            source_id="s",
-            source_hash="s",
-            sha256="s",
-            size_bytes=1,
-            path=b"/evidence/s",
-            display_path="s",
-        ),
-    ),
-    outputs=(_output(CONTRACT),),
-    quarantine=_output(QUARANTINE_CONTRACT),
-)
-RECEIPT = messages.Receipt(
-    sources=(messages.SourceReceipt(index=0, rows={"t": 1}),), files=(), isolation={}
-)
-
-
-def running(*, epoch: int = 3, state: JobState = JobState.RUNNING, attempts: int = 0) -> State:
-    """A sentinel with one job that worker w1 runs at epoch 3."""
-    job = JobEntry(
-        job_id=7,
-        run_ids=(),
-        spec=SPEC,
-        state=state,
-        epoch=epoch,
-        attempts=attempts,
-        worker_id="w1",
-        deadline_ns=LEASE_NS,
-        receipt=RECEIPT if state is JobState.COMMITTING else None,
-    )
-    worker = WorkerEntry(worker_id="w1", state=WorkerState.BUSY, job_id=7, epoch=epoch)
-    return State(
-        home_id="home",
-        home="/home",
-        engine_hash="n",
-        workers_max=1,
-        on_demand=False,
-        started_ns=0,
-        jobs={7: job},
-        workers={"w1": worker},
-        clients={1: "examiner(0)"},
-    )
-
-
-def take(state: State, event: ev.Event, *, at_ns: int = 1) -> tuple[State, list[eff.Effect]]:
-    return step(state, event, now_ns=at_ns, monotonic_ns=at_ns)
-
-
-def operations(effects: list[eff.Effect]) -> list[op.Operation]:
-    return [o for effect in effects if isinstance(effect, eff.Persist) for o in effect.operations]
-
-
-def conclude(epoch: int) -> ev.WorkerConcluded:
-    return ev.WorkerConcluded(
-        worker_id="w1", conclude=messages.Conclude(epoch=epoch, job_id=7, receipt=RECEIPT)
-    )
+from tests.support.sentinel_state import RECEIPT, SPEC, conclude, operations, running, take, written
 
 
 def test_a_receipt_of_the_present_epoch_begins_the_commit() -> None:
@@ -120,8 +23,11 @@ def test_a_receipt_of_the_present_epoch_begins_the_commit() -> None:
 
 def test_a_receipt_of_an_earlier_epoch_changes_nothing() -> None:
     state, effects = take(running(), conclude(2))
-    assert state.jobs[7].state is JobState.RUNNING
-    assert operations(effects) == []
+    assert state.jobs[7] == running().jobs[7]
+    (note,) = operations(effects)
+    assert isinstance(note, op.NoteJob), "it only leaves a line in the job's history"
+    assert (note.epoch, note.detail[:6]) == (2, "fenced")
+    assert [e.epoch for e in effects if isinstance(e, eff.RemoveStages)] == [2]
 
 
 def test_nothing_is_promoted_before_its_intents_are_durable() -> None:
@@ -156,7 +62,7 @@ def test_cancel_fences_first_and_stops_the_guest_only_then() -> None:
     state, effects = take(running(), cancel())
     assert [o.after for o in operations(effects) if isinstance(o, op.StepJob)] == [JobState.ABORTED]
     assert not any(isinstance(e, eff.SendWorker) for e in effects)
-    _, effects = take(state, ev.Persisted(then=after.AfterAbort(job_id=7, epoch=3), results=()))
+    _, effects = take(state, written(effects))
     (sent,) = [e for e in effects if isinstance(e, eff.SendWorker)]
     assert isinstance(sent.message, messages.Abort)
 
@@ -178,7 +84,11 @@ def test_cancel_is_too_late_once_the_job_commits() -> None:
 
 
 def test_a_cancel_that_is_repeated_after_a_crash_acts_once() -> None:
-    state, _ = take(running(), cancel())
+    state, first = take(running(), cancel())
+    state, effects = take(state, cancel())
+    assert effects == [], "it waits for the same transaction"
+    state, effects = take(state, written(first))
+    assert [type(e) for e in effects if isinstance(e, eff.SendReply)] == [eff.SendReply] * 2
     _, effects = take(state, cancel())
     assert operations(effects) == []
     assert [type(e) for e in effects] == [eff.SendReply]

@@ -1,4 +1,4 @@
-"""`casparian jobs`: list, show, logs, cancel, retry."""
+"""`casparian jobs`: list, show, logs; `jobs_act` has dead, cancel and retry."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from typing import Any
 
 import click
 
-from casparian import ids
+from casparian.cli import breakers
 from casparian.cli.app import App, read
+from casparian.cli.commands import jobs_act
 from casparian.cli.framework import group, pass_app
 from casparian.cli.render import plain, short, time_text
 from casparian.display import show
 from casparian.domain.jobs import JobState
+from casparian.domain.reasons import meaning
 from casparian.errors import UsageError
-from casparian.protocol import control
 
 
 @group("jobs", default="show", bare=True)
@@ -44,9 +45,17 @@ def list_jobs(
     filters: dict[str, str | int | bool | None] = {
         name: value for name, value in (("state", state), ("run_id", run_id)) if value is not None
     }
-    jobs = [plain(row) for row in app.read("jobs", filters, limit=limit)]
+    jobs: list[dict[str, Any]] = []
+    shut: list[dict[str, Any]] = []
+    if not app.is_new:
+        with app.client() as client:
+            jobs = [plain(row) for row in read(client, "jobs", filters, limit=limit)]
+            shut = breakers.described(read(client, "breakers"))
 
     def human() -> None:
+        for breaker in shut:
+            if (line := breakers.line_of(breaker)) is not None:
+                app.out.line(line)
         if not jobs:
             app.out.line(
                 "No job matches" if filters else "No jobs yet. Start with `casparian run DIR`"
@@ -80,7 +89,7 @@ def list_jobs(
             ],
         )
 
-    app.out.emit({"jobs": jobs}, human)
+    app.out.emit({"jobs": jobs, "breakers": shut}, human)
 
 
 @command.command("show")
@@ -98,6 +107,7 @@ def show_job(app: App, *, job_id: int) -> None:
         sources = [plain(row) for row in read(client, "job_sources", {"job_id": job_id})]
         logs = _logs(read(client, "job_log", {"job_id": job_id}))
     job = plain(found[0])
+    attempts = jobs_act.attempts_of(events)
 
     def human() -> None:
         out = app.out
@@ -107,10 +117,16 @@ def show_job(app: App, *, job_id: int) -> None:
         out.line(f"run     {job['run_id']}  attempts {job['attempts']}  epoch {job['epoch']}")
         if job["code"]:
             out.line(f"reason  {job['code']}: {show(job['message'] or '')}")
+            if why := meaning(job["code"]):
+                out.line(f"        {why}")
         for event in events:
             detail = f"  {show(str(event['detail']))}" if event["detail"] else ""
             step = f"{event['from_state'] or '-'} -> {event['to_state']}"
+            if event["from_state"] is None and event["to_state"] != "queued":
+                step = f"({event['to_state']})"  # a note, no step
             out.line(f"  {time_text(event['at_ns'])}  {step:<26} epoch {event['epoch']}{detail}")
+        for line in jobs_act.attempt_lines(attempts):
+            out.line(line)
         out.table(
             ("source", "blake3", "status", "rows", "quarantined", "code", "message"),
             [
@@ -129,7 +145,14 @@ def show_job(app: App, *, job_id: int) -> None:
         if any(log["log"] for log in logs):
             out.hint(f"casparian jobs logs {job_id}", "what the parser printed")
 
-    app.out.emit({"job": job, "events": events, "sources": sources, "logs": logs}, human)
+    document = {
+        "job": job,
+        "events": events,
+        "attempts": attempts,
+        "sources": sources,
+        "logs": logs,
+    }
+    app.out.emit(document, human)
 
 
 @command.command("logs")
@@ -153,29 +176,8 @@ def logs(app: App, *, job_id: int) -> None:
     app.out.emit({"job_id": job_id, "logs": entries}, human)
 
 
-@command.command("cancel")
-@click.argument("job_id", type=int)
-@pass_app
-def cancel(app: App, *, job_id: int) -> None:
-    """Cancel a job that has not begun to commit."""
-    _mutate(app, control.CancelJob(request_id=ids.new_request_id(), job_id=job_id))
-
-
-@command.command("retry")
-@click.argument("job_id", type=int)
-@pass_app
-def retry(app: App, *, job_id: int) -> None:
-    """Queue a failed or cancelled job again."""
-    _mutate(app, control.RetryJob(request_id=ids.new_request_id(), job_id=job_id))
-
-
-def _mutate(app: App, request: control.CancelJob | control.RetryJob) -> None:
-    with app.client() as client:
-        done = client.ask(request, control.Done)
-    app.out.emit(
-        {"message": done.message, "count": done.count, **done.fields},
-        lambda: app.out.line(done.message),
-    )
+for _verb in (jobs_act.dead, jobs_act.cancel, jobs_act.retry):
+    command.add_command(_verb)
 
 
 def _logs(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""`casparian parser`: list, show, test, new."""
+"""`casparian parser`: list, show, test, new, reset."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
+from casparian import ids
+from casparian.cli import breakers
 from casparian.cli.app import App
 from casparian.cli.framework import group, pass_app
 from casparian.cli.output import plural
@@ -15,6 +17,7 @@ from casparian.display import show
 from casparian.domain.isolation import IsolationLevel
 from casparian.errors import CasparianError, ExitCode
 from casparian.paths import first_party_parsers
+from casparian.protocol import control
 
 if TYPE_CHECKING:
     from casparian.control.parser_test import TestReport
@@ -84,7 +87,7 @@ def show_parser(app: App, *, parser: str) -> None:
     """Show one parser: settings, limits, tables and columns."""
     artifact = library(app).find(parser)
     verdict = _refusal(artifact)
-    document = {
+    document: dict[str, Any] = {
         **_summary(artifact),
         "name": artifact.manifest.name,
         "directory": artifact.directory,
@@ -92,6 +95,7 @@ def show_parser(app: App, *, parser: str) -> None:
         "manifest": msgspec.to_builtins(artifact.manifest),
         "contract": msgspec.to_builtins(artifact.contract),
         "files": list(artifact.files),
+        "breakers": _breakers(app, artifact.manifest.name),
     }
 
     def human() -> None:
@@ -106,6 +110,9 @@ def show_parser(app: App, *, parser: str) -> None:
             out.line(
                 f"setting  {name} ({option.type}, default {option.default!r}): {show(option.doc)}"
             )
+        for breaker in document["breakers"]:
+            for line in breakers.lines_of(breaker):
+                out.line(line)
         for output in artifact.contract.outputs:
             out.line("")
             out.line(f"table {output.table}{' (main)' if output.main else ''}  {show(output.doc)}")
@@ -172,6 +179,22 @@ def new(app: App, *, name: str, into: str) -> None:
         app.out.hint(f"casparian parser test {directory}", "run it on its sample")
 
     app.out.emit({"name": name, "directory": directory, "files": list(files)}, human)
+
+
+@command.command("reset")
+@click.argument("parser", metavar="NAME")
+@pass_app
+def reset(app: App, *, parser: str) -> None:
+    """Let a parser whose circuit breaker is open try one job now."""
+    with app.client() as client:
+        request = control.ResetParser(request_id=ids.new_request_id(), parser=parser)
+        done = client.ask(request, control.Done)
+    app.out.emit({"message": done.message, "count": done.count}, lambda: app.out.line(done.message))
+
+
+def _breakers(app: App, name: str) -> list[dict[str, Any]]:
+    """Circuit breakers of a parser's versions; none in a home that was never used."""
+    return breakers.described(app.read("breakers", {"parser": name}))
 
 
 def _summary(artifact: ParserArtifact) -> dict[str, Any]:

@@ -69,6 +69,9 @@ _CONTRACT: Final = ("contract", "lineage")
     help="Run parsers only when guests are confined at least so well; less than full is recorded",
 )
 @click.option("--max-quarantine", metavar="N|P%", help="Fail a job past so many quarantined rows")
+@click.option(
+    "--batch-files", type=click.IntRange(min=1), hidden=True, help="Files of a job at most"
+)
 @pass_app
 def command(
     app: App, evidence: str, *, strict: bool, explain: bool, dry_run: bool, **options: Any
@@ -113,6 +116,7 @@ def perform(
             RunProgress(app.out) as progress,
             Interruption(app.home, progress, request.request_id) as interruption,
         ):
+            client.on_reconnect = interruption.reconnected
             result = client.ask(
                 request, control.RunResult, on_event=progress, on_tick=interruption.tick
             )
@@ -255,7 +259,10 @@ def _summary(app: App, result: control.RunResult) -> None:
             f"  … {len(result.problems) - _PROBLEMS_SHOWN} more; `casparian run … --explain` lists all"
         )
     if result.cancelled:
-        out.line("what was committed is kept; run the same command again to do the rest")
+        out.line(
+            f"what was committed is kept: {plural(result.jobs.completed, 'job')} with {plural(rows, 'row')};"
+            f" {plural(result.jobs.aborted, 'job')} cancelled. Run the same command again to do the rest"
+        )
 
 
 def _quarantined(result: control.RunResult) -> str:

@@ -107,14 +107,13 @@ class Discovery:
             )
             result = _scan_result(root, files, directories)
             if not request.dry_run:
-                self._record_scan(root, files)
                 reply = SaveReply(
                     at_ns=clock.now_ns(),
                     request_id=request.request_id,
                     kind="ScanResult",
                     reply=control.encode(result),
                 )
-                self._writer.apply([reply])
+                self._writer.apply([_scan_of(root, files), reply])
             return ev.Scanned(
                 client_id=effect.client_id,
                 number=effect.number,
@@ -145,9 +144,7 @@ class Discovery:
         )
 
     def _record_scan(self, root: bytes, files: Sequence[CataloguedFile]) -> None:
-        self._writer.apply(
-            [SaveScan(at_ns=clock.now_ns(), root=path_text(root), files=tuple(files))]
-        )
+        self._writer.apply([_scan_of(root, files)])
 
     def _prepare_sinks(self, plan: ev.PlanReady) -> None:
         sinks = {
@@ -193,6 +190,10 @@ class Discovery:
             )
 
         return report
+
+
+def _scan_of(root: bytes, files: Sequence[CataloguedFile]) -> SaveScan:
+    return SaveScan(at_ns=clock.now_ns(), root=path_text(root), files=tuple(files))
 
 
 def _sink_directories(request: control.Run) -> list[bytes]:

@@ -20,6 +20,7 @@ from casparian.sentinel.events import Promoted, PromoteFailed
 from casparian.sentinel.records import POLICY_CODE
 from casparian.sentinel.state import OutputSpec
 from casparian.sinks.duckdb import DuckDbSink
+from casparian.sinks.faults import is_transient
 from casparian.sinks.promote import Intent, final_path, promote, verify, withdraw
 
 if TYPE_CHECKING:
@@ -33,7 +34,8 @@ def carry_out(
 ) -> Promoted | PromoteFailed:
     """P1 and P2 for file sinks, D for database sinks; idempotent, so that recovery calls it again.
 
-    What cannot be completed is taken back from every sink before the answer, so that no row of a failed job stays visible.
+    After a passing fault everything stays as it is, to be tried again. What cannot be completed is taken back from every sink
+    before the answer, so that no row of a failed job stays visible.
     """
     intents = [
         _intent(file) for file in effect.receipt.files if file.sink.kind is not SinkKind.DUCKDB
@@ -48,18 +50,62 @@ def carry_out(
                 _load(effect, uri, outputs, sink, commit_id, reader)
     except CasparianError as error:
         lost = isinstance(error, IntegrityError)  # staged files are gone or altered
-        code, message = error.code, error.message
+        code, message, passing = error.code, error.message, is_transient(error)
     except OSError as error:
-        lost, code, message = False, "sink.io", error.strerror or str(error)
+        lost, code, message, passing = False, "sink.io", error.strerror or str(error), True
     else:
         return _promoted(effect)
-    withdraw(intents)
-    for outputs in databases.values():
-        sink = DuckDbSink(outputs[0].sink, home=str(home.root))
-        _take_back(effect, outputs, sink, commit_id, reader)
+    if passing and not effect.give_up:
+        return PromoteFailed(
+            job_id=effect.job_id,
+            epoch=effect.epoch,
+            code=code,
+            message=message,
+            lost=False,
+            transient=True,
+        )
+    if not _taken_back(effect, intents, databases, commit_id, home, reader):
+        # A job is not over while rows of it can be seen: it stays committing, and this is tried again.
+        return PromoteFailed(
+            job_id=effect.job_id,
+            epoch=effect.epoch,
+            code=code,
+            message=f"{message}; it could not be taken back",
+            lost=False,
+            transient=True,
+        )
     return PromoteFailed(
         job_id=effect.job_id, epoch=effect.epoch, code=code, message=message, lost=lost
     )
+
+
+def _taken_back(
+    effect: Promote,
+    intents: list[Intent],
+    databases: dict[str, list[OutputSpec]],
+    commit_id: str,
+    home: Home,
+    reader: duckdb.DuckDBPyConnection,
+) -> bool:
+    """Take everything of a commit back; whether nothing of it can be seen any more.
+
+    A stage that stays is seen by nobody, and a database that is not ours, or no database at all, shows nothing of ours.
+    """
+    gone = True
+    for intent in intents:
+        try:
+            withdraw([intent])
+        except (CasparianError, OSError):
+            _LOG.exception("`%s` could not be taken back", intent.final)
+            gone = gone and not os.path.lexists(intent.final)
+    for outputs in databases.values():
+        sink = DuckDbSink(outputs[0].sink, home=str(home.root))
+        try:
+            _take_back(effect, outputs, sink, commit_id, reader)
+        except (CasparianError, OSError) as error:
+            _LOG.exception("rows of job %d could not be taken back", effect.job_id)
+            gone = gone and not (is_transient(error) or isinstance(error, OSError))
+    return gone
 
 
 def _take_back(
@@ -71,18 +117,15 @@ def _take_back(
 ) -> None:
     """Remove from a database sink what this commit put there, and show again what it hid."""
     sources = {source.source_id for source in effect.spec.sources}
-    try:
-        if sink.has_commit(commit_id):
-            sink.withdraw(commit_id, effect.job_id)
-            sink.change_hidden(
-                unhide=[
-                    (output.contract.table, *pair)
-                    for output in outputs
-                    for pair in shown(reader, output.dataset_id, sources)
-                ]
-            )
-    except (CasparianError, OSError):
-        _LOG.exception("rows of job %d could not be withdrawn from %s", effect.job_id, sink.file)
+    if sink.has_commit(commit_id):
+        sink.withdraw(commit_id, effect.job_id)
+        sink.change_hidden(
+            unhide=[
+                (output.contract.table, *pair)
+                for output in outputs
+                for pair in shown(reader, output.dataset_id, sources)
+            ]
+        )
 
 
 def _intent(file: StagedFile) -> Intent:

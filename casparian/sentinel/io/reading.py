@@ -15,7 +15,7 @@ from casparian.paths import Home, first_party_parsers
 from casparian.protocol import control
 from casparian.scout.selection import selects_parser, why_not_selected
 from casparian.sentinel import events as ev
-from casparian.sentinel.effects import LoadJob, ReadRows
+from casparian.sentinel.effects import FindEnd, LoadJob, LoadJobs, ReadRows
 from casparian.sentinel.planner import failure_of
 from casparian.sentinel.state import JobSpec
 from casparian.trust.library import ParserLibrary
@@ -54,31 +54,83 @@ class Reading:
         """Fetch an ended job for a retry."""
         request = effect.request
         try:
-            found = reads.job_for_retry(self._reader, request.job_id)
-            if found is None:
-                raise UsageError(
-                    f"there is no job {request.job_id}", code="job.unknown", job=request.job_id
-                )
-            state, epoch, spec = found
-            if state not in (JobState.FAILED, JobState.ABORTED):
-                raise Conflict(
-                    f"job {request.job_id} is {state}: only failed and aborted jobs are retried",
-                    code="job.not_retryable",
-                    job=request.job_id,
-                )
+            (job,) = self._retryable([request.job_id])
             return ev.JobLoaded(
                 client_id=effect.client_id,
                 number=effect.number,
                 request_id=request.request_id,
-                job_id=request.job_id,
-                state=JobState(state),
-                epoch=epoch,
-                spec=msgspec.msgpack.decode(spec, type=JobSpec),
+                job_id=job.job_id,
+                state=job.state,
+                epoch=job.epoch,
+                spec=job.spec,
             )
         except Exception as error:  # noqa: BLE001 - a thread's border: the client gets the error
             return ev.RowsRead(
                 client_id=effect.client_id, number=effect.number, reply=failure_of(error)
             )
+
+    def load_jobs(self, effect: LoadJobs) -> ev.JobsLoaded | ev.RowsRead:
+        """Fetch many: those that are named, or the dead letters that the filters leave."""
+        request = effect.request
+        try:
+            wanted = list(dict.fromkeys(request.job_ids))
+            if not wanted:
+                filters = {
+                    name: value
+                    for name in ("parser", "code", "run_id")
+                    if (value := getattr(request, name)) is not None
+                }
+                columns, rows, _ = reads.read(self._reader, "dead_jobs", filters, None)
+                wanted = [row[columns.index("job_id")] for row in rows]
+            return ev.JobsLoaded(
+                client_id=effect.client_id,
+                number=effect.number,
+                request_id=request.request_id,
+                jobs=self._retryable(wanted),
+                dry_run=request.dry_run,
+            )
+        except Exception as error:  # noqa: BLE001 - a thread's border: the client gets the error
+            return ev.RowsRead(
+                client_id=effect.client_id, number=effect.number, reply=failure_of(error)
+            )
+
+    def _retryable(self, job_ids: list[int]) -> tuple[ev.LoadedJob, ...]:
+        """Ended jobs that may be tried again.
+
+        Raises:
+            UsageError: there is no such job.
+            Conflict: a job is in another state than failed or aborted.
+        """
+        found = reads.jobs_for_retry(self._reader, job_ids)
+        loaded = []
+        for job_id in job_ids:
+            if job_id not in found:
+                raise UsageError(f"there is no job {job_id}", code="job.unknown", job=job_id)
+            state, epoch, spec = found[job_id]
+            if state not in (JobState.FAILED, JobState.ABORTED):
+                raise Conflict(
+                    f"job {job_id} is {state}: only failed and aborted jobs are retried",
+                    code="job.not_retryable",
+                    job=job_id,
+                )
+            loaded.append(
+                ev.LoadedJob(
+                    job_id=job_id,
+                    state=JobState(state),
+                    epoch=epoch,
+                    spec=msgspec.msgpack.decode(spec, type=JobSpec),
+                )
+            )
+        return tuple(loaded)
+
+    def find_end(self, effect: FindEnd) -> ev.RowsRead:
+        """What a client is told who cancels a job that is over; cancelling a cancelled one again is no error."""
+        reply: control.Reply
+        try:
+            reply = _after_the_end(effect.job_id, reads.job_end(self._reader, effect.job_id))
+        except Exception as error:  # noqa: BLE001 - a thread's border: the client gets the error
+            reply = failure_of(error)
+        return ev.RowsRead(client_id=effect.client_id, number=effect.number, reply=reply)
 
     def _rows(self, request: control.Read, aborting: tuple[int, ...]) -> control.Rows:
         columns, rows, cut = reads.read(self._reader, request.view, request.filters, request.limit)
@@ -141,3 +193,25 @@ class Reading:
             columns=columns,
             rows=tuple((f.check, f.status, f.message, f.hint, f.details) for f in found),
         )
+
+
+def _after_the_end(job_id: int, found: tuple[str, int, int] | None) -> control.Done:
+    if found is None:
+        raise UsageError(
+            f"there is no job {job_id}",
+            code="job.unknown",
+            hint="`casparian jobs` lists them",
+            job=job_id,
+        )
+    state, rows, quarantined = found
+    if state == JobState.ABORTED:
+        return control.Done(message=f"job {job_id} is cancelled already")
+    if state == JobState.COMPLETED:
+        raise Conflict(
+            f"job {job_id} is completed: too late to cancel; its {rows} rows and {quarantined} quarantined ones are kept",
+            code="job.too_late",
+            job=job_id,
+        )
+    raise Conflict(
+        f"job {job_id} is {state}: there is nothing to cancel", code="job.not_live", job=job_id
+    )

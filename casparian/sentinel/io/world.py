@@ -126,7 +126,7 @@ class SentinelIO:
             case eff.SendEvent():
                 self._clients.event(effect.client_id, effect.number, effect.event)
             case eff.StartWorker():
-                self._workers.start(effect.worker_id)
+                self._start_worker(effect.worker_id)
             case eff.SendWorker():
                 self._workers.send(effect.worker_id, effect.message)
             case eff.KillWorker():
@@ -147,8 +147,22 @@ class SentinelIO:
                 self._later("plan", self._maintenance.carry_out, effect)
             case eff.LoadJob():
                 self._later("read", self._reading.load_job, effect)
+            case eff.LoadJobs():
+                self._later("read", self._reading.load_jobs, effect)
+            case eff.FindEnd():
+                self._later("read", self._reading.find_end, effect)
             case eff.Stop():
                 self.stop_reason = effect.reason
+
+    def _start_worker(self, worker_id: str) -> None:
+        try:
+            self._workers.start(worker_id)
+        except (
+            OSError
+        ) as error:  # no process, memory or descriptor to be had: as if it had ended at once
+            _LOG.warning("a worker could not be started", exc_info=error)
+            reason = f"not started: {error.strerror or error}"
+            self._mailbox.post(ev.WorkerGone(worker_id=worker_id, reason=reason))
 
     def _later(self, pool: str, task: Callable[[Any], ev.Event | None], effect: eff.Effect) -> None:
         """Run a task on its thread; its result is an event. A bug in a task ends the sentinel, visibly."""

@@ -17,7 +17,7 @@ from casparian.errors import CasparianError
 from casparian.sentinel.events import Persisted, PersistFailed
 from casparian.sentinel.io.mailbox import Mailbox
 
-_GROUPS_MAX: Final = 64
+GROUPS_MAX: Final = 64
 _LOG = logging.getLogger(__name__)
 
 Outcome = list[Any] | Exception
@@ -86,7 +86,7 @@ class Writer:
                     self._condition.wait()
                 if not self._queue:
                     return
-                batch = [self._queue.popleft() for _ in range(min(len(self._queue), _GROUPS_MAX))]
+                batch = [self._queue.popleft() for _ in range(min(len(self._queue), GROUPS_MAX))]
             groups = [operations for operations, _ in batch]
             for outcome, (_, note) in zip(self._database_writer.apply(groups), batch, strict=True):
                 note(outcome)

@@ -1,0 +1,325 @@
+"""How jobs, commits and breakers are written: steps by compare-and-swap, T1, T2, and the tape beside each of them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+from msgspec import structs
+
+from casparian.db import operations as op
+from casparian.db.buffer import Buffer, Swap
+from casparian.db.records import Pair
+from casparian.db.rows import first_row, scalar
+from casparian.domain.jobs import JobState
+from casparian.domain.outputs import QUARANTINE_TABLE, SinkMode
+
+if TYPE_CHECKING:
+    import duckdb
+
+Alive = tuple[str, int, str, str]  # dataset, job, source, materialization key
+
+_CLAIMS: Final = {"dataset_id": "VARCHAR", "source_id": "VARCHAR"}
+_ALIVE: Final = (
+    "SELECT m.dataset_id, m.job_id, m.source_id, m.materialization_key FROM cf_materializations m "
+    "SEMI JOIN {given} c ON m.dataset_id = c.dataset_id AND m.source_id = c.source_id "
+    "WHERE m.retired_by IS NULL ORDER BY m.sequence"
+)
+
+
+class JobWriter:
+    """The part of the single writer that concerns jobs; belongs to its thread and its transaction."""
+
+    def __init__(
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        buffer: Buffer,
+        tape: Callable[..., None],
+    ) -> None:
+        self._connection = connection
+        self._buffer = buffer
+        self._tape = tape
+        self.forget()
+        self.handlers: dict[type[Any], Callable[[Any], Any]] = {
+            op.InsertJobs: self._insert_jobs,
+            op.StepJob: self._step_job,
+            op.NoteJob: self._note_job,
+            op.BeginCommit: self._begin_commit,
+            op.FinishCommit: self._finish_commit,
+            op.RemoveOutput: self._remove_output,
+            op.SaveBreaker: self._save_breaker,
+        }
+
+    def forget(self) -> None:
+        """Read again what is kept in memory: a transaction was rolled back, or none was made yet."""
+        self._sequence = scalar(
+            self._connection, "SELECT coalesce(max(sequence), 0) FROM cf_materializations"
+        )
+        self._documents: set[str] = {
+            row[0] for row in self._connection.execute("SELECT hash FROM cf_documents").fetchall()
+        }
+        # Jobs of which something is recorded that a new end, or a new beginning of a commit, replaces: few, so that the many
+        # others need no deletion.
+        live = "SELECT job_id FROM cf_processing_queue WHERE state IN ('queued', 'dispatched', 'running', 'committing')"
+        rows = self._connection.execute(
+            f"SELECT DISTINCT job_id FROM cf_dispositions WHERE job_id IN ({live}) "
+            "UNION SELECT job_id FROM cf_commit_intents"
+        ).fetchall()
+        self._before: set[int] = {row[0] for row in rows}
+        self.expect(())
+
+    def expect(self, operations: Iterable[op.Operation]) -> None:
+        """Learn which commits begin in the transaction under way: their claims are looked up together."""
+        self._claimed = {
+            (claim.dataset_id, claim.source_id)
+            for o in operations
+            if isinstance(o, op.BeginCommit)
+            for claim in o.claims
+        }
+        self._alive: dict[tuple[str, str], list[Alive]] | None = None
+
+    # -- steps
+
+    def _insert_jobs(self, o: op.InsertJobs) -> None:
+        self._buffer.insert_structs("cf_processing_queue", o.jobs)
+        for job in o.jobs:
+            self._event(job.job_id, job.epoch, None, job.state, o.at_ns, "enqueued")
+            self._tape(
+                o.at_ns,
+                "job.queued",
+                job_id=job.job_id,
+                run_id=job.run_id,
+                parser=job.parser,
+                sources=job.sources,
+            )
+
+    def _event(
+        self, job_id: int, epoch: int, before: str | None, after: str, at_ns: int, detail: str
+    ) -> None:
+        row = {
+            "job_id": job_id,
+            "epoch": epoch,
+            "from_state": before,
+            "to_state": after,
+            "at_ns": at_ns,
+            "detail": detail,
+        }
+        self._buffer.insert("cf_job_events", [row])
+
+    def _swap(self, swap: Swap, detail: str) -> None:
+        self._buffer.swap(swap)
+        self._event(
+            swap.job_id, swap.new_epoch, swap.before.value, swap.after.value, swap.at_ns, detail
+        )
+        self._tape(
+            swap.at_ns,
+            f"job.{swap.after.value}",
+            job_id=swap.job_id,
+            epoch=swap.new_epoch,
+            was=swap.before.value,
+            detail=detail,
+        )
+
+    def _step_job(self, o: op.StepJob) -> None:
+        new_epoch = o.epoch if o.new_epoch is None else o.new_epoch
+        self._swap(
+            Swap(
+                job_id=o.job_id,
+                before=o.before,
+                after=o.after,
+                epoch=o.epoch,
+                new_epoch=new_epoch,
+                at_ns=o.at_ns,
+                attempts=o.attempts,
+                reason=(o.code, o.message),
+                spec=o.spec,
+            ),
+            o.detail,
+        )
+        if o.before is JobState.COMMITTING:  # a commit that was taken back has no intents any more
+            self._buffer.replace("cf_commit_intents", o.job_id, [])
+        if o.before in (JobState.FAILED, JobState.ABORTED):
+            self._before.add(o.job_id)
+        self._replace_dispositions(o.job_id, o.dispositions)
+        self._save_log(o.job_id, new_epoch, o.log, o.isolation)
+
+    def _note_job(self, o: op.NoteJob) -> None:
+        known = "SELECT count(*) FROM cf_processing_queue WHERE job_id = ?"
+        if scalar(self._connection, known, [o.job_id]):
+            self._event(o.job_id, o.epoch, None, o.state, o.at_ns, o.detail)
+
+    def _replace_dispositions(self, job_id: int, rows: Sequence[msgspec.Struct]) -> None:
+        if rows and job_id in self._before:
+            self._buffer.replace("cf_dispositions", job_id, [structs.asdict(row) for row in rows])
+        elif rows:
+            self._buffer.insert_structs("cf_dispositions", rows)
+
+    def _save_log(self, job_id: int, epoch: int, log: str, isolation: str) -> None:
+        if log or isolation:
+            row = {"job_id": job_id, "epoch": epoch, "log": log, "isolation": isolation}
+            self._buffer.insert("cf_job_logs", [row])
+
+    def _save_breaker(self, o: op.SaveBreaker) -> None:
+        self._connection.execute(
+            "DELETE FROM cf_breakers WHERE parser = ? AND artifact_hash = ?",
+            [o.parser, o.artifact_hash],
+        )
+        if o.failures:
+            self._connection.execute(
+                "INSERT INTO cf_breakers VALUES (?, ?, ?, ?, ?, ?)",
+                [
+                    o.parser,
+                    o.artifact_hash,
+                    o.state,
+                    o.opened_at_ns,
+                    msgspec.json.encode(o.failures).decode(),
+                    o.at_ns,
+                ],
+            )
+        if o.kind:
+            by = {"actor": o.actor} if o.actor else {}
+            self._tape(o.at_ns, o.kind, parser=o.parser, artifact_hash=o.artifact_hash, **by)
+
+    # -- commit
+
+    def _living(self, o: op.BeginCommit) -> list[Alive]:
+        """Living materializations of what this commit claims, of other jobs, oldest first."""
+        if self._alive is None:
+            self._buffer.flush_materializations()
+            wanted = [{"dataset_id": d, "source_id": s} for d, s in sorted(self._claimed)]
+            rows = self._buffer.given(_ALIVE, _CLAIMS, wanted)
+            self._alive = {}
+            for dataset, job, source, key in rows:
+                found = (dataset, job, source, key)
+                self._alive.setdefault((dataset, source), []).append(found)
+        pairs = dict.fromkeys((claim.dataset_id, claim.source_id) for claim in o.claims)
+        return [row for pair in pairs for row in self._alive.get(pair, ()) if row[1] != o.job_id]
+
+    def _begin_commit(self, o: op.BeginCommit) -> op.CommitClaims:
+        keys = {(c.dataset_id, c.source_id): c.materialization_key for c in o.claims}
+        alive = [(d, j, s, key == keys[d, s]) for d, j, s, key in self._living(o)]
+        conflicts = _recorded_whole(o.claims, alive)
+        if o.mode == SinkMode.ERROR:
+            conflicts = {source for _, _, source, _ in alive}
+        if conflicts:
+            return op.CommitClaims(conflicts=tuple(sorted(conflicts)))
+        # A source of which only some outputs are recorded under this very key is written whole again: its pairs of the same
+        # key give way, so that no key is ever alive twice.
+        retire = [
+            Pair(dataset_id=d, job_id=j, source_id=s)
+            for d, j, s, same in alive
+            if same or o.mode == SinkMode.REPLACE
+        ]
+        if retire:
+            retire += self._quarantine_of(retire)
+        claims_found = op.CommitClaims(retire=tuple(retire))
+        swap = Swap(
+            job_id=o.job_id,
+            before=JobState.RUNNING,
+            after=JobState.COMMITTING,
+            epoch=o.epoch,
+            new_epoch=o.epoch,
+            at_ns=o.at_ns,
+            receipt=o.receipt,
+        )
+        self._swap(swap, "intents recorded")
+        document = msgspec.msgpack.encode((o.intents, claims_found))
+        row = {"job_id": o.job_id, "epoch": o.epoch, "document": document}
+        if o.job_id in self._before:
+            self._buffer.replace("cf_commit_intents", o.job_id, [row])
+        else:
+            self._buffer.insert("cf_commit_intents", [row])
+        return claims_found
+
+    def _quarantine_of(self, pairs: Sequence[Pair]) -> list[Pair]:
+        """Quarantined rows live and retire with the rows of their (job, source)."""
+        self._buffer.flush_materializations()
+        wanted = {(pair.job_id, pair.source_id) for pair in pairs}
+        found = self._connection.execute(
+            "SELECT dataset_id, job_id, source_id FROM cf_materializations WHERE table_name = ? AND retired_by IS NULL "
+            "AND job_id IN (SELECT unnest(?::BIGINT[]))",
+            [QUARANTINE_TABLE, sorted({job_id for job_id, _ in wanted})],
+        ).fetchall()
+        return [Pair(dataset_id=d, job_id=j, source_id=s) for d, j, s in found if (j, s) in wanted]
+
+    def _finish_commit(self, o: op.FinishCommit) -> None:
+        swap = Swap(
+            job_id=o.job_id,
+            before=JobState.COMMITTING,
+            after=o.after,
+            epoch=o.epoch,
+            new_epoch=o.epoch,
+            at_ns=o.at_ns,
+            rows=o.rows,
+            quarantined=o.quarantined,
+            reason=(o.code, o.message),
+            receipt=None,
+        )
+        self._swap(swap, o.code or f"{o.rows} rows, {o.quarantined} quarantined")
+        rows = []
+        for materialization in o.materializations:
+            self._sequence += 1
+            rows.append({**structs.asdict(materialization), "sequence": self._sequence})
+        buffer = self._buffer
+        buffer.insert("cf_materializations", rows)
+        new = [document for document in o.documents if document.hash not in self._documents]
+        self._documents.update(document.hash for document in new)
+        buffer.insert_structs("cf_documents", new)
+        buffer.insert_structs("cf_outputs", o.outputs)
+        buffer.insert_structs("cf_output_pairs", o.output_pairs)
+        buffer.insert_structs("cf_ledgers", o.ledgers)
+        buffer.insert_structs("cf_findings", o.findings)
+        self._replace_dispositions(o.job_id, o.dispositions)
+        self._save_log(o.job_id, o.epoch, o.log, o.isolation)
+        buffer.retire(o.retire, o.job_id)
+        buffer.replace("cf_commit_intents", o.job_id, [])
+        touched = {(m.dataset_id, m.source_id) for m in o.materializations}
+        touched |= {(pair.dataset_id, pair.source_id) for pair in o.retire}
+        if not self._claimed.isdisjoint(touched):
+            self._alive = None  # a commit that begins after this one must see it
+        for output in o.outputs:
+            self._tape(
+                o.at_ns,
+                "output.committed",
+                job_id=output.job_id,
+                path=output.path,
+                blake3=output.blake3,
+                rows=output.rows,
+            )
+        for pair in o.retire:
+            self._tape(
+                o.at_ns,
+                "pair.retired",
+                job_id=pair.job_id,
+                source_id=pair.source_id,
+                dataset_id=pair.dataset_id,
+            )
+
+    def _remove_output(self, o: op.RemoveOutput) -> None:
+        self._buffer.flush()
+        self._connection.execute(
+            "UPDATE cf_outputs SET removed_at_ns = ? WHERE path = ? AND removed_at_ns IS NULL",
+            [o.at_ns, o.path],
+        )
+        if o.replaced_by is not None:
+            self._buffer.insert_structs("cf_outputs", [o.replaced_by])
+            self._buffer.insert_structs("cf_output_pairs", o.pairs)
+        new_path = o.replaced_by.path if o.replaced_by is not None else None
+        self._tape(o.at_ns, "output.removed", path=o.path, replaced_by=new_path)
+
+
+def stored_reply(connection: duckdb.DuckDBPyConnection, request_id: str) -> bytes | None:
+    """The reply that was recorded for a mutation, if it happened."""
+    row = first_row(connection, "SELECT reply FROM cf_requests WHERE request_id = ?", [request_id])
+    return None if row is None else bytes(row[0])
+
+
+def _recorded_whole(
+    claims: Sequence[op.PairClaim], alive: Sequence[tuple[str, int, str, bool]]
+) -> set[str]:
+    """Sources of which every claimed output lives under the very key that is claimed: there is nothing left to do."""
+    claimed = Counter(claim.source_id for claim in claims)
+    recorded = Counter(source for _, source in {(d, s) for d, _, s, same in alive if same})
+    return {source for source, outputs in recorded.items() if outputs == claimed[source]}
