@@ -6,6 +6,7 @@
 #   make test                 unit, property, integration, acceptance and native tests
 #   make test-all             the same with what takes minutes
 #   make simulate             histories of the sentinel, simulated (SEEDS=10000)
+#   make storm                kill processes at random moments: KILLS=200, SEED=…, SINKS=parquet,csv,duckdb, MODES=…
 #   make lint                 formatters, linters, types, import rules
 #   make docs                 write the generated reference pages again
 #   make clean                remove builds and `.venv`, never a home and never evidence
@@ -58,6 +59,15 @@ test-all: $(VENV)/.dev $(VENV)/.native
 .PHONY: simulate
 simulate: $(VENV)/.dev $(VENV)/.native
 	$(BIN)/python -m tests.simulation --seeds $(or $(SEEDS),10000)
+
+KILLS ?= 200
+SEED ?=
+SINKS ?= parquet,csv,duckdb
+MODES ?= append,replace,error
+
+.PHONY: storm
+storm: $(VENV)/.dev $(VENV)/.native
+	$(BIN)/python -m tests.storm --kills $(KILLS) $(if $(SEED),--seed $(SEED)) --sinks $(SINKS) --modes $(MODES)
 
 .PHONY: lint
 lint: $(VENV)/.dev $(VENV)/.native

@@ -12,10 +12,9 @@ import os
 import re
 import select
 import socket
-import subprocess
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from casparian import clock, config, processes
 from casparian.control.client import Client, open_socket
@@ -24,11 +23,15 @@ from casparian.errors import CasparianError, SentinelUnreachable
 from casparian.paths import Home
 from casparian.protocol import control
 
+if TYPE_CHECKING:
+    import subprocess
+
 _POLL_SECONDS_FIRST: Final = 0.01
 _POLL_SECONDS_MAX: Final = 0.25
 _START_SECONDS_MAX: Final = 300  # recovery after a crash hashes what was being committed
 _NOTICE_SECONDS: Final = 2
 _LOG_LINES: Final = 12
+_FREE_BYTES_MIN: Final = 1 << 20  # with less, neither database nor log can be written
 _OUTPUT_NAME: Final = "sentinel.out"
 _REASON: Final = re.compile(r"(?P<code>(db|home|backup)\.[a-z_]+): (?P<message>.+)")
 _HINT: Final = re.compile(r"hint: (?P<hint>.+)")
@@ -151,6 +154,15 @@ class _EndedEarlyError(Exception):
                     code=reason["code"],
                     hint=hint["hint"] if hint else f"its log is in `{home.logs}`",
                 )
+        disk = os.statvfs(home.root)
+        free_bytes = disk.f_bavail * disk.f_frsize
+        if free_bytes < _FREE_BYTES_MIN:  # its own last words had no space either
+            return SentinelUnreachable(
+                f"the sentinel could not start: no space left for the home `{home.root}`",
+                code="home.no_space",
+                hint="free space there, or choose another home with `--home DIR`",
+                free_bytes=free_bytes,
+            )
         said = f"; it said:\n{self.tail}" if self.tail else ""
         return SentinelUnreachable(
             f"the sentinel ended with code {self.exit_code} before it answered{said}",
@@ -160,6 +172,8 @@ class _EndedEarlyError(Exception):
 
 
 def _launch(home: Home, arguments: list[str], notice: Notice | None) -> socket.socket:
+    import subprocess  # lazily: most commands find a sentinel that runs
+
     with open(home.logs / _OUTPUT_NAME, "ab") as log:
         written_before = log.tell()
         process = subprocess.Popen(

@@ -19,9 +19,10 @@ CASPARIAN = [sys.executable, "-m", "casparian"]
 
 
 class World:
-    """One home and one evidence directory under a temporary directory."""
+    """One home and one evidence directory under a temporary directory. `program` is what is run."""
 
     def __init__(self, directory: Path, *, evidence: Path | None = None) -> None:
+        self.program = CASPARIAN
         self.directory = directory
         self.home = directory / "home"
         self.evidence = evidence or directory / "evidence"
@@ -48,7 +49,7 @@ class World:
     ) -> subprocess.CompletedProcess[str]:
         """Run a command; nothing is checked. `prefix` is a command that runs it."""
         return subprocess.run(
-            [*prefix, *CASPARIAN, "--home", str(home or self.home), *arguments],
+            [*prefix, *self.program, "--home", str(home or self.home), *arguments],
             capture_output=True,
             text=True,
             check=False,
@@ -58,7 +59,7 @@ class World:
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """Start a command and go on."""
         return subprocess.Popen(
-            [*CASPARIAN, "--home", str(self.home), *arguments],
+            [*self.program, "--home", str(self.home), *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -100,7 +101,11 @@ class World:
 
     def processes(self, role: str | None = None) -> list[int]:
         """Process ids of this home: `sentinel`, `worker`, `zygote` (it forks guests), `guest`."""
-        return [pid for pid, kind in _processes(self.home) if role is None or kind == role]
+        return [pid for pid, kind in self.alive() if role is None or kind == role]
+
+    def alive(self) -> list[tuple[int, str]]:
+        """All processes of this home, with their roles."""
+        return list(_processes(self.home))
 
     def kill(self, role: str) -> bool:
         """SIGKILL one process of a role; whether there was one."""

@@ -219,7 +219,7 @@ def test_a_sentinel_is_started_on_demand_over_a_stale_socket(home, monkeypatch):
     monkeypatch.setattr(
         autostart.processes, "command", command_that(LISTEN.format(path=[root, here]))
     )
-    monkeypatch.setattr(autostart.subprocess, "Popen", recorded)
+    monkeypatch.setattr(subprocess, "Popen", recorded)
     assert stale.exists()
     try:
         with autostart.connect(home, workers=3) as client:

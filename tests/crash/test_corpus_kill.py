@@ -1,4 +1,4 @@
-"""`kill -9` of sentinel, worker, zygote or guest at random moments; then the same rows as an undisturbed run, none twice."""
+"""`kill -9` at random moments of a run over the corpus; then the same rows as an undisturbed run, none twice."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from casparian.demo.world import build_evidence
-from tests.support.small import small_log, syslog_lines
 from tests.support.world import World
 
 ROLES = ("sentinel", "worker", "zygote", "guest")
@@ -93,34 +91,6 @@ def check_storm(
     assert states <= {"completed"}, f"seed {seed}: {states}"
     ledger = world.json("ledger")
     assert all(source["balanced"] for source in ledger["sources"])
-
-
-@pytest.fixture
-def calm(tmp_path: Path, world: World) -> World:
-    (tmp_path / "calm").mkdir()
-    return World(tmp_path / "calm", evidence=world.evidence)
-
-
-@pytest.fixture
-def busy(world: World, calm: World) -> World:
-    """Enough small files for many jobs."""
-    world.evidence.rmdir()
-    build_evidence(world.evidence, scale=2)
-    for number in range(40):
-        world.file(f"more/{number:02}.evtx", small_log(events=60, seed=number))
-        world.file(f"more/{number:02}/syslog", syslog_lines(host=f"m{number}", count=30, bad=2))
-    return world
-
-
-@pytest.mark.parametrize("sink", ["parquet", "duckdb", "csv"])
-def test_kills_at_random_moments_lose_nothing_and_double_nothing(
-    sink: str, busy: World, calm: World
-) -> None:
-    place = "out.duckdb" if sink == "duckdb" else f"out-{sink}"
-    try:
-        check_storm(busy, calm, kills=4, arguments=("--sink", f"{sink}:{busy.directory / place}"))
-    finally:
-        calm.stop()
 
 
 @pytest.mark.corpus
