@@ -97,6 +97,7 @@ FAULTS: Final[dict[str, Fault]] = {
     "sink.no_space": _transient("no space is left in the sink"),
     "sink.publish": _transient("the published copy of the output database could not be made"),
     "sink.refused": _of_this_place("the sink's directory refuses"),
+    "sink.unreadable": _transient("a file in the sink could not be read"),
     "sink.schema": _of_this_place("the output database has a table of other columns"),
     "source.changed": _of_this_place("the evidence is not what discovery recorded"),
     "source.failed": _of_this_place("no source of the job could be worked on"),

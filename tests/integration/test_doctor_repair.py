@@ -206,7 +206,10 @@ def test_a_repair_counts_as_work_and_acts_once_for_each_request() -> None:
     over = ev.Maintained(client_id=1, number=5, request_id="r", reply=done)
     now, effects = step(now, over, now_ns=2, monotonic_ns=2)
     assert not now.busy
-    assert any(isinstance(e, Persist) for e in effects), "the reply is kept"
+    (kept,) = [e for e in effects if isinstance(e, Persist)]
+    durable = ev.Persisted(then=kept.then, results=(kept.operations[-1].reply,))
+    now, effects = step(now, durable, now_ns=3, monotonic_ns=3)
+    assert [e.reply for e in effects if isinstance(e, SendReply)] == [done]
     _, effects = ask(now, request)
     assert [e.reply for e in effects if isinstance(e, SendReply)] == [done]
     assert not any(isinstance(e, Maintain) for e in effects)

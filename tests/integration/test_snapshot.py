@@ -29,9 +29,12 @@ def content(path: Path) -> list[tuple[object, ...]]:
         return connection.execute("SELECT * FROM cf_tape ORDER BY seq").fetchall()
 
 
+NOW = migrate.migrations()[-1][0]  # the newest schema
+
+
 def newer(monkeypatch: pytest.MonkeyPatch, *scripts: str) -> None:
     known = migrate.migrations()
-    more = [(2 + n, f"{2 + n:04}_more.sql", sql) for n, sql in enumerate(scripts)]
+    more = [(n, f"{n:04}_more.sql", sql) for n, sql in enumerate(scripts, start=NOW + 1)]
     monkeypatch.setattr(migrate, "migrations", lambda: known + more)
 
 
@@ -39,7 +42,7 @@ def test_a_copy_is_one_file_that_says_what_it_is(home: Home) -> None:
     made = snapshot.take(home, reason="asked")
     path = home.backups / made.file
     assert content(path) == content(home.control_database)
-    assert (made.schema, made.tape_seq, made.reason) == (1, 3, "asked")
+    assert (made.schema, made.tape_seq, made.reason) == (NOW, 3, "asked")
     assert made.home_id == home.home_id_file.read_text().strip()
     assert snapshot.snapshots(home) == [made]
     assert sorted(os.listdir(home.backups)) == [made.file, made.file + ".json"]
@@ -147,9 +150,9 @@ def test_a_copy_is_taken_before_a_migration(home: Home, monkeypatch: pytest.Monk
     newer(monkeypatch, "CREATE TABLE more (x BIGINT)")
     before = content(home.control_database)
     with ControlDatabase(home) as database:
-        assert database.schema_number == 2
+        assert database.schema_number == NOW + 1
     (made,) = snapshot.snapshots(home)
-    assert (made.schema, made.reason) == (1, "migration")
+    assert (made.schema, made.reason) == (NOW, "migration")
     assert content(home.backups / made.file) == before
     with ControlDatabase(home):
         assert len(snapshot.snapshots(home)) == 1, "none without a migration"
@@ -176,7 +179,7 @@ def test_a_failed_migration_leaves_the_old_database(
             assert "put back as it was" in failure.value.message
     assert content(home.control_database)[: len(before)] == before
     with ControlDatabase(home) as database:
-        assert database.schema_number == 1
+        assert database.schema_number == NOW
         tables = {
             n
             for (n,) in database.writer.execute("SELECT table_name FROM duckdb_tables()").fetchall()
