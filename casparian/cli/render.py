@@ -80,10 +80,19 @@ def chain_lines(chain: Any) -> list[str]:
         shown = [(key, value) for key, value in shown if key not in ("kind", "link")]
         for number, (key, value) in enumerate(shown):
             head = show(str(title)) if number == 0 else ""
-            first, *more = _fact_lines(value)
+            first, *more = [isolation_text(value)] if key == "isolation" else _fact_lines(value)
             lines.append(f"{head:<12} {key:<20} {first}".rstrip())
             lines += [f"{'':<12} {'':<20} {text}" for text in more]
     return lines
+
+
+def isolation_text(record: Mapping[str, str]) -> str:
+    """How a guest was confined, in one line; `--json` and `jobs logs` have the whole record."""
+    parts = [
+        record.get("level", "unknown"),
+        *(record[k] for k in ("self_attacks", "user") if k in record),
+    ]
+    return show(", ".join([*parts, f"missing: {record.get('missing', 'unknown')}"]))
 
 
 def _fact_lines(value: Any) -> list[str]:

@@ -159,6 +159,8 @@ def job_link(query: Query, recorded: dict[str, Any]) -> Link:
         for name in ("run_id", "state", "isolation"):
             if found and name in found[0]:
                 fields[name] = found[0][name]
+        if fields.get("isolation"):
+            fields["isolation"] = msgspec.json.decode(fields["isolation"])
     return Link(link="job", fields=fields)
 
 
