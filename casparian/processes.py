@@ -15,6 +15,9 @@ from casparian.paths import Home
 Role = Literal["sentinel", "worker", "guest", "db"]
 
 _ENVIRONMENT_KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ", "NO_COLOR")
+_SETTINGS = (
+    "CASPARIAN_"  # settings given by the environment hold for the processes that a command starts
+)
 
 
 def command(role: Role, home: Home, *arguments: str) -> list[str]:
@@ -32,8 +35,12 @@ def command(role: Role, home: Home, *arguments: str) -> list[str]:
 
 
 def host_environment() -> dict[str, str]:
-    """Environment of sentinel and workers: little, and nothing that changes how Python runs."""
-    kept = {name: os.environ[name] for name in _ENVIRONMENT_KEPT if name in os.environ}
+    """Environment of sentinel and workers: little, our settings, and nothing that changes how Python runs."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name in _ENVIRONMENT_KEPT or name.startswith(_SETTINGS)
+    }
     # One allocator arena a thread would keep every thread's peak; memory is what we promise to bound.
     return kept | {"MALLOC_ARENA_MAX": "2", "ARROW_DEFAULT_MEMORY_POOL": "system"}
 
