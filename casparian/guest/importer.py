@@ -10,6 +10,7 @@ import importlib
 import importlib.abc
 import importlib.machinery
 import importlib.util
+import marshal
 import sys
 from collections.abc import Mapping, Sequence
 from types import CodeType, ModuleType
@@ -28,9 +29,11 @@ class MemoryImporter(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
 
     Args:
         files: content by relative path, forward slashes.
+        compiled: what `compiled_modules` made of some of the same files, in another guest.
     """
 
-    def __init__(self, files: Mapping[str, bytes]) -> None:
+    def __init__(self, files: Mapping[str, bytes], compiled: Mapping[str, bytes]) -> None:
+        self._compiled = compiled
         self._modules: dict[str, tuple[str, bytes, bool]] = {PACKAGE: ("__init__.py", b"", True)}
         for path, content in sorted(files.items()):
             if not path.endswith(".py"):
@@ -69,7 +72,12 @@ class MemoryImporter(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
     def get_code(self, fullname: str) -> CodeType:
         """Compiled module; a `SyntaxError` passes through."""
         path, content, _ = self._found(fullname)
-        return compile(content, _ORIGIN + path, "exec", dont_inherit=True)
+        known = self._compiled.get(path)
+        if known is not None:
+            code = marshal.loads(known)  # noqa: S302 - of a guest, for a guest: as trusted as the parser's own text
+            assert isinstance(code, CodeType)
+            return code
+        return _compile(path, content)
 
     def _found(self, fullname: str) -> tuple[str, bytes, bool]:
         try:
@@ -78,7 +86,28 @@ class MemoryImporter(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
             raise ImportError(f"the parser has no module {fullname}", name=fullname) from None
 
 
-def load_entry(files: Mapping[str, bytes], entry: str) -> Any:
+def _compile(path: str, content: bytes) -> CodeType:
+    return compile(content, _ORIGIN + path, "exec", dont_inherit=True)
+
+
+def compiled_modules(files: Mapping[str, bytes]) -> dict[str, bytes]:
+    """Every module of an artifact, compiled and marshalled; nothing of it is run.
+
+    A module that cannot be compiled is left out: whoever imports it compiles it anew and sees why.
+    """
+    made = {}
+    for path, content in files.items():
+        if path.endswith(".py"):
+            try:
+                made[path] = marshal.dumps(_compile(path, content))
+            except (SyntaxError, ValueError, RecursionError, MemoryError):
+                continue
+    return made
+
+
+def load_entry(
+    files: Mapping[str, bytes], entry: str, compiled: Mapping[str, bytes] | None = None
+) -> Any:
     """Import `file.py:function` of an artifact and return the function.
 
     Raises:
@@ -87,7 +116,7 @@ def load_entry(files: Mapping[str, bytes], entry: str) -> Any:
     path, _, function = entry.partition(":")
     if path not in files or not path.endswith(".py") or not function:
         raise EntryError(f"entry `{entry}`: expected `file.py:function` of the parser's folder")
-    sys.meta_path.insert(0, MemoryImporter(files))
+    sys.meta_path.insert(0, MemoryImporter(files, compiled or {}))
     module = importlib.import_module(".".join([PACKAGE, *path[:-3].split("/")]))
     found = getattr(module, function, None)
     if not callable(found):

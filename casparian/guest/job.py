@@ -20,7 +20,7 @@ from casparian import _native
 from casparian.domain.parsers import ParserKind
 from casparian.guest.bridge import Bridge, HostGone
 from casparian.guest.descriptors import close_all
-from casparian.guest.importer import load_entry
+from casparian.guest.importer import compiled_modules, load_entry
 from casparian.guest.self_attack import attack
 from casparian.protocol.frame import Opcode
 from casparian.protocol.guest import (
@@ -28,6 +28,7 @@ from casparian.protocol.guest import (
     QUARANTINE_OF,
     QUARANTINE_OUTPUT,
     Attacked,
+    Compiled,
     GuestJob,
     GuestSource,
     Ready,
@@ -60,6 +61,8 @@ def run_job(bridge: Bridge, isolation: dict[str, str]) -> None:
         bridge.send(Opcode.BRIDGE_FAILED, _failure(JOB_INDEX, error, code="parser.load"))
         return
     bridge.send(Opcode.BRIDGE_READY, Ready(isolation=isolation))
+    if job.task == "compile":
+        bridge.send(Opcode.BRIDGE_COMPILED, Compiled(modules=compiled_modules(job.files)))
     while True:
         opcode, payload, descriptors = bridge.receive()
         if opcode is Opcode.BRIDGE_FINISH:
@@ -88,6 +91,8 @@ def _prepare(job: GuestJob, bridge: Bridge) -> Work:
         return _accounting(job, bridge)
     if job.task == "self_attack":
         return _attacking(job, bridge)
+    if job.task == "compile":
+        return _no_source
     sender = _Sender(job, bridge)
     if job.kind is ParserKind.NATIVE:
         native = _NATIVE_ENTRIES[job.entry]
@@ -99,7 +104,7 @@ def _prepare(job: GuestJob, bridge: Bridge) -> Work:
             sender.end(source.index)
 
         return decode
-    entry: Entry = load_entry(job.files, job.entry)
+    entry: Entry = load_entry(job.files, job.entry, job.compiled)
 
     def parse(descriptor: int, source: GuestSource) -> None:
         sender.begin()
@@ -114,6 +119,10 @@ def _prepare(job: GuestJob, bridge: Bridge) -> Work:
         sender.end(source.index)
 
     return parse
+
+
+def _no_source(descriptor: int, source: GuestSource) -> None:
+    raise RuntimeError(f"source {source.index} ({descriptor}) for a guest that only compiles")
 
 
 def _accounting(job: GuestJob, bridge: Bridge) -> Work:

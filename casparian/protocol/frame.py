@@ -47,6 +47,7 @@ class Opcode(IntEnum):
     BRIDGE_ACCOUNT = 55  # guest -> host: the accounting walk's result
     BRIDGE_READY = 56  # guest -> host: locked down and loaded
     BRIDGE_ATTACKED = 57  # guest -> host: what came of one self-attack
+    BRIDGE_COMPILED = 58  # guest -> host: a parser's modules, compiled
 
 
 class Frame(msgspec.Struct, frozen=True):

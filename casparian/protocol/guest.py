@@ -9,7 +9,8 @@ One job on one AF_UNIX stream socket:
     guest -> host    BRIDGE_END SourceEnd | BRIDGE_FAILED SourceFailed          then the host sends the next source
     host  -> guest   BRIDGE_FINISH
     (an accounting guest answers each BRIDGE_SOURCE with one BRIDGE_ACCOUNT or BRIDGE_FAILED instead;
-    a guest that attacks itself takes the attack's name as the source's path and answers with BRIDGE_ATTACKED)
+    a guest that attacks itself takes the attack's name as the source's path and answers with BRIDGE_ATTACKED;
+    one that compiles gets no source and sends one BRIDGE_COMPILED Compiled after its BRIDGE_READY)
 
 The header's number is the job's epoch in both directions. Output numbers: 0 is quarantine, 1… are the job's outputs in
 order; `QUARANTINE_OF | n` are rows of output n that do not fit its columns. A batch is decoded against the host's own
@@ -47,9 +48,12 @@ QUARANTINE_COLUMNS: Final = (
 
 
 class GuestJob(msgspec.Struct, frozen=True, kw_only=True):
-    """What a guest is to do. `files` holds the verified bytes of a Python parser, by relative path."""
+    """What a guest is to do. `files` holds the verified bytes of a Python parser, by relative path.
 
-    task: Literal["parse", "account", "self_attack"]
+    `compiled` holds what another guest made of the same bytes (`Compiled`); it is only ever loaded in a guest.
+    """
+
+    task: Literal["parse", "account", "self_attack", "compile"]
     parser_name: str
     kind: ParserKind
     entry: str
@@ -58,6 +62,7 @@ class GuestJob(msgspec.Struct, frozen=True, kw_only=True):
     outputs: tuple[OutputContract, ...]
     files: dict[str, bytes]
     limits: Limits
+    compiled: dict[str, bytes] = {}
 
 
 class Ready(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,6 +84,12 @@ class Attacked(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     outcome: str
+
+
+class Compiled(msgspec.Struct, frozen=True, kw_only=True):
+    """Code objects of a parser's modules, marshalled, by relative path; a module that cannot be compiled is left out."""
+
+    modules: dict[str, bytes]
 
 
 class SourceEnd(msgspec.Struct, frozen=True, kw_only=True):

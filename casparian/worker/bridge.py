@@ -22,9 +22,9 @@ from casparian.protocol.frame import HEADER_BYTES, Opcode
 from casparian.worker.cancel import Cancellation
 from casparian.worker.faults import GuestFault
 
-CONTROL_BYTES_MAX: Final = 1024 * 1024  # of a frame that is neither a batch nor an account
+CONTROL_BYTES_MAX: Final = 1024 * 1024  # of a frame that is no batch, no account and no code
 SEND_BUFFER_BYTES: Final = 1024 * 1024  # how far a guest may run ahead
-_LARGE: Final = frozenset({Opcode.BRIDGE_BATCH, Opcode.BRIDGE_ACCOUNT})
+_LARGE: Final = frozenset({Opcode.BRIDGE_BATCH, Opcode.BRIDGE_ACCOUNT, Opcode.BRIDGE_COMPILED})
 _GONE: Final = (BrokenPipeError, ConnectionResetError)
 
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, wait
 from typing import Final
 
@@ -40,12 +40,13 @@ from casparian.trust.artifact import hash_artifact, read_artifact
 from casparian.worker import isolation, self_attack
 from casparian.worker.balance import balance
 from casparian.worker.cancel import Cancellation, Cancelled
+from casparian.worker.compiled import CompiledParsers
 from casparian.worker.evidence import Evidence
 from casparian.worker.faults import Exit, GuestFault, JobFault, SourceExcluded
 from casparian.worker.guest_process import Guests
 from casparian.worker.isolation import Measured
 from casparian.worker.outputs import Outputs
-from casparian.worker.session import AccountSession, ParseSession
+from casparian.worker.session import AccountSession, CompileSession, ParseSession
 
 _log = logging.getLogger(__name__)
 _ATTEMPTS: Final = 2
@@ -65,6 +66,7 @@ class Services:
 
     def __init__(self, home: Home) -> None:
         self.guests = Guests(home)
+        self.compiled = CompiledParsers()
         self._measured: dict[tuple[str, ...], Measured] = {}
 
     def measured(self, cancellation: Cancellation, preload: tuple[str, ...] = ()) -> Measured:
@@ -149,6 +151,7 @@ class _Execution:
         self._cancellation = cancellation
         self._findings_left = _FINDINGS_PER_JOB_MAX
         self._files: dict[str, bytes] = {}
+        self._compiled: Mapping[str, bytes] = {}
         self._parser: ParseSession | None = None
         self._accountant: AccountSession | None = None
         self._outputs: Outputs | None = None
@@ -165,6 +168,13 @@ class _Execution:
         )
         isolation.require(verdict, self._dispatch.min_isolation)  # before any parser's code runs
         self._files = self._artifact()
+        if self._dispatch.parser.kind is ParserKind.PYTHON:
+            self._compiled = self._services.compiled.of(
+                self._dispatch.parser.artifact_hash,
+                self._job("parse"),
+                self._compiling,
+                self._cancellation,
+            )
         outputs = self._outputs = Outputs(self._dispatch, self._dispatch.parser.artifact_hash)
         receipts = []
         for task in self._dispatch.sources:
@@ -288,6 +298,17 @@ class _Execution:
             self.isolation = self._parser.isolation
         return self._parser
 
+    def _compiling(self, job: GuestJob) -> CompileSession:
+        return CompileSession(
+            self._guests,
+            job,
+            epoch=self._dispatch.epoch,
+            cancellation=self._cancellation,
+            keep=lambda _log, _end: None,  # it is no guest of this job: it saw none of its evidence
+            outcomes=self._outcomes,
+            minimum=self._dispatch.min_isolation,
+        )
+
     def _begin_account(self, source: Evidence) -> str:
         """Let the other guest walk the source meanwhile; why it cannot, if it cannot."""
         try:
@@ -353,6 +374,7 @@ class _Execution:
             outputs=tuple(output.contract for output in self._dispatch.outputs),
             files=self._files if parser.kind is ParserKind.PYTHON else {},
             limits=parser.limits,
+            compiled=dict(self._compiled),
         )
 
     def _result(self, verdict: Future[SourceExcluded | None]) -> SourceExcluded | None:

@@ -24,6 +24,7 @@ from casparian.protocol.guest import (
     JOB_INDEX,
     QUARANTINE_OF,
     QUARANTINE_OUTPUT,
+    Compiled,
     GuestJob,
     GuestSource,
     Ready,
@@ -308,6 +309,24 @@ class AccountSession(Session):
             fault = GuestFault("bridge.invalid_account", f"the guest sent a bad account: {error}")
             raise self.fault(fault) from error
         return account
+
+
+class CompileSession(Session):
+    """A guest that compiles a parser's modules and sees no evidence."""
+
+    def result(self) -> dict[str, bytes]:
+        """Marshalled code by path; to be given to guests only.
+
+        Raises:
+            GuestFault: the guest died or broke the protocol; it is closed.
+        """
+        received = self._guarded(lambda: self._bridge.receive(self._job.limits.idle_seconds))
+        if received.opcode is not Opcode.BRIDGE_COMPILED:
+            raise self.fault(_protocol(f"{received.opcode.name} instead of code"))
+        modules = self._decoded(received, Compiled).modules
+        if not modules.keys() <= self._job.files.keys():
+            raise self.fault(_protocol("code of a file that the parser does not have"))
+        return modules
 
 
 def _check_figures(account: _native.Account, size_bytes: int) -> None:
