@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -19,6 +19,9 @@ from casparian.domain.numbers import Count
 from casparian.domain.outputs import Sink
 from casparian.domain.parsers import ConfigValue, Limits, ParserArtifact, ParserKind
 from casparian.protocol.payload import decode as decode_payload
+
+NOT_DONE: Final = "job.aborted"  # code of a receipt for a job that the sentinel called off
+HELD_MAX: Final = 16  # jobs that a worker may have at once, the one it works at included
 
 
 class Identify(msgspec.Struct, frozen=True, kw_only=True):
@@ -104,7 +107,7 @@ class Dispatch(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Abort(msgspec.Struct, frozen=True, kw_only=True):
-    """Kill the guests of this job, remove its stage, conclude with code `job.aborted` and no files."""
+    """Kill the guests of this job, remove its stage, conclude with code `NOT_DONE` and no files; or do not even begin it."""
 
     epoch: Count
     job_id: Count

@@ -135,7 +135,7 @@ def aborted(turn: Turn, job_id: int) -> None:
     if job is None or job.state is not JobState.ABORTED:
         return
     worker = turn.state.workers.get(job.worker_id) if job.worker_id else None
-    if worker is None or worker.job_id != job.job_id or worker.epoch != job.epoch:
+    if worker is None or (job.job_id, job.epoch) not in worker.held:
         end_aborted(turn, job)
     elif worker.state is WorkerState.BUSY:
         turn.put_job(structs.replace(job, deadline_ns=leases.abort_deadline(turn)))

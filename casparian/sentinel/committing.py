@@ -135,6 +135,7 @@ def _begin(turn: Turn, job: JobEntry, receipt: Receipt, included: list[SourceRec
             ),
         ),
         then=after.AfterBegin(job_id=job.job_id, epoch=job.epoch),
+        patient=True,
     )
 
 
@@ -202,6 +203,7 @@ def promoted(turn: Turn, event: ev.Promoted) -> None:
         records.finish_commit(job, event, turn.state.now_ns),
         *breaking.after_success(turn, job),
         then=after.AfterFinish(job_id=job.job_id, epoch=job.epoch),
+        patient=True,
     )
 
 

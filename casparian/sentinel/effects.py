@@ -17,10 +17,14 @@ class _Effect(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Persist(_Effect, frozen=True, kw_only=True):
-    """Make operations durable, in order, all or nothing; then `Persisted(then)`."""
+    """Make operations durable, in order, all or nothing; then `Persisted(then)`.
+
+    `patient`: nobody waits for just this, so it may wait a little for company in its transaction.
+    """
 
     operations: tuple[Operation, ...]
     then: Any
+    patient: bool = False
 
 
 class SendReply(_Effect, frozen=True, kw_only=True):

@@ -11,13 +11,14 @@ from typing import Final
 from msgspec import structs
 
 from casparian.domain.jobs import JobState
-from casparian.sentinel import committing, runs
+from casparian.sentinel import committing, runs, scheduling
 from casparian.sentinel.effects import KillWorker
 from casparian.sentinel.state import STARTS_MAX, WorkerEntry, WorkerState
 from casparian.sentinel.turn import Turn
 
 START_NS: Final = 60 * 1_000_000_000  # in which a worker says who it is
 _ABORT_NS: Final = 2 * 1_000_000_000
+_WATCHED: Final = (JobState.DISPATCHED, JobState.RUNNING, JobState.ABORTED)
 
 
 def abort_deadline(turn: Turn) -> int:
@@ -33,18 +34,26 @@ def check(turn: Turn) -> None:
         if worker.state is WorkerState.STARTING and now - worker.since_ns > START_NS:
             turn.change(starts_failed=turn.state.starts_failed + 1)
             _kill(turn, worker)
-        elif worker.state is WorkerState.BUSY and worker.job_id is not None:
-            job = turn.state.jobs.get(worker.job_id)
-            watched = (JobState.DISPATCHED, JobState.RUNNING, JobState.ABORTED)
-            if (
-                job is not None
-                and job.epoch == worker.epoch
-                and job.state in watched
-                and job.deadline_ns < now
-            ):
-                _kill(turn, worker)
+        elif worker.state is WorkerState.BUSY and _is_overdue(turn, worker):
+            _kill(turn, worker)
+    scheduling.recall(turn)
     committing.promote_again(turn)
     committing.end_shut_out(turn)  # what a restart has brought back to the queue
+
+
+def _is_overdue(turn: Turn, worker: WorkerEntry) -> bool:
+    """Whether it is silent about what it works at, or does not let go of a job that was aborted."""
+    for number, (job_id, epoch) in enumerate(worker.held):
+        job = turn.state.jobs.get(job_id)
+        watched = (JobState.ABORTED,) if number else _WATCHED
+        if (
+            job is not None
+            and job.epoch == epoch
+            and job.state in watched
+            and job.deadline_ns < turn.state.monotonic_ns
+        ):
+            return True
+    return False
 
 
 def settle_stuck(turn: Turn) -> None:

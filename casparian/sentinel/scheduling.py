@@ -2,7 +2,10 @@
 
 Rules:
   * A job goes to a worker only after the database says DISPATCHED with a new epoch; the epoch is the fencing token.
-  * What a worker says counts only for the job and the epoch that it was given last.
+  * What a worker says counts only for jobs and epochs that it was given and that were not taken from it since.
+  * While there are many small jobs a worker is given a few ahead, so that it does not wait for the database between two of
+    them. Each has its own epoch; none has begun until the worker says so; those of a worker that is lost, or that stays too long
+    with one job, go back to the queue without having been tried.
   * Workers that never say who they are are not started for ever: after `STARTS_MAX` in a row jobs stay queued, and runs are told.
 
 `leases` watches the clock, `retrying` sends jobs back, `cancelling` stops them.
@@ -17,7 +20,7 @@ from msgspec import structs
 
 from casparian.db.operations import NoteJob, StepJob
 from casparian.domain.jobs import JobState
-from casparian.protocol.worker import Dispatch, OutputTask
+from casparian.protocol.worker import NOT_DONE, Abort, Dispatch, OutputTask
 from casparian.sentinel import breaking, cancelling, committing, retrying, totals
 from casparian.sentinel import continuations as after
 from casparian.sentinel import events as ev
@@ -27,6 +30,11 @@ from casparian.sentinel.turn import Turn
 from casparian.sinks.staging import stage_directory
 
 LEASE_NS: Final = 30 * 1_000_000_000
+AHEAD_MAX: Final = 4  # for one worker
+SMALL_BYTES: Final = 256 * 1024  # a job of so much evidence takes about as long as its commit
+RECALL_NS: Final = (
+    1_000_000_000  # after so long with one job, a worker gives back what it was given ahead
+)
 
 
 def schedule(turn: Turn) -> None:
@@ -40,6 +48,7 @@ def schedule(turn: Turn) -> None:
     idle = [w for w in state.workers.values() if w.state is WorkerState.IDLE]
     room = state.workers_max - len(state.workers) if state.starts_failed < STARTS_MAX else 0
     if not idle and room <= 0:
+        _dispatch_ahead(turn)
         return
     starting = sum(w.state is WorkerState.STARTING for w in state.workers.values())
     chosen: list[JobEntry] = []
@@ -57,6 +66,7 @@ def schedule(turn: Turn) -> None:
         else:
             waiting += 1
     _dispatch(turn, list(zip(chosen, idle, strict=False)))
+    _dispatch_ahead(turn)
     for _ in range(min(waiting - starting, room)):
         number = turn.state.workers_started + 1
         worker_id = f"w{number}"
@@ -65,8 +75,39 @@ def schedule(turn: Turn) -> None:
         turn.emit(StartWorker(worker_id=worker_id))
 
 
+def _dispatch_ahead(turn: Turn) -> None:
+    """Give busy workers small jobs ahead, as long as the next in the queue are small and many."""
+    state = turn.state
+    if not state.has_many_jobs or state.breakers or state.stopping:
+        return
+    rooms = [
+        worker
+        for worker in state.workers.values()
+        if len(worker.ahead) <= AHEAD_MAX // 2  # several at once, in one transaction
+        and worker.state is WorkerState.BUSY
+        and state.monotonic_ns - worker.since_ns < RECALL_NS
+        and all(_is_small(state.jobs.get(job_id)) for job_id, _ in worker.held)
+    ]
+    if not rooms:
+        return
+    slots = [worker for worker in rooms for _ in range(AHEAD_MAX - len(worker.ahead))]
+    chosen: list[JobEntry] = []
+    for job in state.jobs.values():
+        if job.state is not JobState.QUEUED or job.not_before_ns > state.monotonic_ns:
+            continue
+        if len(chosen) == len(slots) or not _is_small(job):
+            break
+        chosen.append(job)
+    _dispatch(turn, list(zip(chosen, slots, strict=False)))
+
+
+def _is_small(job: JobEntry | None) -> bool:
+    return job is not None and job.spec.size_bytes <= SMALL_BYTES
+
+
 def _dispatch(turn: Turn, pairs: list[tuple[JobEntry, WorkerEntry]]) -> None:
     """Record dispatches, all of one step in one transaction."""
+    patient = all(worker.state is WorkerState.BUSY for _, worker in pairs)
     steps = []
     for job, worker in pairs:
         epoch = job.epoch + 1
@@ -77,9 +118,7 @@ def _dispatch(turn: Turn, pairs: list[tuple[JobEntry, WorkerEntry]]) -> None:
             worker_id=worker.worker_id,
             deadline_ns=turn.state.monotonic_ns + LEASE_NS,
         )
-        turn.put_worker(
-            structs.replace(worker, state=WorkerState.BUSY, job_id=job.job_id, epoch=epoch)
-        )
+        _hold(turn, worker.worker_id, job.job_id, epoch)
         steps.append(
             StepJob(
                 at_ns=turn.state.now_ns,
@@ -94,7 +133,98 @@ def _dispatch(turn: Turn, pairs: list[tuple[JobEntry, WorkerEntry]]) -> None:
         )
     if steps:
         jobs = tuple((job.job_id, job.epoch + 1) for job, _ in pairs)
-        turn.persist(*steps, then=after.AfterDispatch(jobs=jobs))
+        turn.persist(*steps, then=after.AfterDispatch(jobs=jobs), patient=patient)
+
+
+def _hold(turn: Turn, worker_id: str, job_id: int, epoch: int) -> None:
+    """A worker is to work at a job, after those that it has."""
+    worker = turn.state.workers[worker_id]
+    if worker.job_id is None:
+        _work_at(turn, worker, ((job_id, epoch),))
+    else:
+        turn.put_worker(structs.replace(worker, ahead=(*worker.ahead, (job_id, epoch))))
+
+
+def _work_at(turn: Turn, worker: WorkerEntry, held: tuple[tuple[int, int], ...]) -> None:
+    """A worker has these jobs now; the lease of the first begins when it becomes the first."""
+    if held[:1] == worker.held[:1]:
+        turn.put_worker(structs.replace(worker, ahead=held[1:]))
+        return
+    if not held:
+        turn.put_worker(
+            structs.replace(worker, state=WorkerState.IDLE, job_id=None, epoch=0, ahead=())
+        )
+        return
+    now = turn.state.monotonic_ns
+    (job_id, epoch), *ahead = held
+    turn.put_worker(
+        structs.replace(
+            worker,
+            state=WorkerState.BUSY,
+            job_id=job_id,
+            epoch=epoch,
+            ahead=tuple(ahead),
+            since_ns=now,
+        )
+    )
+    job = turn.state.jobs.get(job_id)
+    if job is not None and job.epoch == epoch and job.state is JobState.DISPATCHED:
+        turn.put_job(structs.replace(job, deadline_ns=now + LEASE_NS))
+
+
+def let_go(turn: Turn, worker_id: str, job_id: int, epoch: int) -> None:
+    """A worker does not have a job any more; it goes on with the next it was given, or is idle."""
+    worker = turn.state.workers.get(worker_id)
+    if worker is not None and worker.state is WorkerState.BUSY and (job_id, epoch) in worker.held:
+        _work_at(turn, worker, tuple(held for held in worker.held if held != (job_id, epoch)))
+
+
+def recall(turn: Turn) -> None:
+    """What was given ahead to a worker that does not come to it goes back to the queue, for others."""
+    now = turn.state.monotonic_ns
+    for worker in list(turn.state.workers.values()):
+        if (
+            not worker.ahead
+            or worker.state is not WorkerState.BUSY
+            or now - worker.since_ns < RECALL_NS
+        ):
+            continue
+        back = [
+            job
+            for job_id, epoch in worker.ahead
+            if (job := turn.state.jobs.get(job_id)) is not None
+            and job.epoch == epoch
+            and job.state is JobState.DISPATCHED
+        ]
+        for job in back:
+            # Said first: the database may not have heard of the dispatch yet, then the worker was told nothing.
+            turn.emit(
+                SendWorker(
+                    worker_id=worker.worker_id, message=Abort(epoch=job.epoch, job_id=job.job_id)
+                )
+            )
+            _back_to_queue(turn, job, f"taken back from worker {worker.worker_id}, which is busy")
+        gone = {(job.job_id, job.epoch) for job in back}
+        left = tuple(held for held in worker.ahead if held not in gone)
+        turn.put_worker(structs.replace(worker, ahead=left))
+
+
+def _back_to_queue(turn: Turn, job: JobEntry, why: str) -> None:
+    """A job that was dispatched and never begun: it has not been tried."""
+    turn.move_job(job, JobState.QUEUED, worker_id=None)
+    turn.remove_stages(job, job.epoch)
+    turn.persist(
+        StepJob(
+            at_ns=turn.state.now_ns,
+            job_id=job.job_id,
+            before=JobState.DISPATCHED,
+            after=JobState.QUEUED,
+            epoch=job.epoch,
+            attempts=job.attempts,
+            detail=why,
+        ),
+        then=after.Nothing(),
+    )
 
 
 def dispatched(turn: Turn, then: after.AfterDispatch) -> None:
@@ -105,9 +235,8 @@ def dispatched(turn: Turn, then: after.AfterDispatch) -> None:
             assert job.worker_id is not None
             turn.emit(SendWorker(worker_id=job.worker_id, message=dispatch_message(turn, job)))
             continue
-        for worker in list(turn.state.workers.values()):  # it was never told: it is free
-            if (worker.state, worker.job_id, worker.epoch) == (WorkerState.BUSY, job_id, epoch):
-                turn.put_worker(structs.replace(worker, state=WorkerState.IDLE, job_id=None))
+        for worker_id in list(turn.state.workers):  # it was never told: it is free
+            let_go(turn, worker_id, job_id, epoch)
 
 
 def dispatch_message(turn: Turn, job: JobEntry) -> Dispatch:
@@ -180,13 +309,7 @@ def accept(turn: Turn, job: JobEntry) -> JobEntry:
 def worker_concluded(turn: Turn, event: ev.WorkerConcluded) -> None:
     """A worker is free again; its receipt counts only under the job's present epoch."""
     conclude = event.conclude
-    worker = turn.state.workers.get(event.worker_id)
-    if worker is not None and (worker.state, worker.job_id, worker.epoch) == (
-        WorkerState.BUSY,
-        conclude.job_id,
-        conclude.epoch,
-    ):
-        turn.put_worker(structs.replace(worker, state=WorkerState.IDLE, job_id=None))
+    let_go(turn, event.worker_id, conclude.job_id, conclude.epoch)
     job = turn.state.jobs.get(conclude.job_id)
     if job is None or job.epoch != conclude.epoch or job.worker_id != event.worker_id:
         _fenced(turn, job, event)
@@ -201,10 +324,12 @@ def worker_concluded(turn: Turn, event: ev.WorkerConcluded) -> None:
 def _fenced(turn: Turn, job: JobEntry | None, event: ev.WorkerConcluded) -> None:
     """A receipt came too late: it changes nothing, what it staged goes, and the job's history says so."""
     conclude = event.conclude
+    if conclude.receipt.code == NOT_DONE:
+        return  # it was taken from the worker, which says that it has let go of it
     state = "ended"
     if job is not None:
         state = job.state.value
-        if conclude.epoch < job.epoch:
+        if conclude.epoch < job.epoch or job.state is JobState.QUEUED:
             turn.remove_stages(job, conclude.epoch)
     turn.persist(
         NoteJob(
@@ -219,23 +344,24 @@ def _fenced(turn: Turn, job: JobEntry | None, event: ev.WorkerConcluded) -> None
 
 
 def worker_gone(turn: Turn, event: ev.WorkerGone) -> None:
-    """A worker process ended: its job goes back, or ends if it was being cancelled."""
+    """A worker process ended: its jobs go back, or end if they were being cancelled."""
     worker = turn.state.workers.get(event.worker_id)
     turn.drop_worker(event.worker_id)
     if worker is None:
         return
     if worker.state is WorkerState.STARTING:
         turn.change(starts_failed=turn.state.starts_failed + 1)
-    if worker.job_id is None:
-        return
-    job = turn.state.jobs.get(worker.job_id)
-    if job is None or job.epoch != worker.epoch:
-        return
-    if job.state is JobState.ABORTED:
-        cancelling.end_aborted(turn, job)
-    elif job.state in (JobState.DISPATCHED, JobState.RUNNING):
-        message = f"worker {event.worker_id} ended: {event.reason}"
-        retrying.retry_or_fail(turn, job, "worker.lost", message)
+    message = f"worker {event.worker_id} ended: {event.reason}"
+    for number, (job_id, epoch) in enumerate(worker.held):
+        job = turn.state.jobs.get(job_id)
+        if job is None or job.epoch != epoch:
+            continue
+        if job.state is JobState.ABORTED:
+            cancelling.end_aborted(turn, job)
+        elif number and job.state is JobState.DISPATCHED:
+            _back_to_queue(turn, job, message)
+        elif job.state in (JobState.DISPATCHED, JobState.RUNNING):
+            retrying.retry_or_fail(turn, job, "worker.lost", message)
 
 
 def encode_spec(job: JobEntry) -> bytes:

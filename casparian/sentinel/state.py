@@ -128,7 +128,15 @@ class WorkerEntry(msgspec.Struct, frozen=True, kw_only=True):
     state: WorkerState = WorkerState.STARTING
     job_id: int | None = None
     epoch: int = 0
-    since_ns: int = 0  # monotonic: when it was started
+    since_ns: int = (
+        0  # monotonic: when it was started; of a busy one, when it was given what it works at
+    )
+    ahead: tuple[tuple[int, int], ...] = ()  # (job, epoch) that it was given beyond that, in order
+
+    @property
+    def held(self) -> tuple[tuple[int, int], ...]:
+        """(job, epoch) of all that it was given and has not concluded, in order."""
+        return () if self.job_id is None else ((self.job_id, self.epoch), *self.ahead)
 
 
 class RunState(StrEnum):
@@ -199,6 +207,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     planning: int = 0  # plans and scans under way
     replies: dict[str, bytes] = {}  # request id -> encoded reply of a finished mutation
     requests_open: dict[str, tuple[tuple[int, int], ...]] = {}  # request id -> (client, number)
+    many_jobs: int = 24  # more than so many live ones: what counts is how many end in a second
     starts_failed: int = (
         0  # workers in a row that ended, or had to be killed, before they said who they are
     )
@@ -209,6 +218,11 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     idle_since_ns: int = 0
     catalog_dirty: bool = False
     publishing: bool = False
+
+    @property
+    def has_many_jobs(self) -> bool:
+        """Whether throughput counts, not how soon one job ends."""
+        return len(self.jobs) > self.many_jobs
 
     @property
     def is_stuck(self) -> bool:

@@ -45,8 +45,11 @@ class Turn:
         """Add an effect; effects are carried out in order."""
         self.effects.append(effect)
 
-    def persist(self, *operations: Operation, then: Any = None) -> None:
-        """Make operations durable, then continue with `then`; acceptances of their jobs that wait go before them."""
+    def persist(self, *operations: Operation, then: Any = None, patient: bool = False) -> None:
+        """Make operations durable, then continue with `then`; acceptances of their jobs that wait go before them.
+
+        With `patient` they may wait for others when there is so much to do that nobody can be waiting for them alone.
+        """
         waiting = self.state.accepts
         if waiting:
             jobs = [getattr(operation, "job_id", None) for operation in operations]
@@ -56,7 +59,8 @@ class Turn:
                 for accept in accepts:
                     mapping.pop(accept.job_id, None)
                 operations = (*accepts, *operations)
-        self.emit(Persist(operations=operations, then=then))
+        patient = patient and self.state.has_many_jobs
+        self.emit(Persist(operations=operations, then=then, patient=patient))
 
     def accept_later(self, step: StepJob) -> None:
         """Record a job's step to RUNNING with whatever is recorded of it next, or at the next tick: most jobs end sooner."""

@@ -1,7 +1,9 @@
 """The worker's end of its channel to the sentinel: a thread reads, several threads may send.
 
-The reader never blocks on a job: an abort takes effect while one runs. When the channel ends, the
-sentinel is dead: guests are killed and the process ends at once, leaving its stage for recovery.
+Jobs are done one after another, in the order in which they were given; a few may wait. The reader never
+blocks on a job: an abort takes effect while one runs, and one that waits is concluded without having begun.
+When the channel ends, the sentinel is dead: guests are killed and the process ends at once, leaving its
+stage for recovery.
 """
 
 from __future__ import annotations
@@ -18,7 +20,16 @@ import msgspec
 from casparian.errors import ProtocolError
 from casparian.protocol import frame
 from casparian.protocol.frame import TO_WORKER, Frame, FrameDecoder, Opcode
-from casparian.protocol.worker import Abort, Dispatch, decode, encode
+from casparian.protocol.worker import (
+    HELD_MAX,
+    NOT_DONE,
+    Abort,
+    Conclude,
+    Dispatch,
+    Receipt,
+    decode,
+    encode,
+)
 from casparian.worker.cancel import Cancellation
 
 _READ_BYTES: Final = 1024 * 1024
@@ -29,6 +40,13 @@ class Job(NamedTuple):
 
     dispatch: Dispatch
     cancellation: Cancellation
+
+
+def not_done() -> Receipt:
+    """The receipt of a job that was called off."""
+    return Receipt(
+        sources=(), files=(), isolation={}, code=NOT_DONE, message="the job was cancelled"
+    )
 
 
 class Channel:
@@ -44,6 +62,8 @@ class Channel:
         self._on_end = on_end
         self._sending = threading.Lock()
         self._current: Job | None = None
+        self._waiting: dict[tuple[int, int], Job] = {}  # by job and epoch, in order
+        self._fault: ProtocolError | None = None
         self.broken = False  # the sentinel sent something that is not in the protocol
         self._state = threading.Lock()
         self._inbox: queue.SimpleQueue[Job | ProtocolError | None] = queue.SimpleQueue()
@@ -69,10 +89,16 @@ class Channel:
         Raises:
             ProtocolError: the sentinel sent something that is not in the protocol.
         """
-        item = self._inbox.get()
-        if isinstance(item, ProtocolError):
-            raise item
-        return item
+        while (item := self._inbox.get()) is not None:
+            if self._fault is not None:  # what came before it means nothing any more either
+                raise self._fault
+            assert isinstance(item, Job)
+            with self._state:
+                # One that was called off while it waited is not there any more.
+                if self._waiting.pop(_key(item.dispatch), None) is item:
+                    self._current = item
+                    return item
+        return None
 
     def done(self, job: Job) -> None:
         """The job has ended: an abort that comes now is about nothing."""
@@ -112,6 +138,7 @@ class Channel:
     def _break(self, error: ProtocolError) -> None:
         """What the peer says means nothing any more: stop what it asked for, and have `next_job` say why."""
         self.broken = True
+        self._fault = error
         self.cancel_current()
         self._inbox.put(error)
 
@@ -123,22 +150,33 @@ class Channel:
                     "a dispatch whose header names another job", code="protocol.number"
                 )
             with self._state:
-                if self._current is not None:
-                    raise ProtocolError("a dispatch while another job runs", code="protocol.order")
-                self._current = Job(dispatch, Cancellation())
-                self._inbox.put(self._current)
+                current = self._current
+                held = {*self._waiting, *(() if current is None else (_key(current.dispatch),))}
+                if len(held) >= HELD_MAX:
+                    raise ProtocolError(f"more than {HELD_MAX} jobs", code="protocol.order")
+                if _key(dispatch) in held:
+                    raise ProtocolError("a dispatch of a job that is here", code="protocol.order")
+                job = self._waiting[_key(dispatch)] = Job(dispatch, Cancellation())
+            self._inbox.put(job)
         elif received.opcode is Opcode.ABORT:
             abort = decode(received.payload, Abort)
             if received.number != abort.job_id:
                 raise ProtocolError(
                     "an abort whose header names another job", code="protocol.number"
                 )
+            key = (abort.job_id, abort.epoch)
             with self._state:
+                called_off = self._waiting.pop(key, None)
                 current = self._current
-                if current is not None and (abort.job_id, abort.epoch) == (
-                    current.dispatch.job_id,
-                    current.dispatch.epoch,
-                ):
+                if current is not None and key == _key(current.dispatch):
                     current.cancellation.set()
+            if called_off is not None:
+                called_off.cancellation.close()
+                conclude = Conclude(epoch=abort.epoch, job_id=abort.job_id, receipt=not_done())
+                self.send(Opcode.CONCLUDE, conclude, job_id=abort.job_id)
         else:
             raise ProtocolError(f"{received.opcode.name} is not for a worker")
+
+
+def _key(dispatch: Dispatch) -> tuple[int, int]:
+    return dispatch.job_id, dispatch.epoch

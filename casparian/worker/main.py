@@ -24,19 +24,17 @@ from casparian.protocol.worker import (
     Conclude,
     Dispatch,
     Identify,
-    Receipt,
     SourceProgress,
     WorkerError,
     decode,
     encode,
 )
 from casparian.worker.cancel import Cancellation, Cancelled
-from casparian.worker.channel import Channel, Job
+from casparian.worker.channel import Channel, Job, not_done
 from casparian.worker.executor import Services, execute
 from casparian.worker.faults import JobFault
 from casparian.worker.heartbeat import Heartbeats
 
-ABORTED = "job.aborted"
 _log = logging.getLogger(__name__)
 
 
@@ -88,9 +86,7 @@ class Worker:
             with Heartbeats(self._channel, dispatch) as beats:
                 receipt = execute(dispatch, self._services, beats.report, job.cancellation)
         except Cancelled:
-            receipt = Receipt(
-                sources=(), files=(), isolation={}, code=ABORTED, message="the job was cancelled"
-            )
+            receipt = not_done()
         finally:
             self._channel.done(job)
         _log.info("job ends", extra={"fields": {**fields, "code": receipt.code}})
@@ -131,9 +127,7 @@ def once(home: Home) -> int:
     try:
         receipt = execute(dispatch, services, _ignore, cancellation)
     except Cancelled:
-        receipt = Receipt(
-            sources=(), files=(), isolation={}, code=ABORTED, message="the job was cancelled"
-        )
+        receipt = not_done()
     finally:
         services.close()
     conclude = Conclude(epoch=dispatch.epoch, job_id=dispatch.job_id, receipt=receipt)

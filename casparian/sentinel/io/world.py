@@ -117,7 +117,7 @@ class SentinelIO:
     def _perform(self, effect: eff.Effect) -> None:
         match effect:
             case eff.Persist():
-                self._writer.submit(effect.operations, effect.then)
+                self._writer.submit(effect.operations, effect.then, patient=effect.patient)
             case eff.SendReply():
                 reply = effect.reply
                 if isinstance(reply, control.SentinelStatus):

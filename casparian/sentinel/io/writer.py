@@ -1,6 +1,7 @@
 """The database's single writer thread, with group commit.
 
-Whatever has queued up while a transaction was made becomes the next transaction: one fsync for many jobs.
+Whatever has queued up while a transaction was made becomes the next transaction: one fsync, and a few statements, for many
+jobs. A transaction of groups that all may wait is held back for `PATIENCE_NS`, for others to join it.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
+from casparian import clock
 from casparian.db.operations import Operation
 from casparian.db.writer import DatabaseWriter
 from casparian.errors import CasparianError
@@ -18,6 +20,7 @@ from casparian.sentinel.events import Persisted, PersistFailed
 from casparian.sentinel.io.mailbox import Mailbox
 
 GROUPS_MAX: Final = 64
+PATIENCE_NS: Final = 60_000_000
 _LOG = logging.getLogger(__name__)
 
 Outcome = list[Any] | Exception
@@ -30,12 +33,13 @@ class Writer:
         self._database_writer = database_writer
         self._mailbox = mailbox
         self._queue: deque[tuple[Sequence[Operation], Callable[[Outcome], None]]] = deque()
+        self._due_ns = 0  # when the queue must be written at the latest
         self._condition = threading.Condition()
         self._closing = False
         self._thread = threading.Thread(target=self._work, name="writer", daemon=True)
         self._thread.start()
 
-    def submit(self, operations: Sequence[Operation], then: Any) -> None:
+    def submit(self, operations: Sequence[Operation], then: Any, *, patient: bool = False) -> None:
         """Apply later; `Persisted` or `PersistFailed` is posted when it is decided."""
 
         def post(outcome: Outcome) -> None:
@@ -46,7 +50,7 @@ class Writer:
             else:
                 self._mailbox.post(Persisted(then=then, results=tuple(outcome)))
 
-        self._enqueue(operations, post)
+        self._enqueue(operations, post, patient=patient)
 
     def apply(self, operations: Sequence[Operation]) -> list[Any]:
         """Apply and wait; for other threads than the loop's.
@@ -74,16 +78,33 @@ class Writer:
             self._condition.notify()
         self._thread.join()
 
-    def _enqueue(self, operations: Sequence[Operation], note: Callable[[Outcome], None]) -> None:
+    def _enqueue(
+        self,
+        operations: Sequence[Operation],
+        note: Callable[[Outcome], None],
+        *,
+        patient: bool = False,
+    ) -> None:
         with self._condition:
+            if not patient:
+                self._due_ns = 0
+            elif not self._queue:
+                self._due_ns = clock.monotonic_ns() + PATIENCE_NS
             self._queue.append((operations, note))
             self._condition.notify()
+
+    def _pause(self) -> float | None:
+        """Seconds until the queue is to be written; `None` is now, 0 when there is nothing to write."""
+        if not self._queue:
+            return 0
+        left = self._due_ns - clock.monotonic_ns()
+        return left / 1e9 if left > 0 and len(self._queue) < GROUPS_MAX else None
 
     def _work(self) -> None:
         while True:
             with self._condition:
-                while not self._queue and not self._closing:
-                    self._condition.wait()
+                while not self._closing and (wait := self._pause()) is not None:
+                    self._condition.wait(wait or None)
                 if not self._queue:
                     return
                 batch = [self._queue.popleft() for _ in range(min(len(self._queue), GROUPS_MAX))]
