@@ -65,7 +65,14 @@ def setup(
     clients = [_runner(random, number) for number in range(random.choice((1, 2, 2)))]
     if random.random() < 0.7:
         clients.append(_meddler(random))
-    world = World(clients, random.choice((1, 2, 2)), wrong=wrong, tolerated=tolerated, trace=trace)
+    world = World(
+        clients,
+        random.choice((1, 2, 2)),
+        many_jobs=(0, 1, 24)[seed % 3],
+        wrong=wrong,
+        tolerated=tolerated,
+        trace=trace,
+    )
     for client in clients:
         client.world = world
     return world

@@ -35,6 +35,7 @@ class Worker:
         self.inbox: deque[messages.Dispatch | messages.Abort] = deque()
         self.outbox: deque[ev.Event] = deque()
         self.told: messages.Dispatch | None = None
+        self.waiting: deque[messages.Dispatch] = deque()  # given ahead, not begun
         self.progress = 0
         self.identified = False
         self.hung = False  # neither reads nor writes
@@ -47,15 +48,17 @@ class Worker:
         """Whether it has anything to do."""
         if self.hung:
             return False
-        return bool(not self.identified or self.inbox or self.told)
+        return bool(not self.identified or self.inbox or self.told or self.waiting)
 
     def move(self, luck: int, fault: str | None) -> None:
         """Do the next thing."""
         if not self.identified:
             self.identified = True
             self.outbox.append(ev.WorkerIdentified(worker_id=self.worker_id))
-        elif self.inbox:
+        elif self.inbox and (self.told is None or luck % 7):  # it reads beside its work
             self._read(self.inbox.popleft())
+        elif self.told is None and self.waiting:
+            self.told, self.progress = self.waiting.popleft(), 0
         elif self.told is not None:
             self._work(self.told, luck, fault)
 
@@ -74,17 +77,20 @@ class Worker:
 
     def _read(self, message: messages.Dispatch | messages.Abort) -> None:
         if isinstance(message, messages.Dispatch):
-            if self.told is not None:
-                self.die("a dispatch while another job runs")
+            held = [*self.waiting, *([] if self.told is None else [self.told])]
+            if len(held) >= messages.HELD_MAX or any(_same(message, other) for other in held):
+                self.die("a dispatch too many")
                 return
-            self.told, self.progress = message, 0
-        elif self.told is not None and not self.deaf and self._is_mine(message):
+            self.waiting.append(message)
+        elif self.deaf:
+            return
+        elif self.told is not None and _same(message, self.told):
             self._unstage(self.told)
             self._conclude(self.told, jobs.receipt(self.told, code=ABORTED))
-
-    def _is_mine(self, message: messages.Abort) -> bool:
-        assert self.told is not None
-        return (message.job_id, message.epoch) == (self.told.job_id, self.told.epoch)
+        else:
+            for told in [told for told in self.waiting if _same(message, told)]:
+                self.waiting.remove(told)
+                self._conclude(told, jobs.receipt(told, code=ABORTED))
 
     def _work(self, told: messages.Dispatch, luck: int, fault: str | None) -> None:
         self.progress += 1
@@ -123,8 +129,13 @@ class Worker:
         conclude = messages.Conclude(epoch=told.epoch, job_id=told.job_id, receipt=receipt)
         self.said = ev.WorkerConcluded(worker_id=self.worker_id, conclude=conclude)
         self.outbox.append(self.said)
-        self.told = None
+        if told is self.told:
+            self.told = None
 
     def _unstage(self, told: messages.Dispatch) -> None:
         sinks = [output.sink for output in told.outputs] + [told.quarantine]
         self.disk.remove_stages(sinks, told.home_id, told.job_id, told.epoch)
+
+
+def _same(one: messages.Dispatch | messages.Abort, other: messages.Dispatch) -> bool:
+    return (one.job_id, one.epoch) == (other.job_id, other.epoch)

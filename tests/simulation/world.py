@@ -62,12 +62,14 @@ class World:
         clients: list[Client],
         workers_max: int,
         *,
+        many_jobs: int = 24,
         wrong: str | None = None,
         tolerated: Container[str] = frozenset(),
         trace: Callable[[str], None] | None = None,
     ) -> None:
         self.clients = {client.name: client for client in clients}
         self.workers_max = workers_max
+        self.many_jobs = many_jobs  # with more, workers are given jobs ahead
         self.wrong = wrong
         self.tolerated = tolerated
         self.noted: dict[str, str] = {}
@@ -485,6 +487,7 @@ class World:
             workers_max=self.workers_max,
             on_demand=False,
             started_ns=self.wall,
+            many_jobs=self.many_jobs,
         )
         rows = self.store.live_jobs()
         if self.wrong == "recovery forgets committing":
