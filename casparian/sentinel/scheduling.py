@@ -147,12 +147,15 @@ def _hold(turn: Turn, worker_id: str, job_id: int, epoch: int) -> None:
 
 def _work_at(turn: Turn, worker: WorkerEntry, held: tuple[tuple[int, int], ...]) -> None:
     """A worker has these jobs now; the lease of the first begins when it becomes the first."""
+    recalled = tuple(known for known in worker.recalled if known in held)
     if held[:1] == worker.held[:1]:
-        turn.put_worker(structs.replace(worker, ahead=held[1:]))
+        turn.put_worker(structs.replace(worker, ahead=held[1:], recalled=recalled))
         return
     if not held:
         turn.put_worker(
-            structs.replace(worker, state=WorkerState.IDLE, job_id=None, epoch=0, ahead=())
+            structs.replace(
+                worker, state=WorkerState.IDLE, job_id=None, epoch=0, ahead=(), recalled=()
+            )
         )
         return
     now = turn.state.monotonic_ns
@@ -164,6 +167,7 @@ def _work_at(turn: Turn, worker: WorkerEntry, held: tuple[tuple[int, int], ...])
             job_id=job_id,
             epoch=epoch,
             ahead=tuple(ahead),
+            recalled=recalled,
             since_ns=now,
         )
     )
@@ -180,7 +184,10 @@ def let_go(turn: Turn, worker_id: str, job_id: int, epoch: int) -> None:
 
 
 def recall(turn: Turn) -> None:
-    """What was given ahead to a worker that does not come to it goes back to the queue, for others."""
+    """Ask a worker that stays with one job for what it was given ahead: others may have it.
+
+    A job goes back to the queue when the worker says that it has let go of it, and not if it has begun and ended it meanwhile.
+    """
     now = turn.state.monotonic_ns
     for worker in list(turn.state.workers.values()):
         if (
@@ -189,35 +196,25 @@ def recall(turn: Turn) -> None:
             or now - worker.since_ns < RECALL_NS
         ):
             continue
-        back = [
-            job
-            for job_id, epoch in worker.ahead
-            if (job := turn.state.jobs.get(job_id)) is not None
-            and job.epoch == epoch
-            and job.state is JobState.DISPATCHED
-        ]
-        for job in back:
-            # Said first: the database may not have heard of the dispatch yet, then the worker was told nothing.
+        asked = [held for held in worker.ahead if held not in worker.recalled]
+        for job_id, epoch in asked:
+            # One whose dispatch is not recorded yet was not sent: the worker does not know it, and `dispatched` will not send it.
             turn.emit(
-                SendWorker(
-                    worker_id=worker.worker_id, message=Abort(epoch=job.epoch, job_id=job.job_id)
-                )
+                SendWorker(worker_id=worker.worker_id, message=Abort(epoch=epoch, job_id=job_id))
             )
-            _back_to_queue(turn, job, f"taken back from worker {worker.worker_id}, which is busy")
-        gone = {(job.job_id, job.epoch) for job in back}
-        left = tuple(held for held in worker.ahead if held not in gone)
-        turn.put_worker(structs.replace(worker, ahead=left))
+        if asked:
+            turn.put_worker(structs.replace(worker, recalled=(*worker.recalled, *asked)))
 
 
 def _back_to_queue(turn: Turn, job: JobEntry, why: str) -> None:
-    """A job that was dispatched and never begun: it has not been tried."""
+    """A job that its worker has not tried."""
     turn.move_job(job, JobState.QUEUED, worker_id=None)
     turn.remove_stages(job, job.epoch)
     turn.persist(
         StepJob(
             at_ns=turn.state.now_ns,
             job_id=job.job_id,
-            before=JobState.DISPATCHED,
+            before=job.state,
             after=JobState.QUEUED,
             epoch=job.epoch,
             attempts=job.attempts,
@@ -233,8 +230,10 @@ def dispatched(turn: Turn, then: after.AfterDispatch) -> None:
         job = turn.state.jobs.get(job_id)
         if job is not None and job.epoch == epoch and job.state is JobState.DISPATCHED:
             assert job.worker_id is not None
-            turn.emit(SendWorker(worker_id=job.worker_id, message=dispatch_message(turn, job)))
-            continue
+            if (job_id, epoch) not in turn.state.workers[job.worker_id].recalled:
+                turn.emit(SendWorker(worker_id=job.worker_id, message=dispatch_message(turn, job)))
+                continue
+            _back_to_queue(turn, job, f"taken back from worker {job.worker_id}")
         for worker_id in list(turn.state.workers):  # it was never told: it is free
             let_go(turn, worker_id, job_id, epoch)
 
@@ -309,6 +308,8 @@ def accept(turn: Turn, job: JobEntry) -> JobEntry:
 def worker_concluded(turn: Turn, event: ev.WorkerConcluded) -> None:
     """A worker is free again; its receipt counts only under the job's present epoch."""
     conclude = event.conclude
+    worker = turn.state.workers.get(event.worker_id)
+    recalled = worker is not None and (conclude.job_id, conclude.epoch) in worker.recalled
     let_go(turn, event.worker_id, conclude.job_id, conclude.epoch)
     job = turn.state.jobs.get(conclude.job_id)
     if job is None or job.epoch != conclude.epoch or job.worker_id != event.worker_id:
@@ -316,6 +317,9 @@ def worker_concluded(turn: Turn, event: ev.WorkerConcluded) -> None:
     elif job.state is JobState.ABORTED:
         cancelling.end_aborted(turn, job)
     elif job.state in (JobState.DISPATCHED, JobState.RUNNING):
+        if recalled and conclude.receipt.code == NOT_DONE:
+            _back_to_queue(turn, job, f"taken back from worker {event.worker_id}")
+            return
         if job.state is JobState.DISPATCHED:
             job = accept(turn, job)
         committing.concluded(turn, job, conclude.receipt)
@@ -324,12 +328,10 @@ def worker_concluded(turn: Turn, event: ev.WorkerConcluded) -> None:
 def _fenced(turn: Turn, job: JobEntry | None, event: ev.WorkerConcluded) -> None:
     """A receipt came too late: it changes nothing, what it staged goes, and the job's history says so."""
     conclude = event.conclude
-    if conclude.receipt.code == NOT_DONE:
-        return  # it was taken from the worker, which says that it has let go of it
     state = "ended"
     if job is not None:
         state = job.state.value
-        if conclude.epoch < job.epoch or job.state is JobState.QUEUED:
+        if conclude.epoch < job.epoch:
             turn.remove_stages(job, conclude.epoch)
     turn.persist(
         NoteJob(

@@ -132,6 +132,7 @@ class WorkerEntry(msgspec.Struct, frozen=True, kw_only=True):
         0  # monotonic: when it was started; of a busy one, when it was given what it works at
     )
     ahead: tuple[tuple[int, int], ...] = ()  # (job, epoch) that it was given beyond that, in order
+    recalled: tuple[tuple[int, int], ...] = ()  # those of them that it was asked to give back
 
     @property
     def held(self) -> tuple[tuple[int, int], ...]:
