@@ -20,7 +20,7 @@ from casparian.sentinel.events import Persisted, PersistFailed
 from casparian.sentinel.io.mailbox import Mailbox
 
 GROUPS_MAX: Final = 64
-PATIENCE_NS: Final = 60_000_000
+PATIENCE_NS: Final = 150_000_000
 _LOG = logging.getLogger(__name__)
 
 Outcome = list[Any] | Exception
