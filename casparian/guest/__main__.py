@@ -1,4 +1,4 @@
-"""`python -I -B -m casparian.guest --home DIR --channel-fd N [--user UID:GID] [--preload MODULE]…`: the zygote."""
+"""`python -I -B -m casparian.guest --home DIR --channel-fd N [--user UID:GID] [--preload MODULE]… [--lean]`: the zygote."""
 
 from __future__ import annotations
 
@@ -23,10 +23,11 @@ def _main() -> None:
         metavar="MODULE",
         help="a module that parsers need",
     )
+    parser.add_argument("--lean", action="store_true", help="for guests that run no parser")
     arguments = parser.parse_args()
-    from casparian.guest.zygote import main  # loads pyarrow: only when the arguments make sense
+    from casparian.guest.zygote import main  # loads much: only when the arguments make sense
 
-    main(arguments.channel_fd, arguments.user, tuple(arguments.preload))
+    main(arguments.channel_fd, arguments.user, tuple(arguments.preload), lean=arguments.lean)
 
 
 def _user(text: str) -> tuple[int, int]:

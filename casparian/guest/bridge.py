@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import os
 import socket
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
-import pyarrow as pa
-import pyarrow.ipc
 
 from casparian.guest import descriptors as descriptors_of
 from casparian.protocol import frame
 from casparian.protocol.frame import Opcode
 from casparian.protocol.guest import BATCH_ROWS_MAX
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _TARGET_BYTES_MAX: Final = 32 * 1024 * 1024  # half the frame's cap; a bigger batch is sliced
 _DESCRIPTORS_PER_FRAME_MAX: Final = 4
@@ -66,11 +67,13 @@ class Bridge:
 
     def send_batch(self, flags: int, batch: pa.RecordBatch) -> list[pa.RecordBatch]:
         """Send rows in order, in as many frames as the caps ask for; single rows that fit no frame are returned."""
+        from pyarrow import ipc  # a guest that sends no rows is without Arrow
+
         too_large = []
         pending = [batch]
         while pending:
             part = pending.pop()
-            size = pa.ipc.get_record_batch_size(part)
+            size = ipc.get_record_batch_size(part)
             if part.num_rows > 1 and (part.num_rows > BATCH_ROWS_MAX or size > _TARGET_BYTES_MAX):
                 middle = part.num_rows // 2
                 pending += [part.slice(middle), part.slice(0, middle)]

@@ -31,7 +31,7 @@ from casparian.guest.messages import (
     ZygoteFailed,
     ZygoteReady,
 )
-from casparian.guest.preload import PreloadError, preload
+from casparian.guest.preload import PreloadError, preload, preload_lean
 
 _PEER_CREDENTIALS: Final = struct.Struct("3i")
 # `os.wait4` imports it when it is first called, and by then this process may not be able to read its own files.
@@ -126,13 +126,16 @@ def become_guest(request: ForkGuest, bridge_fd: int, log_fd: int, zygote: int) -
     raise AssertionError("unreachable")
 
 
-def main(channel_fd: int, user: tuple[int, int] | None, modules: tuple[str, ...]) -> None:
+def main(
+    channel_fd: int, user: tuple[int, int] | None, modules: tuple[str, ...], *, lean: bool
+) -> None:
     """Load everything, give up every right, say so, and serve.
 
     Args:
         channel_fd: SEQPACKET socket to the worker.
         user: uid and gid to become; needed by root, refused to everybody else.
         modules: what parsers ask for beyond what every guest has.
+        lean: its guests run no parser: see `preload_lean`.
     """
     channel = socket.socket(fileno=channel_fd)
     # The worker made the channel, so its credentials name the worker.
@@ -140,7 +143,7 @@ def main(channel_fd: int, user: tuple[int, int] | None, modules: tuple[str, ...]
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     sys.dont_write_bytecode = True
     try:
-        loaded = preload(modules)
+        loaded = preload_lean() if lean else preload(modules)
     except PreloadError as error:
         channel.send(messages.encode(ZygoteFailed(code="parser.preload", message=str(error))))
         leave(_ZYGOTE_FAILED)

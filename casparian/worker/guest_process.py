@@ -39,6 +39,7 @@ _FORK_SECONDS = 60.0
 _FORKS_MAX = 1_000  # all forks of one zygote share its address layout
 _ZYGOTE_LOG_BYTES_MAX = 16 * 1024
 _ZYGOTES_MAX = 4
+_LEAN = ("",)  # in place of modules to preload: no module has this name
 
 
 class GuestProcess:
@@ -126,8 +127,11 @@ class _Zygote:
 
     def __init__(self, home: Home, preload: tuple[str, ...]) -> None:
         options = guest_user.options(home)
-        for module in preload:
-            options += ["--preload", module]
+        if preload == _LEAN:
+            options += ["--lean"]
+        else:
+            for module in preload:
+                options += ["--preload", module]
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         log_read, log_write = os.pipe()
         try:
@@ -148,13 +152,24 @@ class _Zygote:
         self._log = GuestLog(log_read, _ZYGOTE_LOG_BYTES_MAX)
         self._exits: dict[int, GuestExited] = {}
         self._requests = 0
+        self._ready = False
         self.alive = True
+
+    def await_ready(self) -> None:
+        """Wait until it has loaded everything.
+
+        Raises:
+            JobFault: it could not; it is closed.
+        """
+        if self._ready:
+            return
         ready, _ = self._answer(_START_SECONDS)
         if isinstance(ready, ZygoteFailed):
             self.close()
             raise JobFault(ready.code, ready.message)
         if not isinstance(ready, ZygoteReady):
             raise JobFault("guest.zygote", f"the zygote did not start: {self.close()}")
+        self._ready = True
 
     @property
     def forks(self) -> int:
@@ -247,7 +262,8 @@ class _Zygote:
 class Guests:
     """Where guests come from: zygotes that are started when they are needed and replaced when they must be.
 
-    One zygote for each set of modules that parsers preload; parsers that ask for nothing share one.
+    One zygote for each set of modules that parsers preload; parsers that ask for nothing share one. Another one, which has
+    little loaded and forks the sooner, is for guests that run no parser.
     Not for use by several threads at once; only `GuestProcess.kill` is.
     """
 
@@ -269,6 +285,7 @@ class Guests:
             JobFault: `parser.preload` (a module cannot be loaded), `guest.confinement` (this machine lacks an essential
                 wall), `config.guest_user`, or `guest.zygote`.
         """
+        self._zygote(_LEAN)  # it loads meanwhile
         self._ready(preload)
 
     def fork(
@@ -279,12 +296,17 @@ class Guests:
         log_bytes_max: int,
         cancellation: Cancellation,
         preload: tuple[str, ...] = (),
+        lean: bool = False,
     ) -> GuestProcess:
         """A fresh guest, which dies when the job is cancelled.
+
+        With `lean` it has no Arrow, and few modules.
 
         Raises:
             JobFault: no zygote could be started, or it could not fork.
         """
+        if lean:
+            preload = _LEAN
         try:
             guest = self._ready(preload).fork(memory_bytes, cpu_seconds, log_bytes_max)
         except JobFault as fault:
@@ -297,6 +319,13 @@ class Guests:
         return guest
 
     def _ready(self, preload: tuple[str, ...]) -> _Zygote:
+        """The zygote of these modules, ready to fork."""
+        zygote = self._zygote(preload)
+        zygote.await_ready()
+        return zygote
+
+    def _zygote(self, preload: tuple[str, ...]) -> _Zygote:
+        """The zygote of these modules, started if it is not there."""
         key = tuple(sorted(set(preload)))
         self._forked = [guest for guest in self._forked if guest.open]
         zygote = self._zygotes.pop(key, None)

@@ -100,6 +100,7 @@ class Session:
             log_bytes_max=job.limits.log_kb_max * 1024,
             cancellation=cancellation,
             preload=preload,
+            lean=job.task != "parse",
         )
         self._bridge = HostBridge(self._process.channel, epoch, cancellation)
         self.open = True  # it can take another source
