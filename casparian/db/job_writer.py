@@ -68,7 +68,32 @@ class JobWriter:
             "UNION SELECT job_id FROM cf_commit_intents"
         ).fetchall()
         self._before: set[int] = {row[0] for row in rows}
+        documents = self._connection.execute(
+            "SELECT job_id, document FROM cf_commit_intents SEMI JOIN (SELECT job_id, epoch FROM cf_processing_queue "
+            "WHERE state = 'committing') q USING (job_id, epoch) ORDER BY job_id"
+        ).fetchall()
+        self._committing: dict[int, op.CommitDocument] = {
+            job_id: msgspec.msgpack.decode(bytes(document), type=op.CommitDocument)
+            for job_id, document in documents
+        }
+        self._claims: dict[tuple[str, str], set[int]] = {}  # pair -> committing jobs that claim it
+        for job_id, document in self._committing.items():
+            self._claim(job_id, document)
         self.expect(())
+
+    def _claim(self, job_id: int, document: op.CommitDocument) -> None:
+        self._committing[job_id] = document
+        for claim in document.claims:
+            self._claims.setdefault((claim.dataset_id, claim.source_id), set()).add(job_id)
+
+    def _release(self, job_id: int) -> None:
+        document = self._committing.pop(job_id, None)
+        for claim in document.claims if document is not None else ():
+            pair = (claim.dataset_id, claim.source_id)
+            holders = self._claims.get(pair, set())
+            holders.discard(job_id)
+            if not holders:
+                self._claims.pop(pair, None)
 
     def expect(self, operations: Iterable[op.Operation]) -> None:
         """Learn which commits begin in the transaction under way: their claims are looked up together."""
@@ -79,11 +104,13 @@ class JobWriter:
             for claim in o.claims
         }
         self._alive: dict[tuple[str, str], list[Alive]] | None = None
+        self._inserted: set[int] = set()  # jobs of the transaction under way, not in the table yet
 
     # -- steps
 
     def _insert_jobs(self, o: op.InsertJobs) -> None:
         self._buffer.insert_structs("cf_processing_queue", o.jobs)
+        self._inserted.update(job.job_id for job in o.jobs)
         for job in o.jobs:
             self._event(job.job_id, job.epoch, None, job.state, o.at_ns, "enqueued")
             self._tape(
@@ -140,6 +167,7 @@ class JobWriter:
         )
         if o.before is JobState.COMMITTING:  # a commit that was taken back has no intents any more
             self._buffer.replace("cf_commit_intents", o.job_id, [])
+            self._release(o.job_id)
         if o.before in (JobState.FAILED, JobState.ABORTED):
             self._before.add(o.job_id)
         self._replace_dispositions(o.job_id, o.dispositions)
@@ -147,7 +175,7 @@ class JobWriter:
 
     def _note_job(self, o: op.NoteJob) -> None:
         known = "SELECT count(*) FROM cf_processing_queue WHERE job_id = ?"
-        if scalar(self._connection, known, [o.job_id]):
+        if o.job_id in self._inserted or scalar(self._connection, known, [o.job_id]):
             self._event(o.job_id, o.epoch, None, o.state, o.at_ns, o.detail)
 
     def _replace_dispositions(self, job_id: int, rows: Sequence[msgspec.Struct]) -> None:
@@ -155,6 +183,7 @@ class JobWriter:
             self._buffer.replace("cf_dispositions", job_id, [structs.asdict(row) for row in rows])
         elif rows:
             self._buffer.insert_structs("cf_dispositions", rows)
+            self._before.add(job_id)
 
     def _save_log(self, job_id: int, epoch: int, log: str, isolation: str) -> None:
         if log or isolation:
@@ -198,6 +227,10 @@ class JobWriter:
         return [row for pair in pairs for row in self._alive.get(pair, ()) if row[1] != o.job_id]
 
     def _begin_commit(self, o: op.BeginCommit) -> op.CommitClaims:
+        near = {job for c in o.claims for job in self._claims.get((c.dataset_id, c.source_id), ())}
+        near.discard(o.job_id)
+        if waits_for := sorted(job for job in near if self._committing[job].excludes(o)):
+            return op.CommitClaims(waits_for=tuple(waits_for))
         keys = {(c.dataset_id, c.source_id): c.materialization_key for c in o.claims}
         alive = [(d, j, s, key == keys[d, s]) for d, j, s, key in self._living(o)]
         conflicts = _recorded_whole(o.claims, alive)
@@ -225,8 +258,10 @@ class JobWriter:
             receipt=o.receipt,
         )
         self._swap(swap, "intents recorded")
-        document = msgspec.msgpack.encode((o.intents, claims_found))
-        row = {"job_id": o.job_id, "epoch": o.epoch, "document": document}
+        document = op.CommitDocument(o.intents, claims_found, o.mode, o.claims)
+        self._claim(o.job_id, document)
+        encoded = msgspec.msgpack.encode(document)
+        row = {"job_id": o.job_id, "epoch": o.epoch, "document": encoded}
         if o.job_id in self._before:
             self._buffer.replace("cf_commit_intents", o.job_id, [row])
         else:
@@ -275,6 +310,7 @@ class JobWriter:
         self._save_log(o.job_id, o.epoch, o.log, o.isolation)
         buffer.retire(o.retire, o.job_id)
         buffer.replace("cf_commit_intents", o.job_id, [])
+        self._release(o.job_id)
         touched = {(m.dataset_id, m.source_id) for m in o.materializations}
         touched |= {(pair.dataset_id, pair.source_id) for pair in o.retire}
         if not self._claimed.isdisjoint(touched):

@@ -25,6 +25,7 @@ from casparian.db.records import (
 from casparian.domain.breakers import BreakerFailure
 from casparian.domain.files import CataloguedFile
 from casparian.domain.jobs import JobState
+from casparian.domain.outputs import SinkMode
 
 
 class _Operation(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,7 +83,7 @@ class StepJob(_Operation, frozen=True, kw_only=True):
 
 
 class PairClaim(msgspec.Struct, frozen=True, kw_only=True):
-    """What a job is about to materialize; checked against the living at T1."""
+    """What a job is about to materialize; checked at T1 against the living and against commits that are under way."""
 
     dataset_id: str
     source_id: str
@@ -92,7 +93,8 @@ class PairClaim(msgspec.Struct, frozen=True, kw_only=True):
 class BeginCommit(_Operation, frozen=True, kw_only=True):
     """T1, the point of no return: CAS Running -> Committing and the intents.
 
-    Result: `CommitClaims`. With conflicts nothing changes, and the job must go back without those sources.
+    Result: `CommitClaims`. With conflicts nothing changes, and the job must go back without those sources. Nothing changes
+    either while it would decide over a pair that another job is committing: it is to be asked again after that job's end.
     """
 
     job_id: int
@@ -104,10 +106,33 @@ class BeginCommit(_Operation, frozen=True, kw_only=True):
 
 
 class CommitClaims(msgspec.Struct, frozen=True, kw_only=True):
-    """What T1 found: sources that lost a race, pairs that this commit retires."""
+    """What T1 found: sources that lost a race, pairs that this commit retires, jobs whose commit must end before."""
 
     conflicts: tuple[str, ...] = ()
     retire: tuple[Pair, ...] = ()
+    waits_for: tuple[int, ...] = ()
+
+
+class CommitDocument(msgspec.Struct, frozen=True, array_like=True):
+    """`cf_commit_intents.document`: what a crash after T1 needs, and what other commits must know meanwhile."""
+
+    files: bytes
+    found: CommitClaims
+    mode: str = ""
+    claims: tuple[PairClaim, ...] = ()
+
+    def excludes(self, other: BeginCommit) -> bool:
+        """Whether the other commit may not be decided before this one has ended.
+
+        Two that append different keys to a pair go side by side; for any other two, what the second may do depends on whether
+        the first one's rows live in the end.
+        """
+        keys = {(c.dataset_id, c.source_id): c.materialization_key for c in self.claims}
+        appends = self.mode == SinkMode.APPEND and other.mode == SinkMode.APPEND
+        shared = [c for c in other.claims if (c.dataset_id, c.source_id) in keys]
+        return any(
+            not appends or keys[c.dataset_id, c.source_id] == c.materialization_key for c in shared
+        )
 
 
 class FinishCommit(_Operation, frozen=True, kw_only=True):

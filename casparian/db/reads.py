@@ -239,14 +239,16 @@ def _narrow(view: View, where: str) -> str:
 
 def jobs_for_retry(
     connection: duckdb.DuckDBPyConnection, job_ids: Sequence[int]
-) -> dict[int, tuple[str, int, bytes]]:
-    """State, epoch and specification of jobs; those that do not exist are left out."""
+) -> dict[int, tuple[str, int, bytes, bool]]:
+    """State, epoch, specification, and whether it has recorded rows, of jobs; those that do not exist are left out."""
     rows = connection.execute(
-        "SELECT job_id, state, epoch, spec FROM cf_processing_queue WHERE job_id IN (SELECT unnest(?::BIGINT[]))",
+        "SELECT job_id, state, epoch, spec, job_id IN (SELECT job_id FROM cf_materializations) FROM cf_processing_queue "
+        "WHERE job_id IN (SELECT unnest(?::BIGINT[]))",
         [list(job_ids)],
     ).fetchall()
     return {
-        int(job_id): (str(state), int(epoch), bytes(spec)) for job_id, state, epoch, spec in rows
+        int(job_id): (str(state), int(epoch), bytes(spec), bool(has_rows))
+        for job_id, state, epoch, spec, has_rows in rows
     }
 
 
@@ -278,11 +280,14 @@ def breakers(connection: duckdb.DuckDBPyConnection) -> list[Breaker]:
 
 
 def live_jobs(connection: duckdb.DuckDBPyConnection) -> Sequence[tuple[Any, ...]]:
-    """(job_id, run_id, state, epoch, attempts, spec, receipt, intents) of jobs that a crash may have left."""
+    """(job_id, run_id, state, epoch, attempts, spec, receipt, intents) of jobs that a crash may have left, oldest first.
+
+    Jobs of one moment come in the order of their numbers, after every crash the same.
+    """
     rows: Sequence[tuple[Any, ...]] = connection.execute(
         "SELECT q.job_id, q.run_id, q.state, q.epoch, q.attempts, q.spec, q.receipt, i.document FROM cf_processing_queue q "
         "LEFT JOIN cf_commit_intents i ON i.job_id = q.job_id AND i.epoch = q.epoch "
-        "WHERE q.state IN ('queued', 'dispatched', 'running', 'committing') ORDER BY q.created_at_ns, q.rowid"
+        "WHERE q.state IN ('queued', 'dispatched', 'running', 'committing') ORDER BY q.created_at_ns, q.job_id"
     ).fetchall()
     return rows
 

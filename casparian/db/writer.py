@@ -236,6 +236,7 @@ class DatabaseWriter:
             "schema_contracts",
             [{**msgspec.structs.asdict(contract), "revision": revision, "promoted_at_ns": at_ns}],
         )
+        self._buffer.flush()  # another plan of this transaction must see it
         self._tape(
             at_ns,
             "contract.in_force",

@@ -9,7 +9,7 @@ Operations of discovery by pattern (`SaveScan`, `TagPaths`) are not modelled: an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -20,6 +20,7 @@ from casparian.db import records as row
 from casparian.db.writer import StaleStep
 from casparian.domain.jobs import LIVE, JobState, check_step
 from casparian.domain.outputs import QUARANTINE_TABLE, SinkMode
+from casparian.protocol import control
 
 LIVE_STATES: Final = frozenset(state.value for state in LIVE)
 
@@ -79,7 +80,7 @@ class ControlStore:
 
     Public for reading: `jobs` (by id, in order of insertion), `runs`, `requests`, `intents`, `materializations`, `outputs`,
     `output_pairs`, `events`, `dispositions`, `ledgers`, `findings`, `documents`, `logs`, `tape`, `rules`, `plan_items`,
-    `contracts`, `expected`. `version` grows with every transaction that changed something.
+    `contracts`, `expected`, `breakers`. `version` grows with every transaction that changed something.
     """
 
     def __init__(self) -> None:
@@ -101,6 +102,7 @@ class ControlStore:
         self.plan_items: dict[str, tuple[row.PlanItemRow, ...]] = {}  # by root
         self.contracts: list[tuple[row.ContractRow, int, int]] = []  # contract, revision, at_ns
         self.expected: list[row.ExpectedOutputRow] = []
+        self.breakers: dict[tuple[str, str], op.SaveBreaker] = {}  # by parser and artifact
         self._tables: Final = tuple(self.__dict__)
         self.version = 0
         self._handlers: Final[dict[type[Any], Callable[[Any], Any]]] = {
@@ -108,11 +110,13 @@ class ControlStore:
             op.SavePlan: self._save_plan,
             op.InsertJobs: self._insert_jobs,
             op.StepJob: self._step_job,
+            op.NoteJob: self._note_job,
+            op.SaveBreaker: self._save_breaker,
+            op.RemoveIntents: self._remove_intents,
             op.BeginCommit: self._begin_commit,
             op.FinishCommit: self._finish_commit,
             op.RemoveOutput: self._remove_output,
             op.FinishRun: self._finish_run,
-            op.SaveReply: self._save_reply,
             op.InsertRule: self._insert_rule,
             op.DeleteRule: self._delete_rule,
             op.RecordDecision: self._record_decision,
@@ -152,8 +156,15 @@ class ControlStore:
         self.version += 1
 
     def _group(self, operations: Sequence[op.Operation]) -> list[Any]:
-        results = []
+        for saved in operations:
+            if isinstance(saved, op.SaveReply) and saved.request_id in self.requests:
+                _, stored, _ = self.requests[saved.request_id]
+                return [stored if isinstance(o, op.SaveReply) else None for o in operations]
+        results: list[Any] = []
         for operation in operations:
+            if isinstance(operation, op.SaveReply):
+                results.append(self._save_reply(operation, results))
+                continue
             handler = self._handlers.get(type(operation))
             if handler is None:
                 raise NotImplementedError(f"no model of {type(operation).__name__}")
@@ -166,10 +177,10 @@ class ControlStore:
     def live_jobs(self) -> list[tuple[Any, ...]]:
         """(job_id, run_id, state, epoch, attempts, spec, receipt, intents) of jobs that a crash may have left.
 
-        Oldest first; jobs of one moment in the order of insertion, which the database does not promise.
+        Oldest first; jobs of one moment in the order of their numbers.
         """
         found = []
-        for job in sorted(self.jobs.values(), key=lambda job: job.created_at_ns):
+        for job in sorted(self.jobs.values(), key=lambda job: (job.created_at_ns, job.job_id)):
             if job.state in LIVE_STATES:
                 intent = self.intents.get(job.job_id)
                 document = (
@@ -198,10 +209,11 @@ class ControlStore:
         newest = sorted(self.requests.items(), key=lambda item: -item[1][2])
         return {request_id: reply for request_id, (_, reply, _) in newest[:limit]}
 
-    def job_for_retry(self, job_id: int) -> tuple[str, int, bytes] | None:
-        """State, epoch and specification of a job."""
-        job = self.jobs.get(job_id)
-        return None if job is None else (job.state, job.epoch, job.spec)
+    def jobs_for_retry(self, job_ids: Iterable[int]) -> dict[int, tuple[str, int, bytes, bool]]:
+        """State, epoch, specification, and whether it has recorded rows, of jobs that exist."""
+        found = [self.jobs[job_id] for job_id in job_ids if job_id in self.jobs]
+        owners = {m.job_id for m in self.materializations}
+        return {j.job_id: (j.state, j.epoch, j.spec, j.job_id in owners) for j in found}
 
     def known_sinks(self) -> list[str]:
         """Canonical URIs of all sinks that have been written to, or were about to be."""
@@ -238,7 +250,8 @@ class ControlStore:
         return 1
 
     def _start_run(self, o: op.StartRun) -> None:
-        if o.run_id not in self.runs:
+        known = self.runs.get(o.run_id)
+        if known is None:
             self.runs[o.run_id] = RunRow(
                 run_id=o.run_id,
                 root=o.root,
@@ -247,7 +260,12 @@ class ControlStore:
                 state="running",
                 started_at_ns=o.at_ns,
             )
-        self._record(o.at_ns, "run.started", run_id=o.run_id, root=o.root, actor=o.actor)
+        elif known.state not in ("finished", "cancelled"):
+            self.runs[o.run_id] = structs.replace(
+                known, state="running", finished_at_ns=None, result=None
+            )
+        kind = "run.started" if known is None else "run.resumed"
+        self._record(o.at_ns, kind, run_id=o.run_id, root=o.root, actor=o.actor)
 
     def _finish_run(self, o: op.FinishRun) -> None:
         if (run := self.runs.get(o.run_id)) is not None:
@@ -290,8 +308,40 @@ class ControlStore:
     def _record_decision(self, o: op.RecordDecision) -> None:
         self._record(o.at_ns, o.kind, **o.fields)
 
-    def _save_reply(self, o: op.SaveReply) -> None:
-        self.requests.setdefault(o.request_id, (o.kind, o.reply, o.at_ns))
+    def _save_reply(self, o: op.SaveReply, results: Sequence[Any]) -> bytes:
+        if o.request_id in self.requests:
+            raise ConstraintViolated(f"request {o.request_id} exists")
+        reply = o.reply
+        if o.template is not None:
+            count = int(results[0] or 0)
+            reply = control.encode(control.Done(message=o.template.format(n=count), count=count))
+        self.requests[o.request_id] = (o.kind, reply, o.at_ns)
+        return reply
+
+    def _save_breaker(self, o: op.SaveBreaker) -> None:
+        self.breakers.pop((o.parser, o.artifact_hash), None)
+        if o.failures:
+            self.breakers[o.parser, o.artifact_hash] = o
+        if o.kind:
+            by = {"actor": o.actor} if o.actor else {}
+            self._record(o.at_ns, o.kind, parser=o.parser, artifact_hash=o.artifact_hash, **by)
+
+    def _remove_intents(self, o: op.RemoveIntents) -> int:
+        committing = {
+            job.job_id: job.epoch for job in self.jobs.values() if job.state == "committing"
+        }
+        stray = [i for i in self.intents.values() if committing.get(i.job_id) != i.epoch]
+        for intent in sorted(stray, key=lambda i: (i.job_id, i.epoch)):
+            del self.intents[intent.job_id]
+            self._record(
+                o.at_ns,
+                "repair.intent_removed",
+                job_id=intent.job_id,
+                epoch=intent.epoch,
+                document=intent.document.hex(),
+                actor=o.actor,
+            )
+        return len(stray)
 
     # -- jobs
 
@@ -363,7 +413,13 @@ class ControlStore:
             message=o.message,
             spec=job.spec if o.spec is None else o.spec,
         )
+        if o.before is JobState.COMMITTING:
+            self.intents.pop(o.job_id, None)
         self._keep(o.job_id, new_epoch, o.dispositions, o.log, o.isolation)
+
+    def _note_job(self, o: op.NoteJob) -> None:
+        if o.job_id in self.jobs:
+            self._event(o.job_id, o.epoch, None, o.state, o.at_ns, o.detail)
 
     def _keep(
         self,
@@ -382,6 +438,8 @@ class ControlStore:
 
     def _begin_commit(self, o: op.BeginCommit) -> op.CommitClaims:
         claimed = {(claim.dataset_id, claim.source_id): claim for claim in o.claims}
+        if waits_for := self._waits_for(o, claimed):
+            return op.CommitClaims(waits_for=tuple(waits_for))
         alive = []  # (materialization, whether its key is the claimed one), oldest first
         for found in self.materializations:
             claim = claimed.get((found.dataset_id, found.source_id))
@@ -418,9 +476,27 @@ class ControlStore:
         self.intents[o.job_id] = Intent(
             job_id=o.job_id,
             epoch=o.epoch,
-            document=msgspec.msgpack.encode((o.intents, claims)),
+            document=msgspec.msgpack.encode(op.CommitDocument(o.intents, claims, o.mode, o.claims)),
         )
         return claims
+
+    def _waits_for(
+        self, o: op.BeginCommit, claimed: Mapping[tuple[str, str], op.PairClaim]
+    ) -> list[int]:
+        """Committing jobs whose end decides what this commit may do."""
+        found = set()
+        for intent in self.intents.values():
+            if intent.job_id == o.job_id:
+                continue
+            other = msgspec.msgpack.decode(intent.document, type=op.CommitDocument)
+            for theirs in other.claims:
+                ours = claimed.get((theirs.dataset_id, theirs.source_id))
+                if ours is None:
+                    continue
+                same = ours.materialization_key == theirs.materialization_key
+                if same or not (o.mode == other.mode == SinkMode.APPEND):
+                    found.add(intent.job_id)
+        return sorted(found)
 
     def _finish_commit(self, o: op.FinishCommit) -> None:
         detail = o.code or f"{o.rows} rows, {o.quarantined} quarantined"
