@@ -2,6 +2,9 @@
 
 concluded -> T1 (BeginCommit) -> begun -> Promote -> promoted -> T2 (FinishCommit) -> finished
 
+T1 may find that another job is committing the same (dataset, source): what may be done then depends on how that ends, so the job
+stays RUNNING, can be cancelled, and asks again when the other one has ended. No job waits for one that waits: there is no circle.
+
 A promotion that meets a passing fault (a locked sink, a full disk) stays COMMITTING and is tried again with a growing pause,
 `PROMOTES_MAX` times in all; any other fault takes everything back and fails the job. A failed fsync is such another fault.
 """
@@ -120,7 +123,8 @@ def _begin(turn: Turn, job: JobEntry, receipt: Receipt, included: list[SourceRec
         for output in outputs
         for source in included
     )
-    # COMMITTING in memory from here on: a cancel that comes now is too late, whichever way T1 goes.
+    # COMMITTING in memory until T1 has answered: a cancel that comes now is too late.
+    turn.release(job.job_id)
     turn.move_job(job, JobState.COMMITTING)
     turn.persist(
         BeginCommit(
@@ -140,13 +144,30 @@ def _begin(turn: Turn, job: JobEntry, receipt: Receipt, included: list[SourceRec
 
 
 def begun(turn: Turn, then: after.AfterBegin, claims: CommitClaims) -> None:
-    """T1 is durable: promote. Or a race was lost: back without those sources."""
+    """T1 is durable: promote. Or a race was lost: back without those sources. Or it is too early to say."""
     job = turn.state.jobs[then.job_id]
     assert job.receipt is not None
+    if claims.waits_for:
+        turn.put_job(structs.replace(job, state=JobState.RUNNING))  # as the database has it
+        turn.hold(job.job_id, claims.waits_for)
+        return
     if claims.conflicts:
         _requeue_without(turn, job, claims.conflicts)
         return
     _promote(turn, turn.put_job(structs.replace(job, claims=claims)))
+
+
+def begin_held(turn: Turn) -> None:
+    """Jobs ask for T1 again when all those that they wait for have left COMMITTING; oldest first."""
+    for job_id, waits_for in list(turn.state.held.items()):
+        job = turn.state.jobs.get(job_id)
+        if job is None or job.state is not JobState.RUNNING or job.receipt is None:
+            turn.release(job_id)  # cancelled, or the sentinel stops
+            continue
+        others = (turn.state.jobs.get(other) for other in waits_for)
+        if not any(other is not None and other.state is JobState.COMMITTING for other in others):
+            included = [s for s in job.receipt.sources if s.code is None]
+            _begin(turn, job, job.receipt, included)
 
 
 def _promote(turn: Turn, job: JobEntry, *, give_up: bool = False) -> None:

@@ -209,15 +209,17 @@ class JobLoaded(_Event, frozen=True, kw_only=True):
     state: JobState
     epoch: int
     spec: JobSpec
+    has_rows: bool = False
 
 
 class LoadedJob(msgspec.Struct, frozen=True, kw_only=True):
-    """An ended job."""
+    """An ended job; `has_rows`: a policy failed it, and what it quarantined is recorded."""
 
     job_id: int
     state: JobState
     epoch: int
     spec: JobSpec
+    has_rows: bool = False
 
 
 class JobsLoaded(_Event, frozen=True, kw_only=True):

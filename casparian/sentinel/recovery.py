@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from casparian.db import reads
-from casparian.db.operations import CommitClaims, FinishRun, Operation, StepJob
+from casparian.db.operations import CommitDocument, FinishRun, Operation, StepJob
 from casparian.db.rows import scalar
 from casparian.db.writer import DatabaseWriter
 from casparian.domain.jobs import JobState
 from casparian.domain.outputs import Sink, SinkKind
-from casparian.errors import CasparianError
+from casparian.errors import CasparianError, IntegrityError
 from casparian.protocol.worker import Receipt
 from casparian.sentinel.effects import Effect, Promote
 from casparian.sentinel.state import JobEntry, JobSpec, State
@@ -74,6 +74,9 @@ def plan_recovery(state: State, left: Left, quarantine: Sink, *, now_ns: int) ->
         left: what the database holds.
         quarantine: where this home's quarantine goes now; live jobs may name another.
         now_ns: wall clock, for records.
+
+    Raises:
+        IntegrityError: a committing job without what T1 writes: no crash leaves that.
     """
     jobs: dict[int, JobEntry] = {}
     groups: list[tuple[Operation, ...]] = []
@@ -170,10 +173,10 @@ def _sweep(sinks: Sequence[Sink], home_id: str, keep: frozenset[str]) -> None:
 
 def _entry(row: tuple[Any, ...], *, order: int) -> JobEntry:
     """A job as the database has it."""
-    job_id, _run_id, state, epoch, attempts, spec, receipt, intents = row
+    job_id, run_id, state, epoch, attempts, spec, receipt, intents = row
     entry = JobEntry(
         job_id=job_id,
-        run_ids=(),
+        run_ids=(run_id,),
         spec=msgspec.msgpack.decode(bytes(spec), type=JobSpec),
         state=JobState(state),
         epoch=epoch,
@@ -182,9 +185,17 @@ def _entry(row: tuple[Any, ...], *, order: int) -> JobEntry:
     )
     if entry.state is not JobState.COMMITTING:
         return entry
-    _, claims = msgspec.msgpack.decode(bytes(intents), type=tuple[bytes, CommitClaims])
+    if receipt is None or intents is None:
+        raise IntegrityError(
+            f"job {job_id} is committing, but the control database holds no "
+            f"{'receipt' if receipt is None else 'intents'} of it",
+            code="db.damaged",
+            hint="the database was damaged: `casparian sentinel backups` lists copies to restore; `casparian doctor` then compares the files",
+            job=job_id,
+        )
+    found = msgspec.msgpack.decode(bytes(intents), type=CommitDocument).found
     return msgspec.structs.replace(
-        entry, receipt=msgspec.msgpack.decode(bytes(receipt), type=Receipt), claims=claims
+        entry, receipt=msgspec.msgpack.decode(bytes(receipt), type=Receipt), claims=found
     )
 
 

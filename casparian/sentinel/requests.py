@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from msgspec import structs
 
@@ -22,10 +22,17 @@ from casparian.sentinel.effects import (
     Maintain,
     MakeScan,
     ReadRows,
+    Stop,
 )
 from casparian.sentinel.state import WorkerState
 from casparian.sentinel.turn import Turn
 
+_STOPPED: Final = control.Failure(
+    code="sentinel.stopped",
+    message="the sentinel was stopped; queued jobs go on after the next start",
+    exit_code=ExitCode.SENTINEL,
+    hint="run the same command again",
+)
 _SMALL_MUTATIONS = control.AddRule | control.RemoveRule | control.TagFiles
 
 
@@ -183,21 +190,41 @@ def job_loaded(turn: Turn, event: ev.JobLoaded) -> None:
         answering.answer(turn, event.request_id, failure)
         return
     loaded = ev.LoadedJob(
-        job_id=event.job_id, state=event.state, epoch=event.epoch, spec=event.spec
+        job_id=event.job_id,
+        state=event.state,
+        epoch=event.epoch,
+        spec=event.spec,
+        has_rows=event.has_rows,
     )
+    refusal = retrying.why_not(turn, loaded, set())
+    if refusal is not None:
+        answering.answer(turn, event.request_id, refusal)
+        return
     done = control.Done(message=f"job {event.job_id} queued again", count=1)
     retrying.retry_by_hand(turn, event.request_id, (loaded,), done)
 
 
 def jobs_loaded(turn: Turn, event: ev.JobsLoaded) -> None:
-    """Many jobs go back to the queue together; those that live again by now are left out."""
-    loaded = [job for job in event.jobs if job.job_id not in turn.state.jobs]
+    """Many jobs go back to the queue together; those that live again by now, or may not, are left out and counted."""
+    loaded: list[ev.LoadedJob] = []
+    taken: set[str] = set()
+    skipped = 0
+    for job in event.jobs:
+        if job.job_id in turn.state.jobs:
+            continue
+        if retrying.why_not(turn, job, taken) is None:
+            loaded.append(job)
+            taken.update(retrying.keys_of(job.spec))
+        else:
+            skipped += 1
     count = len(loaded)
+    message = f"{count} jobs {'would be ' if event.dry_run else ''}queued again"
+    if skipped:
+        message += f"; {skipped} left out: other jobs read their files, or their quarantine is kept"
+    done = control.Done(message=message, count=count, fields={"skipped": skipped})
     if event.dry_run:
-        done = control.Done(message=f"{count} jobs would be queued again", count=count)
         answering.answer(turn, event.request_id, done)
         return
-    done = control.Done(message=f"{count} jobs queued again", count=count)
     retrying.retry_by_hand(turn, event.request_id, loaded, done)
 
 
@@ -251,18 +278,16 @@ def settle_stop(turn: Turn) -> None:
     if any(job.state not in (JobState.QUEUED, JobState.ABORTED) for job in state.jobs.values()):
         return
     for run in state.runs.values():
-        answering.answer(
-            turn,
-            run.run_id,
-            control.Failure(
-                code="sentinel.stopped",
-                message="the sentinel was stopped; queued jobs go on after the next start",
-                exit_code=ExitCode.SENTINEL,
-                hint="run the same command again",
-            ),
-        )
+        answering.answer(turn, run.run_id, _STOPPED)
     if state.stop_reply is not None:
         turn.reply(*state.stop_reply, control.Done(message="stopped", count=1))
     turn.change(runs={}, jobs={}, stop_reply=None, stopping=True)
     if not any(type(getattr(e, "then", None)) is after.AfterStop for e in turn.effects):
         turn.persist(then=after.AfterStop())
+
+
+def stopped(turn: Turn) -> None:
+    """All that was to be written is written: answer who still waits for a scan, a plan or a load, and leave."""
+    for request_id in list(turn.state.requests_open):
+        answering.answer(turn, request_id, _STOPPED)
+    turn.emit(Stop(reason="asked to stop"))

@@ -6,18 +6,19 @@ dead letter: FAILED with its reason, until somebody retries it. Whether a fault 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final
 
 from msgspec import structs
 
 from casparian.db.operations import StepJob
 from casparian.domain.jobs import ATTEMPTS_MAX, JobState
+from casparian.errors import ExitCode
 from casparian.protocol import control
 from casparian.sentinel import answering, committing
 from casparian.sentinel import continuations as after
 from casparian.sentinel import events as ev
-from casparian.sentinel.state import JobEntry
+from casparian.sentinel.state import JobEntry, JobSpec
 from casparian.sentinel.turn import Turn
 
 BACK_OFF_NS: Final = 500_000_000  # doubled with every attempt
@@ -86,6 +87,42 @@ def requeue_for_stop(turn: Turn, job: JobEntry) -> None:
     )
 
 
+def keys_of(spec: JobSpec) -> tuple[str, ...]:
+    """The main output's materialization key of each source."""
+    return tuple(
+        spec.key_parts(spec.main, source.source_id).materialization_key() for source in spec.sources
+    )
+
+
+def why_not(turn: Turn, item: ev.LoadedJob, taken: Collection[str]) -> control.Failure | None:
+    """Why an ended job may not be queued again, or `None`.
+
+    Args:
+        turn: the step under way.
+        item: the job.
+        taken: keys of jobs that are queued again in the same step.
+    """
+    if item.has_rows:
+        # Rows live and retire by (job, source): under the same job they could not be told from those that are kept.
+        return control.Failure(
+            code="job.keeps_quarantine",
+            message=f"job {item.job_id} was failed by a policy and its quarantined rows are kept; it is not written twice",
+            exit_code=ExitCode.CONFLICT,
+            hint="`casparian run EVIDENCE --retry-failed` reads the files again, in a new job",
+        )
+    for key in keys_of(item.spec):
+        other = turn.state.jobs.get(turn.state.keys_in_flight.get(key, 0))
+        if key in taken or (other is not None and other.state is not JobState.ABORTED):
+            by = f"job {other.job_id}" if other is not None else "another job"
+            return control.Failure(
+                code="job.in_flight",
+                message=f"files of job {item.job_id} are read by {by} already",
+                exit_code=ExitCode.CONFLICT,
+                hint=f"`casparian jobs show {other.job_id}` tells how it goes" if other else "",
+            )
+    return None
+
+
 def retry_by_hand(
     turn: Turn, request_id: str, loaded: Sequence[ev.LoadedJob], reply: control.Done
 ) -> None:
@@ -94,7 +131,6 @@ def retry_by_hand(
     for item in loaded:
         order = turn.state.job_order + 1
         turn.change(job_order=order, starts_failed=0)
-        main = item.spec.main
         job = turn.put_job(
             JobEntry(
                 job_id=item.job_id,
@@ -103,10 +139,7 @@ def retry_by_hand(
                 state=JobState.QUEUED,
                 epoch=item.epoch,
                 order=order,
-                keys=tuple(
-                    item.spec.key_parts(main, source.source_id).materialization_key()
-                    for source in item.spec.sources
-                ),
+                keys=keys_of(item.spec),
             )
         )
         turn.take_keys(job)

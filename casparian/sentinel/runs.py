@@ -57,6 +57,8 @@ def plan_failed(turn: Turn, event: ev.PlanFailed) -> None:
     """The evidence could not be walked, or the request asks for what cannot be."""
     turn.change(planning=turn.state.planning - 1)
     run = turn.state.runs.get(event.run_id) if event.run_id else None
+    if run is None and event.run_id is not None:
+        return  # the sentinel stops, and has told the client
     if run is None:
         if event.client_id is not None:
             answering.answer_asker(turn, event.client_id, event.number, event.failure)
@@ -78,7 +80,9 @@ def plan_failed(turn: Turn, event: ev.PlanFailed) -> None:
 def plan_ready(turn: Turn, event: ev.PlanReady) -> None:
     """Enqueue what the plan asks for, except what live jobs do already: the run waits for those too."""
     turn.change(planning=turn.state.planning - 1)
-    run = turn.state.runs[event.run_id]
+    run = turn.state.runs.get(event.run_id)
+    if run is None:  # the sentinel stops, and has told the client
+        return
     event = _without_shut_out(turn, run, event)
     items = list(event.items)
     adopted: set[int] = set()
@@ -93,7 +97,8 @@ def plan_ready(turn: Turn, event: ev.PlanReady) -> None:
                 entries.append(_enter(turn, run.run_id, planned, kept))
     for job_id in adopted:
         job = turn.state.jobs[job_id]
-        turn.put_job(structs.replace(job, run_ids=(*job.run_ids, run.run_id)))
+        # A recovered job may be this very run's, which was asked for again.
+        turn.put_job(structs.replace(job, run_ids=tuple(dict.fromkeys((*job.run_ids, run.run_id)))))
     jobs = [*entries, *(turn.state.jobs[job_id] for job_id in adopted)]
     reasons: dict[str, int] = {}
     for item in items:

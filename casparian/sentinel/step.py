@@ -29,6 +29,8 @@ def step(
     """
     turn = Turn(structs.replace(state, now_ns=now_ns, monotonic_ns=monotonic_ns))
     _handle(turn, event)
+    if turn.state.held:
+        committing.begin_held(turn)
     scheduling.schedule(turn)
     leases.settle_stuck(turn)
     runs.settle(turn)
@@ -98,6 +100,6 @@ def _continue(turn: Turn, event: ev.Persisted) -> None:
         case after.AfterMutation():
             requests.mutation_recorded(turn, then, event.results)
         case after.AfterStop():
-            turn.emit(Stop(reason="asked to stop"))
+            requests.stopped(turn)
         case _:
             return

@@ -23,6 +23,11 @@ def _runs_of(turn: Turn, run_ids: Iterable[str]) -> list[RunEntry]:
     return [turn.state.runs[run_id] for run_id in run_ids if run_id in turn.state.runs]
 
 
+def _waiting(turn: Turn, job: JobEntry) -> list[RunEntry]:
+    """Runs that wait for the job: not one that is asked for again and has not found it in its plan yet."""
+    return [run for run in _runs_of(turn, job.run_ids) if job.job_id in run.jobs_open]
+
+
 def sources_failed(turn: Turn, job: JobEntry, code: str, message: str) -> None:
     """Every source of the job failed; a source's own code wins."""
     own = {s.index: s for s in job.receipt.sources if s.code is not None} if job.receipt else {}
@@ -51,7 +56,7 @@ def sources_refused(
 
 
 def _add_failures(turn: Turn, job: JobEntry, problems: Sequence[control.FileProblem]) -> None:
-    for run in _runs_of(turn, job.run_ids):
+    for run in _waiting(turn, job):
         files = structs.replace(run.files, failed=run.files.failed + len(problems))
         kept = (*run.problems, *problems)[:PROBLEMS_MAX]
         turn.put_run(structs.replace(run, files=files, problems=kept))
@@ -63,7 +68,7 @@ def job_committed(turn: Turn, job: JobEntry) -> None:
     assert receipt is not None
     by_policy = receipt.code == POLICY_CODE
     included = [s for s in receipt.sources if s.code is None]
-    for run in _runs_of(turn, job.run_ids):
+    for run in _waiting(turn, job):
         outputs = dict(run.outputs)
         if not by_policy:
             for output in job.spec.outputs:
@@ -128,7 +133,7 @@ def _add_ledgers(total: control.LedgerTotals, job: JobEntry) -> control.LedgerTo
 
 def job_ended(turn: Turn, job: JobEntry, how: str) -> None:
     """A job left the queue for good."""
-    for run in _runs_of(turn, job.run_ids):
+    for run in _waiting(turn, job):
         counts = structs.replace(run.jobs, **{how: getattr(run.jobs, how) + 1})
         turn.put_run(
             structs.replace(

@@ -88,12 +88,22 @@ class Turn:
     def drop_job(self, job: JobEntry) -> None:
         """Forget a job that has ended."""
         del self._mapping("jobs")[job.job_id]
+        self.release(job.job_id)
         in_flight = self._mapping("keys_in_flight")
         keys = job.keys or [key for key, job_id in in_flight.items() if job_id == job.job_id]
         for key in keys:
             if in_flight.get(key) == job.job_id:
                 del in_flight[key]
         self.change(catalog_dirty=True)
+
+    def hold(self, job_id: int, waits_for: tuple[int, ...]) -> None:
+        """Note that a job's commit begins after those of others have ended."""
+        self._mapping("held")[job_id] = waits_for
+
+    def release(self, job_id: int) -> None:
+        """A job waits for no other job's commit any more."""
+        if job_id in self.state.held:
+            del self._mapping("held")[job_id]
 
     def take_keys(self, job: JobEntry) -> None:
         """Note that a job is on its way to materialize its keys."""

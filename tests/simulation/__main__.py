@@ -1,6 +1,6 @@
 """`python -m tests.simulation --seeds 10000`: many histories; `--seed 17 --verbose`: one, told line by line.
 
-Ends with 1 when an invariant is violated that is not in `known.KNOWN`, with the shortened history of the first of each kind.
+Ends with 1 when an invariant is violated, with the shortened history of the first of each kind.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import time
 from collections.abc import Container
 
 from tests.simulation import histories
-from tests.simulation.known import KNOWN
 from tests.simulation.mutations import WRONG, AllBut
 
 _EVERY = 1000  # seeds between two lines of progress
@@ -29,9 +28,8 @@ def main() -> int:
     parser.add_argument(
         "--without", action="append", default=[], choices=histories.FAULTS, help="leave a fault out"
     )
-    parser.add_argument("--strict", action="store_true", help="known violations count as well")
     options = parser.parse_args()
-    tolerated: Container[str] = frozenset() if options.strict else frozenset(KNOWN)
+    tolerated: Container[str] = frozenset()
     if options.wrong:
         tolerated = AllBut(WRONG[options.wrong])
     if options.seed is not None:
@@ -48,8 +46,6 @@ def one(seed: int, options: argparse.Namespace, tolerated: Container[str]) -> in
         outcome = histories.shorten(outcome, wrong=options.wrong, tolerated=tolerated)
     if options.verbose or outcome.name is not None:
         tell(outcome, options.wrong, tolerated)
-    for name, message in outcome.noted.items():
-        print(f"known: {name}: {message}")
     print(f"seed {seed}: {outcome.name or 'no violation'}")
     return 1 if outcome.name is not None else 0
 
@@ -58,14 +54,11 @@ def many(seeds: range, options: argparse.Namespace, tolerated: Container[str]) -
     """Many histories; what fails is counted, and the first of each kind is told."""
     began, events = time.process_time(), 0
     failed: dict[str, list[histories.Outcome]] = {}
-    noted: dict[str, int] = {}
     for count, seed in enumerate(seeds, 1):
         outcome = histories.draw(
             seed, wrong=options.wrong, tolerated=tolerated, without=frozenset(options.without)
         )
         events += outcome.events
-        for name in outcome.noted:
-            noted[name] = noted.get(name, 0) + 1
         if outcome.name is not None:
             if outcome.name not in failed:
                 short = outcome if options.whole else None
@@ -79,8 +72,6 @@ def many(seeds: range, options: argparse.Namespace, tolerated: Container[str]) -
     seconds = time.process_time() - began
     rate = events / max(seconds, 1e-9)
     print(f"{len(seeds)} histories, {events} events, {seconds:.1f} s of CPU, {rate:.0f} events/s")
-    for name, times in sorted(noted.items()):
-        print(f"known   {times:6} x {name}")
     for name, outcomes in sorted(failed.items()):
         examples = ", ".join(str(outcome.seed) for outcome in outcomes[:5])
         print(f"FAILED  {len(outcomes):6} x {name}: seeds {examples}")

@@ -44,10 +44,6 @@ class Loaded(NamedTuple):
     files: tuple[str, ...]  # hashes of what was loaded
 
 
-class TaskFault(Exception):
-    """A task of the sentinel's own threads broke: it ends the sentinel, visibly."""
-
-
 class Disk:
     """What is on it. `version` grows with every change."""
 
@@ -94,13 +90,9 @@ class Disk:
     def promote(
         self, effect: eff.Promote, fault: str | None, now_ns: int
     ) -> Generator[None, None, ev.Promoted | ev.PromoteFailed]:
-        """P1, P2 and D, or all of it taken back; idempotent.
-
-        Raises:
-            TaskFault: what was promoted could not be taken back either.
-        """
+        """P1, P2 and D; after a passing fault to be tried again, else all of it is taken back; idempotent."""
         files = [f for f in effect.receipt.files if f.sink.kind is not SinkKind.DUCKDB]
-        lost, code = False, ""
+        lost, code, passing = False, "", True
         missing = [
             file
             for file in files
@@ -108,7 +100,7 @@ class Disk:
             and not self._holds(self.staged(file.path), file)
         ]
         if missing:
-            lost, code = True, "promote.lost"
+            lost, code, passing = True, "promote.lost", False
         else:
             for number, file in enumerate(files):
                 if fault == FULL and number == len(files) - 1:
@@ -122,24 +114,25 @@ class Disk:
                 self.unstage(file.path)
                 yield
             if fault == FSYNC and not code:
-                code = "sink.io"
+                code, passing = "sink.refused", False
         if not code:
             lost, code = self._load(effect, fault)
+            passing = not lost
             yield
         if not code:
             return promoted(effect, now_ns)
+        if passing and not effect.give_up:
+            return _failed(effect, code, transient=True)
         for file in files:
             if fault == STUCK:
-                raise TaskFault("an output file cannot be removed")
+                return _failed(effect, code, transient=True)  # it cannot be removed now
             self.finals.pop(final_path(file.sink, file.path), None)
             self.unstage(file.path)
             yield
         for database in self.databases.values():
             database.pop((effect.job_id, effect.epoch), None)
         self.version += 1
-        return ev.PromoteFailed(
-            job_id=effect.job_id, epoch=effect.epoch, code=code, message=code, lost=lost
-        )
+        return _failed(effect, code, lost=lost)
 
     @staticmethod
     def _holds(found: File | None, promised: StagedFile) -> bool:
@@ -191,6 +184,19 @@ class Disk:
                 self.version += 1
                 yield
         return ev.Published(run_ids=effect.run_ids, housekeeping=tuple(gone))
+
+
+def _failed(
+    effect: eff.Promote, code: str, *, lost: bool = False, transient: bool = False
+) -> ev.PromoteFailed:
+    return ev.PromoteFailed(
+        job_id=effect.job_id,
+        epoch=effect.epoch,
+        code=code,
+        message=code,
+        lost=lost,
+        transient=transient,
+    )
 
 
 def database_sinks(effect: eff.Promote) -> dict[str, Sink]:

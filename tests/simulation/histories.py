@@ -16,6 +16,11 @@ from tests.simulation.invariants import Violation
 from tests.simulation.planning import request as run_request
 from tests.simulation.world import Action, World
 
+_MEDDLING: Final = (
+    *("cancel",) * 3,
+    *("retry",) * 2,
+    *("retry all", "run", "everything", "rule", "reset"),
+)
 _MODES: Final = (SinkMode.APPEND, SinkMode.APPEND, SinkMode.REPLACE, SinkMode.ERROR)
 
 # Faults that are actions of their own, and whom they strike.
@@ -99,7 +104,7 @@ def _meddler(random: Random) -> Client:
     """Somebody who cancels, retries and makes rules."""
     client = Client("meddler", [])
     for turn in range(random.choice((1, 2, 3))):
-        kind = random.choice(("cancel", "cancel", "cancel", "retry", "retry", "run", "rule"))
+        kind = random.choice(_MEDDLING)
         client.script.append(_meddling(client, kind, f"{kind}-{turn}"))
     return client
 
@@ -119,6 +124,12 @@ def _meddling(client: Client, kind: str, request_id: str) -> Ask:
             case "run":
                 runs = store.running_runs() or ["run-0-0"]
                 return control.CancelJob(request_id=request_id, run_id=runs[luck % len(runs)])
+            case "retry all":
+                return control.RetryJobs(request_id=request_id)
+            case "everything":
+                return control.CancelJob(request_id=request_id, everything=True)
+            case "reset":
+                return control.ResetParser(request_id=request_id, parser="p")
             case _:
                 return control.AddRule(request_id=request_id, pattern=request_id, tag="t")
 

@@ -47,12 +47,15 @@ class Memory:
         self.acts: dict[tuple[str, Any], int] = {}  # what was done on behalf of a mutation
         self.cancelled: set[int] = set()  # jobs that a client was told are cancelled
 
-    def note_reply(self, request: control.Request | None, reply: control.Reply) -> None:
-        """What a client holds for true from now on."""
+    def note_reply(
+        self, world: World, request: control.Request | None, reply: control.Reply
+    ) -> None:
+        """What a client holds for true from now on; a reply given again may be older than a retry of the job."""
         if not isinstance(request, control.CancelJob) or not isinstance(reply, control.Done):
             return
-        if request.job_id is not None:
-            self.cancelled.add(request.job_id)
+        job = world.store.jobs.get(request.job_id or 0)
+        if job is not None and (world.wrong is not None or job.state == "aborted"):
+            self.cancelled.add(job.job_id)
 
 
 def broken(world: World) -> Iterator[Found]:
@@ -76,6 +79,8 @@ def new_events(world: World) -> Iterator[Found]:
     """Seed 7: jobs go only the ways of the table, epochs only grow, and each event follows the one before."""
     memory = world.memory
     for event in world.store.events[memory.events :]:
+        if event.from_state is None and event.job_id in memory.epochs:
+            continue  # a note
         job_id, before, after = event.job_id, event.from_state, JobState(event.to_state)
         if before is not None and after not in NEXT[JobState(before)]:
             yield "states follow the table", f"job {job_id}: {before} -> {after}"
@@ -171,7 +176,8 @@ def a_mutation_acts_once(world: World) -> Iterator[Found]:
             yield "a cancel acts once", f"job {job_id}: {times} aborts, {asked} requests"
     for job_id, times in memory.retries.items():
         asked = sum(
-            isinstance(request, control.RetryJob) and request.job_id == job_id
+            isinstance(request, control.RetryJobs)
+            or (isinstance(request, control.RetryJob) and request.job_id == job_id)
             for request in world.asked.values()
         )
         if times > asked:
@@ -181,7 +187,7 @@ def a_mutation_acts_once(world: World) -> Iterator[Found]:
 def _may_abort(request: control.Request, job_id: int, world: World) -> bool:
     if not isinstance(request, control.CancelJob):
         return False
-    return request.job_id == job_id or request.run_id is not None
+    return request.job_id == job_id or request.run_id is not None or request.everything
 
 
 def visible_files_are_outputs_of_jobs(world: World) -> Iterator[Found]:
@@ -329,10 +335,12 @@ def broken_at_rest(world: World) -> Iterator[Found]:
     live = {j.job_id: j.state for j in store.jobs.values() if j.state in _LIVE}
     if "committing" in live.values():
         yield "every committing job ends", f"{live}"
-    if live:
+    # Where no worker can be started, jobs stay queued until somebody asks again.
+    waiting_only = state.is_stuck and set(live.values()) <= {"queued"}
+    if live and not waiting_only:
         yield "every job ends", f"{live}"
     held = {job_id: job.state.value for job_id, job in state.jobs.items()}
-    if held:
+    if held and not (waiting_only and held == live):
         yield "memory lets go of ended jobs", f"{held}"
     if waiting := [client.name for client in world.clients.values() if not client.done]:
         yield "every question is answered", f"{waiting}"

@@ -9,6 +9,7 @@ from typing import Final
 
 from msgspec import structs
 
+from casparian.db.operations import SaveReply
 from casparian.domain.jobs import JobState
 from casparian.protocol import control
 from casparian.protocol.worker import Abort
@@ -71,6 +72,19 @@ def _cancel_without_fence(world: World, event: ev.ClientAsked, job_id: int) -> b
     reply = control.Done(message=f"job {job_id} cancelled", count=1)
     world.carry_out(eff.SendReply(client_id=event.client_id, number=event.number, reply=reply))
     return True
+
+
+def apart(effect: eff.Persist) -> list[eff.Persist]:
+    """What a mutation does and its reply, in two transactions; a crash may come between them."""
+    others = tuple(o for o in effect.operations if not isinstance(o, SaveReply))
+    (saved,) = (o for o in effect.operations if isinstance(o, SaveReply))
+    if saved.template is not None:
+        done = control.Done(message=saved.template.format(n=1), count=1)
+        saved = structs.replace(saved, reply=control.encode(done), template=None)
+    return [
+        eff.Persist(operations=others, then=None),
+        eff.Persist(operations=(saved,), then=effect.then),
+    ]
 
 
 def record_first(world: World, effect: eff.Promote) -> None:

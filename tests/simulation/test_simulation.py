@@ -8,17 +8,18 @@ import pytest
 
 from casparian.db.operations import SaveScan
 from casparian.sentinel import effects as eff
-from tests.simulation import histories, known, mutations
+from tests.simulation import histories, mutations
 from tests.simulation.invariants import Violation
 from tests.simulation.world import Action, World
 
 SEEDS = 10_000
 CHUNK = 500
 WRONG_SEEDS = 3_000  # a wrong product must be found within this many
-KNOWN = frozenset(known.KNOWN)
 
 
-def told(outcome: histories.Outcome, tolerated: Container[str], wrong: str | None = None) -> str:
+def told(
+    outcome: histories.Outcome, tolerated: Container[str] = frozenset(), wrong: str | None = None
+) -> str:
     """The shortened history of a violation, for a person."""
     short = histories.shorten(outcome, wrong=wrong, tolerated=tolerated)
     lines = [f"seed {outcome.seed}: {outcome.name}: {outcome.message}"]
@@ -32,42 +33,32 @@ def told(outcome: histories.Outcome, tolerated: Container[str], wrong: str | Non
 @pytest.mark.parametrize("first", range(0, SEEDS, CHUNK))
 def test_every_history_keeps_the_invariants(first: int) -> None:
     for seed in range(first, first + CHUNK):
-        outcome = histories.draw(seed, tolerated=KNOWN)
-        assert outcome.name is None, told(outcome, KNOWN)
+        outcome = histories.draw(seed)
+        assert outcome.name is None, told(outcome)
 
 
 @pytest.mark.parametrize("wrong", sorted(mutations.WRONG))
 def test_a_wrong_product_is_found(wrong: str, capsys: pytest.CaptureFixture[str]) -> None:
     """In some history the wrong product violates what the right one keeps."""
     expected = mutations.WRONG[wrong]
-    # Where the product itself is known to be so, there is no right one to compare with.
-    is_product = wrong == mutations.REPLY_APART and not expected.isdisjoint(KNOWN)
     others = mutations.AllBut(expected)
     for seed in range(WRONG_SEEDS):
         outcome = histories.draw(seed, wrong=wrong, tolerated=others)
         if outcome.name is None:
             continue
         right = histories.repeat(seed, outcome.actions, tolerated=others)
-        if is_product or right.name is None:
+        if right.name is None:
             with capsys.disabled():
                 print("\n" + told(outcome, others, wrong))
             return
     pytest.fail(f"`{wrong}` was not found in {WRONG_SEEDS} histories")
 
 
-@pytest.mark.parametrize("name", sorted(KNOWN))
-def test_what_is_known_still_occurs(name: str) -> None:
-    """What is mended leaves the list: a tolerated violation that never happens would hide a new one."""
-    _, seed = known.KNOWN[name]
-    noted = histories.draw(seed, tolerated=KNOWN).noted
-    assert name in noted, "mended? then remove it; or histories have changed: name another seed"
-
-
 def test_a_seed_is_a_history() -> None:
     def lines(seed: int) -> list[str]:
-        drawn = histories.draw(seed, tolerated=KNOWN)
+        drawn = histories.draw(seed)
         found: list[str] = []
-        again = histories.repeat(seed, drawn.actions, tolerated=KNOWN, trace=found.append)
+        again = histories.repeat(seed, drawn.actions, trace=found.append)
         assert again == drawn
         return found
 
@@ -80,10 +71,10 @@ def test_histories_reach_what_they_are_meant_to_reach() -> None:
     """Commits in every mode, retirement, database sinks, every fault, crashes with work in hand."""
     reached: set[str] = set()
     for seed in range(500):
-        drawn = histories.draw(seed, tolerated=KNOWN)
+        drawn = histories.draw(seed)
         reached |= {f"fault {action.fault}" for action in drawn.actions if action.fault}
         reached |= {f"strike {a.kind}" for a in drawn.actions if a.kind in histories.STRIKES}
-        world = histories.setup(seed, tolerated=KNOWN)
+        world = histories.setup(seed)
         for action in drawn.actions:
             world.perform(action)
         reached |= {f"job {job.state}" for job in world.store.jobs.values()}
@@ -120,9 +111,9 @@ def test_shortening_keeps_the_violation() -> None:
     outcome = next(
         found
         for seed in range(WRONG_SEEDS)
-        if (found := histories.draw(seed, wrong=wrong, tolerated=KNOWN)).name is not None
+        if (found := histories.draw(seed, wrong=wrong)).name is not None
     )
-    short = histories.shorten(outcome, wrong=wrong, tolerated=KNOWN)
+    short = histories.shorten(outcome, wrong=wrong)
     assert short.name == outcome.name
     assert len(short.actions) < len(outcome.actions)
 

@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from casparian.db.operations import SaveReply
+from casparian.domain.breakers import Breaker, BreakerState, restored
 from casparian.domain.jobs import JobState
 from casparian.errors import CasparianError, ExitCode
 from casparian.protocol import control
@@ -24,7 +25,7 @@ from casparian.sentinel.step import step
 from tests.model.control_store import ControlStore
 from tests.simulation import invariants, jobs
 from tests.simulation.clients import Client
-from tests.simulation.disk import Disk, TaskFault
+from tests.simulation.disk import Disk
 from tests.simulation.invariants import Violation
 from tests.simulation.planning import make_plan
 from tests.simulation.workers import Worker
@@ -202,10 +203,6 @@ class World:
         except StopIteration as end:
             if end.value is not None and not self._is_recorded(end.value):
                 self.mailbox.append(end.value)
-        except TaskFault as error:
-            self.excused = True
-            failed = ev.PersistFailed(then=None, code="internal", message=str(error))
-            self.mailbox.append(failed)
         if cut is not None:
             self._crash(luck)
 
@@ -231,6 +228,10 @@ class World:
                 return _at_once(None)
             case eff.LoadJob():
                 return _at_once(self._load(effect))
+            case eff.LoadJobs():
+                return _at_once(self._load_many(effect))
+            case eff.FindEnd():
+                return _at_once(self._find_end(effect))
             case eff.ReadRows():
                 reply = control.Rows(columns=(), rows=())
                 return _at_once(
@@ -244,22 +245,47 @@ class World:
         return self.jobs_made
 
     def _load(self, effect: eff.LoadJob) -> ev.Event:
-        found = self.store.job_for_retry(effect.request.job_id)
-        if found is None or found[0] not in _RETRYABLE:
-            refusal = control.Failure(
-                code="job.not_retryable", message="it is not", exit_code=int(ExitCode.CONFLICT)
-            )
+        loaded = self._retryable(effect.request.job_id)
+        if loaded is None:
+            refusal = _conflict("job.not_retryable")
             return ev.RowsRead(client_id=effect.client_id, number=effect.number, reply=refusal)
-        state, epoch, spec = found
         return ev.JobLoaded(
             client_id=effect.client_id,
             number=effect.number,
             request_id=effect.request.request_id,
-            job_id=effect.request.job_id,
+            **msgspec.structs.asdict(loaded),
+        )
+
+    def _load_many(self, effect: eff.LoadJobs) -> ev.Event:
+        """Failed jobs; the product leaves out those that were tried again since, which is a matter of its view."""
+        failed = [job.job_id for job in self.store.jobs.values() if job.state == "failed"]
+        loaded = [self._retryable(job_id) for job_id in failed]
+        return ev.JobsLoaded(
+            client_id=effect.client_id,
+            number=effect.number,
+            request_id=effect.request.request_id,
+            jobs=tuple(job for job in loaded if job is not None),
+        )
+
+    def _retryable(self, job_id: int) -> ev.LoadedJob | None:
+        found = self.store.jobs_for_retry([job_id]).get(job_id)
+        if found is None or found[0] not in _RETRYABLE:
+            return None
+        state, epoch, spec, has_rows = found
+        return ev.LoadedJob(
+            job_id=job_id,
             state=JobState(state),
             epoch=epoch,
             spec=msgspec.msgpack.decode(spec, type=JobSpec),
+            has_rows=has_rows,
         )
+
+    def _find_end(self, effect: eff.FindEnd) -> ev.Event:
+        job = self.store.jobs.get(effect.job_id)
+        reply: control.Reply = _conflict("job.not_live")
+        if job is not None and job.state == "aborted":
+            reply = control.Done(message=f"job {effect.job_id} is cancelled already")
+        return ev.RowsRead(client_id=effect.client_id, number=effect.number, reply=reply)
 
     def _do_worker(self, key: str, luck: int, fault: str | None) -> None:
         if key in self.workers and self.workers[key].can_move:
@@ -404,7 +430,7 @@ class World:
                 self.pools["plan"].append(effect)
             case eff.Publish():
                 self.pools["publish"].append(effect)
-            case eff.ReadRows() | eff.LoadJob():
+            case eff.ReadRows() | eff.LoadJob() | eff.LoadJobs() | eff.FindEnd():
                 self.pools["read"].append(effect)
             case eff.RemoveStages():
                 self.pools["clean"].append(effect)
@@ -416,9 +442,9 @@ class World:
     def _submit(self, effect: eff.Persist) -> None:
         replies = tuple(o for o in effect.operations if isinstance(o, SaveReply))
         if self.wrong == "reply stored apart" and replies and len(effect.operations) > len(replies):
-            others = tuple(o for o in effect.operations if not isinstance(o, SaveReply))
-            self.persists.append(msgspec.structs.replace(effect, operations=others))
-            self.persists.append(eff.Persist(operations=replies, then=None))
+            from tests.simulation import mutations
+
+            self.persists += mutations.apart(effect)
             return
         self.persists.append(effect)
 
@@ -435,7 +461,7 @@ class World:
         for name, message in invariants.broken_by_reply(self, place, request, effect.reply):
             self.violated(name, message)
         self.answered.add(place)
-        self.memory.note_reply(request, effect.reply)
+        self.memory.note_reply(self, request, effect.reply)
         for client in self.clients.values():
             if client.client_id == effect.client_id:
                 client.answers.append((effect.client_id, effect.number, effect.reply))
@@ -500,7 +526,7 @@ class World:
             has_outputs=bool(self.store.materializations),
         )
         plan = plan_recovery(fresh, left, jobs.QUARANTINE.sink, now_ns=self.wall)
-        self.state = plan.state
+        self.state = msgspec.structs.replace(plan.state, breakers=self._breakers())
         if cut == 0:
             return
         for outcome in self.store.apply(plan.groups):
@@ -515,6 +541,20 @@ class World:
         self.up = True
         for effect in plan.effects:
             self.carry_out(effect)
+
+    def _breakers(self) -> dict[tuple[str, str], Breaker]:
+        """As `sentinel.main` restores them."""
+        found = {}
+        for key, row in self.store.breakers.items():
+            breaker = Breaker(
+                parser=row.parser,
+                artifact_hash=row.artifact_hash,
+                state=BreakerState(row.state),
+                opened_at_ns=row.opened_at_ns,
+                failures=row.failures,
+            )
+            found[key] = restored(breaker, now_ns=self.wall, monotonic_ns=self.mono)
+        return found
 
     # -- the end
 
@@ -555,6 +595,10 @@ class World:
         return not (state.busy or state.catalog_dirty) and all(
             client.done for client in self.clients.values()
         )
+
+
+def _conflict(code: str) -> control.Failure:
+    return control.Failure(code=code, message=code, exit_code=int(ExitCode.CONFLICT))
 
 
 def _at_once(result: ev.Event | None) -> Steps:

@@ -63,6 +63,7 @@ class Reading:
                 state=job.state,
                 epoch=job.epoch,
                 spec=job.spec,
+                has_rows=job.has_rows,
             )
         except Exception as error:  # noqa: BLE001 - a thread's border: the client gets the error
             return ev.RowsRead(
@@ -106,7 +107,7 @@ class Reading:
         for job_id in job_ids:
             if job_id not in found:
                 raise UsageError(f"there is no job {job_id}", code="job.unknown", job=job_id)
-            state, epoch, spec = found[job_id]
+            state, epoch, spec, has_rows = found[job_id]
             if state not in (JobState.FAILED, JobState.ABORTED):
                 raise Conflict(
                     f"job {job_id} is {state}: only failed and aborted jobs are retried",
@@ -119,6 +120,7 @@ class Reading:
                     state=JobState(state),
                     epoch=epoch,
                     spec=msgspec.msgpack.decode(spec, type=JobSpec),
+                    has_rows=has_rows,
                 )
             )
         return tuple(loaded)
