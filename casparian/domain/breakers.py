@@ -4,6 +4,7 @@
     OPEN       after `FAILURES_MAX` of them: queued jobs fail at once, new ones are refused
     HALF_OPEN  after `COOL_DOWN_NS`, or by a person's word: one job is let through; its success closes, its failure opens again
 
+Which failures are a parser's own doing is said by `faults`: one of the disk, the worker or the evidence says nothing about it.
 Pure values; the sentinel keeps them and stores each change together with the job's end that caused it.
 """
 
@@ -18,10 +19,6 @@ from msgspec import structs
 FAILURES_MAX: Final = 5
 COOL_DOWN_NS: Final = 300 * 1_000_000_000
 CIRCUIT_OPEN: Final = "parser.circuit_open"
-
-# Reason codes that are the parser's own making; a fault of the disk, the worker or the evidence says nothing about it.
-_OWN_FAMILIES: Final = frozenset({"parser", "limit", "confinement", "bridge"})
-_OWN_CODES: Final = frozenset({"guest.crash", "guest.exit"})
 
 
 class BreakerState(StrEnum):
@@ -56,11 +53,6 @@ class Breaker(msgspec.Struct, frozen=True, kw_only=True):
     def name(self) -> str:
         """The parser without its version."""
         return self.parser.partition("@")[0]
-
-
-def is_own_fault(code: str) -> bool:
-    """Whether a job's failure speaks against its parser."""
-    return code != CIRCUIT_OPEN and (code in _OWN_CODES or code.partition(".")[0] in _OWN_FAMILIES)
 
 
 def failed(breaker: Breaker, failure: BreakerFailure, *, monotonic_ns: int) -> Breaker:

@@ -99,6 +99,7 @@ FAULTS: Final[dict[str, Fault]] = {
     "sink.refused": _of_this_place("the sink's directory refuses"),
     "sink.unreadable": _transient("a file in the sink could not be read"),
     "sink.schema": _of_this_place("the output database has a table of other columns"),
+    "sink.unreadable": _transient("a file in the sink could not be read"),
     "source.changed": _of_this_place("the evidence is not what discovery recorded"),
     "source.failed": _of_this_place("no source of the job could be worked on"),
     "source.unreadable": _of_this_place("the evidence could not be read"),
@@ -115,6 +116,7 @@ FAULTS: Final[dict[str, Fault]] = {
 }
 # fmt: on
 
+_PARSER_FAMILIES: Final = frozenset({"parser", "guest", "limit", "bridge", "confinement"})
 _PASSING_FAMILIES: Final = frozenset({"source", "worker", "staging", "sink", "job"})
 
 
@@ -132,7 +134,14 @@ def is_remembered(code: str) -> bool:
     return code.split(".", 1)[0] not in _PASSING_FAMILIES
 
 
-def meaning_of(code: str) -> str:
+def speaks_against_parser(code: str) -> bool:
+    """Whether a job that failed so failed by its parser's own doing, and would with any evidence like it."""
+    if code.split(".", 1)[0] not in _PARSER_FAMILIES or not is_remembered(code):
+        return False
+    return kind_of(code) is not FaultKind.TRANSIENT
+
+
+def meaning_of(code: str | None) -> str:
     """One sentence, or nothing for a code that is a parser's own."""
-    fault = FAULTS.get(code)
+    fault = FAULTS.get(code or "")
     return "" if fault is None else fault.meaning

@@ -13,6 +13,7 @@ from msgspec import structs
 from casparian.db.operations import SaveBreaker
 from casparian.domain import breakers
 from casparian.domain.breakers import Breaker, BreakerFailure, BreakerState
+from casparian.domain.faults import speaks_against_parser
 from casparian.domain.jobs import JobState
 from casparian.sentinel.state import JobEntry, JobSpec
 from casparian.sentinel.turn import Turn
@@ -56,7 +57,7 @@ def started(turn: Turn, job: JobEntry) -> None:
 
 def after_failure(turn: Turn, job: JobEntry, code: str, message: str) -> tuple[SaveBreaker, ...]:
     """What a failed job means for its parser, to be recorded with the failure."""
-    if not breakers.is_own_fault(code):
+    if not speaks_against_parser(code):
         return ()
     spec = job.spec
     before = turn.state.breakers.get(

@@ -190,7 +190,8 @@ def _entry(row: tuple[Any, ...], *, order: int) -> JobEntry:
             f"job {job_id} is committing, but the control database holds no "
             f"{'receipt' if receipt is None else 'intents'} of it",
             code="db.damaged",
-            hint="the database was damaged: `casparian sentinel backups` lists copies to restore; `casparian doctor` then compares the files",
+            hint="the database was damaged: `casparian sentinel backups` lists copies to restore; `casparian doctor` then "
+            "compares the files",
             job=job_id,
         )
     found = msgspec.msgpack.decode(bytes(intents), type=CommitDocument).found

@@ -221,7 +221,9 @@ def jobs_loaded(turn: Turn, event: ev.JobsLoaded) -> None:
     message = f"{count} jobs {'would be ' if event.dry_run else ''}queued again"
     if skipped:
         message += f"; {skipped} left out: other jobs read their files, or their quarantine is kept"
-    done = control.Done(message=message, count=count, fields={"skipped": skipped})
+    done = control.Done(
+        message=message, count=count, fields={"skipped": skipped} if skipped else {}
+    )
     if event.dry_run:
         answering.answer(turn, event.request_id, done)
         return

@@ -121,13 +121,25 @@ def test_the_sweep_is_the_real_one(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("fault", [disk.FULL, disk.FSYNC])
 def test_what_fails_half_way_is_taken_back(fault: str, tmp_path: Path) -> None:
-    effect = promotion(tmp_path)
+    effect = structs.replace(promotion(tmp_path), give_up=True)
     model = Disk()
     model.stage(1, 2, effect.receipt.files)
     told = run(model.promote(effect, fault, 0))
     assert isinstance(told, ev.PromoteFailed)
     assert not told.lost
+    assert not told.transient
     assert model.finals == {}
+
+
+def test_a_passing_fault_leaves_everything_for_the_next_time(tmp_path: Path) -> None:
+    effect = promotion(tmp_path)
+    model = Disk()
+    model.stage(1, 2, effect.receipt.files)
+    told = run(model.promote(effect, disk.FULL, 0))
+    assert isinstance(told, ev.PromoteFailed)
+    assert told.transient
+    assert isinstance(run(model.promote(effect, None, 0)), ev.Promoted)
+    assert len(model.finals) == 3
 
 
 def test_a_promotion_that_was_cut_short_is_finished_by_the_next(tmp_path: Path) -> None:

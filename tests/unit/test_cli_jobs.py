@@ -13,7 +13,7 @@ from casparian.cli.breakers import described, line_of, lines_of
 from casparian.cli.commands.jobs_act import attempt_lines, attempts_of
 from casparian.cli.main import root
 from casparian.domain.breakers import COOL_DOWN_NS
-from casparian.domain.reasons import meaning
+from casparian.domain.faults import meaning_of
 from casparian.paths import Home
 from casparian.protocol import control
 
@@ -42,11 +42,11 @@ def test_dead_letters_are_listed_with_what_their_reason_means(home: Home) -> Non
     assert sentinel.requests[0] == control.Read(
         view="dead_jobs", filters={"parser": "p", "code": "guest"}
     )
-    assert meaning("guest.crash") in text
+    assert meaning_of("guest.crash") in text
     assert "signal 11\\x07" in text
     (job,) = json.loads(document)["jobs"]
     assert job["permanent"] is True
-    assert job["meaning"] == meaning("guest.crash")
+    assert job["meaning"] == meaning_of("guest.crash")
 
 
 REQUESTS: dict[tuple[str, ...], control.Request] = {

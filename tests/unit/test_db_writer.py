@@ -11,7 +11,7 @@ from msgspec import structs
 
 from casparian.db import operations as op
 from casparian.db.connection import ControlDatabase
-from casparian.db.records import JobRow, MaterializationRow
+from casparian.db.records import ContractRow, JobRow, MaterializationRow
 from casparian.db.writer import DatabaseWriter, StaleStep
 from casparian.domain.jobs import JobState
 from casparian.domain.outputs import SinkMode
@@ -208,3 +208,62 @@ def test_a_note_leaves_the_job_alone_and_needs_one(
     assert table(database, "SELECT state FROM cf_processing_queue WHERE job_id = 1") == [
         ("queued",)
     ]
+
+
+WAITS = {  # modes of the first and of the second commit, whether they claim the same key
+    (SinkMode.APPEND, SinkMode.APPEND, False): False,
+    (SinkMode.APPEND, SinkMode.APPEND, True): True,
+    (SinkMode.APPEND, SinkMode.REPLACE, False): True,
+    (SinkMode.REPLACE, SinkMode.APPEND, False): True,
+    (SinkMode.REPLACE, SinkMode.REPLACE, True): True,
+    (SinkMode.ERROR, SinkMode.APPEND, False): True,
+    (SinkMode.ERROR, SinkMode.ERROR, False): True,
+}
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+@pytest.mark.parametrize(("first", "second", "same"), WAITS)
+def test_a_commit_waits_for_one_that_decides_what_it_may_do(
+    first: SinkMode,
+    second: SinkMode,
+    same: bool,
+    restarted: bool,
+    database: ControlDatabase,
+    writer: DatabaseWriter,
+) -> None:
+    to_running(writer, 1, 2)
+    ok(writer.apply([[begin(1, first)]]))
+    if restarted:
+        writer = DatabaseWriter(database.writer)
+    ((claims,),) = ok(writer.apply([[begin(2, second, key="k" if same else "k2")]]))
+    waits = WAITS[first, second, same]
+    assert claims.waits_for == ((1,) if waits else ())
+    states = table(database, "SELECT state FROM cf_processing_queue ORDER BY job_id LIMIT 2")
+    assert states == [("committing",), ("running",) if waits else ("committing",)]
+
+
+@pytest.mark.parametrize("mode", [SinkMode.ERROR, SinkMode.REPLACE, SinkMode.APPEND])
+def test_what_waited_is_decided_by_how_the_other_commit_ended(
+    mode: SinkMode, writer: DatabaseWriter
+) -> None:
+    to_running(writer, 1, 2, 3)
+    _, (waits,) = ok(writer.apply([[begin(1, mode)], [begin(2, mode)]]))
+    assert waits.waits_for == (1,), "also in one transaction"
+    failed = [move(1, JobState.COMMITTING, JobState.FAILED, epoch=1)]
+    _, (after_failure,) = ok(writer.apply([failed, [begin(2, mode)]]))
+    assert after_failure == op.CommitClaims(), "nothing came of the first: the second commits"
+    _, (after_end,) = ok(writer.apply([[finish(2)], [begin(3, mode)]]))
+    assert after_end.conflicts == ("s",), "the very key is recorded"
+
+
+def test_two_plans_of_one_transaction_register_a_contract_once(
+    database: ControlDatabase, writer: DatabaseWriter
+) -> None:
+    contract = ContractRow(
+        parser="p", table_name="t", contract_hash="c", schema_hash="s", document="{}", origin="parser"
+    )  # fmt: skip
+    saved = op.SavePlan(
+        at_ns=1, run_id="r", root="/e", items=(), contracts=(contract,), expected=()
+    )
+    ok(writer.apply([[saved], [structs.replace(saved, root="/f")]]))
+    assert table(database, "SELECT revision FROM schema_contracts") == [(1,)]

@@ -21,6 +21,7 @@ from casparian.domain.breakers import (
     BreakerFailure,
     BreakerState,
 )
+from casparian.domain.faults import speaks_against_parser
 from casparian.domain.files import Decision, PlanReason
 from casparian.domain.jobs import JobState
 from casparian.paths import Home
@@ -128,8 +129,8 @@ OWN = ("parser.exception", "guest.crash", "limit.memory", "confinement.violation
 
 
 def test_only_the_parsers_own_making_counts() -> None:
-    assert all(breakers.is_own_fault(code) for code in OWN)
-    assert not any(breakers.is_own_fault(code) for code in OTHERS)
+    assert all(speaks_against_parser(code) for code in OWN)
+    assert not any(speaks_against_parser(code) for code in OTHERS)
     state, _ = one_job(queued(1), crash("source.changed"))
     assert state.breakers == {}
 

@@ -16,6 +16,7 @@ from casparian.db.records import ExpectedOutputRow, JobRow
 from casparian.db.writer import DatabaseWriter
 from casparian.domain.jobs import JobState
 from casparian.domain.outputs import Sink, SinkKind
+from casparian.errors import IntegrityError
 from casparian.protocol.worker import Receipt
 from casparian.sentinel import effects as eff
 from casparian.sentinel.recovery import Left, Recovered, plan_recovery, recover
@@ -111,9 +112,7 @@ class Crashed:
         return recover(FRESH, self.connection, self.writer, self.quarantine, now_ns=9)
 
     def state_of(self, job_id: int) -> str:
-        found = reads.job_for_retry(self.connection, job_id)
-        assert found is not None
-        return found[0]
+        return reads.jobs_for_retry(self.connection, [job_id])[job_id][0]
 
 
 @pytest.fixture
@@ -253,3 +252,31 @@ def test_the_plan_is_pure_and_remembers_replies_and_keys(crashed: Crashed) -> No
         "duckdb:/somewhere/out.duckdb",
         *(crashed.sink(name).uri for name in ("main", "side", "quarantine")),
     }
+
+
+def test_recovered_jobs_are_of_their_run_and_come_in_the_same_order_every_time(
+    crashed: Crashed,
+) -> None:
+    for job_id in (3, 1, 2):
+        crashed.job(job_id, JobState.QUEUED)
+    crashed.connection.execute("UPDATE cf_processing_queue SET created_at_ns = 5")
+    jobs = crashed.recover().state.jobs
+    assert list(jobs) == [1, 2, 3]
+    assert [job.order for job in jobs.values()] == [1, 2, 3]
+    assert {job.run_ids for job in jobs.values()} == {("r",)}
+
+
+@pytest.mark.parametrize(
+    "gone", ["DELETE FROM cf_commit_intents", "UPDATE cf_processing_queue SET receipt = NULL"]
+)
+def test_a_committing_job_that_cannot_be_finished_is_told_with_what_helps(
+    gone: str, crashed: Crashed
+) -> None:
+    crashed.job(1, JobState.COMMITTING)
+    stage = crashed.stage(crashed.sink("main"), 1)
+    crashed.connection.execute(gone)
+    with pytest.raises(IntegrityError, match="job 1 is committing") as raised:
+        crashed.recover()
+    assert raised.value.code == "db.damaged"
+    assert "casparian sentinel backups" in (raised.value.hint or "")
+    assert stage.exists(), "nothing is swept while it is not known what the job needs"

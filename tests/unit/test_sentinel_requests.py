@@ -13,6 +13,7 @@ from casparian.db import reads
 from casparian.db.connection import ControlDatabase
 from casparian.db.writer import DatabaseWriter
 from casparian.domain.jobs import JobState
+from casparian.errors import ExitCode
 from casparian.paths import Home
 from casparian.protocol import control
 from casparian.sentinel import effects as eff
@@ -132,14 +133,73 @@ def test_cancelling_a_job_that_is_over_asks_how_it_ended_and_answers_all_who_wai
     assert state.requests_open == {}
 
 
+def ended(job_id: int, *, source: str = "s", has_rows: bool = False) -> ev.LoadedJob:
+    """A failed job over one source."""
+    spec = structs.replace(SPEC, sources=(structs.replace(SPEC.sources[0], source_id=source),))
+    return ev.LoadedJob(job_id=job_id, state=JobState.FAILED, epoch=2, spec=spec, has_rows=has_rows)
+
+
+def retried(state: State, job: ev.LoadedJob) -> tuple[State, list[eff.Effect]]:
+    """One job was asked for and is loaded."""
+    state, _ = take(state, asked(control.RetryJob(request_id="r1", job_id=job.job_id)))
+    return take(
+        state,
+        ev.JobLoaded(client_id=1, number=9, request_id="r1", **structs.asdict(job)),
+    )
+
+
+def test_a_job_whose_sources_another_job_reads_is_not_retried() -> None:
+    idle = structs.replace(running(), jobs={}, workers={}, workers_max=0)
+    state, effects = retried(idle, ended(11))
+    state, _ = persisted(state, effects)
+    state, effects = retried(structs.replace(state, replies={}), ended(12))
+    (reply,) = replies(effects)
+    assert isinstance(reply, control.Failure)
+    assert (reply.code, reply.exit_code) == ("job.in_flight", ExitCode.CONFLICT)
+    assert "job 11" in reply.message
+    assert "casparian jobs show 11" in (reply.hint or "")
+    assert operations(effects) == []
+    assert list(state.jobs) == [11]
+    aborted = {11: structs.replace(state.jobs[11], state=JobState.ABORTED)}
+    state, effects = retried(structs.replace(state, jobs=aborted), ended(12))
+    assert 12 in state.jobs, "a cancelled job reads nothing any more"
+
+
+def test_a_job_whose_quarantine_is_kept_is_not_retried_under_its_own_number() -> None:
+    idle = structs.replace(running(), jobs={}, workers={}, workers_max=0)
+    state, effects = retried(idle, ended(11, has_rows=True))
+    (reply,) = replies(effects)
+    assert isinstance(reply, control.Failure)
+    assert reply.code == "job.keeps_quarantine"
+    assert "--retry-failed" in (reply.hint or "")
+    assert state.jobs == {}
+
+
+def test_retrying_all_leaves_out_and_counts_what_may_not_be_retried() -> None:
+    idle = structs.replace(running(), jobs={}, workers={}, workers_max=0)
+    state, _ = take(idle, asked(control.RetryJobs(request_id="r1")))
+    jobs = (
+        ended(11),
+        ended(12),  # the source of the one before
+        ended(13, source="x"),
+        ended(14, source="y", has_rows=True),
+    )
+    loaded = ev.JobsLoaded(client_id=1, number=9, request_id="r1", jobs=jobs)
+    state, effects = take(state, loaded)
+    assert sorted(state.jobs) == [11, 13]
+    _, effects = take(state, written(effects))
+    (reply,) = replies(effects)
+    assert isinstance(reply, control.Done)
+    assert (reply.count, reply.fields) == (2, {"skipped": 2})
+    assert "2 left out" in reply.message
+
+
 def test_retrying_many_is_one_transaction_with_the_count() -> None:
     request = control.RetryJobs(request_id="r1")
     idle = structs.replace(running(), jobs={}, workers={}, workers_max=0)
     state, effects = take(idle, asked(request))
     assert [type(e) for e in effects] == [eff.LoadJobs]
-    jobs = tuple(
-        ev.LoadedJob(job_id=n, state=JobState.FAILED, epoch=2, spec=SPEC) for n in (11, 12, 13)
-    )
+    jobs = tuple(ended(n, source=f"s{n}") for n in (11, 12, 13))
     loaded = ev.JobsLoaded(client_id=1, number=9, request_id="r1", jobs=jobs)
     state, effects = take(state, loaded)
     (persist,) = [e for e in effects if isinstance(e, eff.Persist)]
@@ -240,3 +300,58 @@ def test_a_run_is_taken_up_again_after_a_crash_under_its_own_row(database: Contr
     assert [state for (state,) in states] == [
         "running", "interrupted", "running", "finished", "finished",
     ]  # fmt: skip
+
+
+# -- a stop in the middle
+
+
+def plan(run_id: str = "run") -> ev.PlanReady:
+    return ev.PlanReady(
+        run_id=run_id, root="/e", files=control.FileCounts(), items=(),
+        jobs=(ev.PlannedJob(job_id=5, spec=SPEC, keys=("k",)),),
+        contracts=(), expected=(), problems=(), rejected={}, by_parser={},
+    )  # fmt: skip
+
+
+def test_a_plan_that_is_ready_after_the_stop_began_is_dropped_and_its_client_was_told() -> None:
+    idle = structs.replace(running(), jobs={}, workers={}, planning=1)
+    state = in_run(idle, run_state=RunState.PLANNING)
+    state, effects = take(state, ev.StopAsked())
+    assert [r.code for r in replies(effects) if isinstance(r, control.Failure)] == [
+        "sentinel.stopped"
+    ]
+    for event in (
+        plan(),
+        ev.PlanFailed(
+            run_id="run", client_id=1, number=3,
+            failure=control.Failure(code="x", message="x", exit_code=1),
+        ),
+    ):  # fmt: skip
+        after, effects = take(state, event)
+        assert after.jobs == {}
+        assert not replies(effects), "each question has one answer"
+        assert not any(isinstance(o, op.InsertJobs) for o in operations(effects))
+
+
+def test_whoever_waits_for_a_scan_is_told_when_the_sentinel_stops() -> None:
+    idle = structs.replace(running(), jobs={}, workers={})
+    state, _ = take(idle, asked(control.Scan(request_id="s", evidence=b"/e")))
+    state, effects = take(state, ev.StopAsked())
+    assert replies(effects) == []
+    (persist,) = [e for e in effects if isinstance(e, eff.Persist)]
+    _, effects = take(state, ev.Persisted(then=persist.then, results=()))
+    assert [r.code for r in replies(effects) if isinstance(r, control.Failure)] == [
+        "sentinel.stopped"
+    ]
+    assert any(isinstance(e, eff.Stop) for e in effects)
+
+
+def test_a_run_that_is_asked_for_again_finds_its_recovered_job_once() -> None:
+    state = queued(1, workers_max=0)
+    job = structs.replace(state.jobs[1], run_ids=("run",), keys=("k",))
+    state = structs.replace(state, jobs={1: job}, keys_in_flight={"k": 1}, planning=1)
+    waiting = in_run(state, run_state=RunState.PLANNING)
+    run = structs.replace(waiting.runs["run"], jobs_open=frozenset())
+    state, _ = take(structs.replace(waiting, runs={"run": run}), plan())
+    assert state.jobs[1].run_ids == ("run",)
+    assert state.runs["run"].jobs_open == frozenset({1})

@@ -12,6 +12,7 @@ from casparian.sentinel import continuations as after
 from casparian.sentinel import effects as eff
 from casparian.sentinel import events as ev
 from casparian.sentinel.scheduling import LEASE_NS
+from casparian.sentinel.state import State
 from tests.support.sentinel_state import RECEIPT, SPEC, conclude, operations, running, take, written
 
 
@@ -149,3 +150,46 @@ def test_a_receipt_that_names_a_file_outside_the_stage_is_refused() -> None:
     _, effects = take(running(), event)
     (step_job,) = [o for o in operations(effects) if isinstance(o, op.StepJob)]
     assert (step_job.after, step_job.code) == (JobState.FAILED, "worker.receipt")
+
+
+# -- two commits of the same pairs
+
+
+def held() -> State:
+    """Job 8 commits; job 7 has asked for the same pairs."""
+    state = running()
+    first = structs.replace(state.jobs[7], job_id=8, state=JobState.COMMITTING, worker_id=None)
+    state = structs.replace(state, jobs={7: state.jobs[7], 8: first})
+    state, _ = take(state, conclude(3))
+    waits = op.CommitClaims(waits_for=(8,))
+    state, effects = take(
+        state, ev.Persisted(then=after.AfterBegin(job_id=7, epoch=3), results=(waits,))
+    )
+    assert not any(isinstance(e, eff.Promote) for e in effects)
+    assert operations(effects) == []
+    return state
+
+
+def test_a_commit_waits_for_another_of_the_same_pairs_and_asks_again_after_its_end() -> None:
+    state = held()
+    assert state.jobs[7].state is JobState.RUNNING, "as the database has it"
+    state, effects = take(state, ev.Tick(), at_ns=LEASE_NS * 2)
+    assert effects == [], "no lease runs out: its worker has let go of it"
+    _, effects = take(state, ev.Persisted(then=after.AfterFailure(job_ids=(8,)), results=()))
+    assert [type(o) for o in operations(effects)] == [op.BeginCommit]
+
+
+def test_a_commit_that_waits_can_be_cancelled_and_is_forgotten() -> None:
+    state, effects = take(held(), cancel())
+    state, effects = take(state, written(effects))
+    assert 7 not in state.jobs
+    assert state.held == {}
+    assert [e.job_id for e in effects if isinstance(e, eff.RemoveStages)] == [7]
+
+
+def test_a_commit_that_waits_goes_back_to_the_queue_when_the_sentinel_stops() -> None:
+    state, _ = take(held(), ev.StopAsked())
+    assert state.jobs[7].state is JobState.QUEUED
+    state, effects = take(state, ev.Persisted(then=after.AfterFailure(job_ids=(8,)), results=()))
+    assert state.held == {}
+    assert not any(isinstance(o, op.BeginCommit) for o in operations(effects))

@@ -13,8 +13,8 @@ from casparian.cli.commands import jobs_act
 from casparian.cli.framework import group, pass_app
 from casparian.cli.render import plain, short, time_text
 from casparian.display import show
+from casparian.domain.faults import meaning_of
 from casparian.domain.jobs import JobState
-from casparian.domain.reasons import meaning
 from casparian.errors import UsageError
 
 
@@ -117,7 +117,7 @@ def show_job(app: App, *, job_id: int) -> None:
         out.line(f"run     {job['run_id']}  attempts {job['attempts']}  epoch {job['epoch']}")
         if job["code"]:
             out.line(f"reason  {job['code']}: {show(job['message'] or '')}")
-            if why := meaning(job["code"]):
+            if why := meaning_of(job["code"]):
                 out.line(f"        {why}")
         for event in events:
             detail = f"  {show(str(event['detail']))}" if event["detail"] else ""

@@ -12,7 +12,7 @@ from casparian.cli.framework import Command, pass_app
 from casparian.cli.output import plural
 from casparian.cli.render import plain, time_text
 from casparian.display import show
-from casparian.domain.reasons import meaning
+from casparian.domain.faults import meaning_of
 from casparian.errors import UsageError
 from casparian.protocol import control
 
@@ -33,7 +33,7 @@ def dead(
         if value is not None
     }
     jobs = [
-        {**plain(row), "meaning": meaning(row["code"])}
+        {**plain(row), "meaning": meaning_of(row["code"])}
         for row in app.read("dead_jobs", filters, limit=limit)
     ]
 
