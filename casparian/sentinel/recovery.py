@@ -189,7 +189,7 @@ def _entry(row: tuple[Any, ...], *, order: int) -> JobEntry:
         raise IntegrityError(
             f"job {job_id} is committing, but the control database holds no "
             f"{'receipt' if receipt is None else 'intents'} of it",
-            code="db.damaged",
+            code="db.corrupt",
             hint="the database was damaged: `casparian sentinel backups` lists copies to restore; `casparian doctor` then "
             "compares the files",
             job=job_id,

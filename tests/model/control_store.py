@@ -83,6 +83,8 @@ class ControlStore:
     `contracts`, `expected`, `breakers`. `version` grows with every transaction that changed something.
     """
 
+    sees_commits = True  # a wrong writer does not: T1 then looks at what is recorded only
+
     def __init__(self) -> None:
         self.jobs: dict[int, row.JobRow] = {}
         self.runs: dict[str, RunRow] = {}
@@ -485,7 +487,7 @@ class ControlStore:
     ) -> list[int]:
         """Committing jobs whose end decides what this commit may do."""
         found = set()
-        for intent in self.intents.values():
+        for intent in self.intents.values() if self.sees_commits else ():
             if intent.job_id == o.job_id:
                 continue
             other = msgspec.msgpack.decode(intent.document, type=op.CommitDocument)

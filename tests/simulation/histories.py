@@ -21,6 +21,7 @@ _MEDDLING: Final = (
     *("retry",) * 2,
     *("retry all", "run", "everything", "rule", "reset"),
 )
+_OUTCOMES: Final = (*(workers.USUAL,) * 10, workers.BAD_PARSER, workers.STRICT)
 _MODES: Final = (SinkMode.APPEND, SinkMode.APPEND, SinkMode.REPLACE, SinkMode.ERROR)
 
 # Faults that are actions of their own, and whom they strike.
@@ -74,6 +75,7 @@ def setup(
         clients,
         random.choice((1, 2, 2)),
         many_jobs=(0, 1, 24)[seed % 3],
+        outcomes=random.choice(_OUTCOMES),
         wrong=wrong,
         tolerated=tolerated,
         trace=trace,

@@ -24,6 +24,8 @@ CANCEL_LATE: Final = "cancel does not fence first"
 RECORD_FIRST: Final = "recorded before promoted"
 FORGETS: Final = "recovery forgets committing"
 REPLY_APART: Final = "reply stored apart"
+BLIND: Final = "commits do not see one another"
+POLICY_TWICE: Final = "quarantine is written twice"
 
 # What is wrong, and which invariants see it.
 WRONG: Final[dict[str, frozenset[str]]] = {
@@ -35,6 +37,14 @@ WRONG: Final[dict[str, frozenset[str]]] = {
     RECORD_FIRST: frozenset({"completed means present"}),
     FORGETS: frozenset({"every committing job ends", "visible files are of committed jobs"}),
     REPLY_APART: frozenset({"a rule is added once", "a cancel acts once", "a retry acts once"}),
+    BLIND: frozenset(
+        {
+            "a source is visible once",
+            "mode error keeps its promise",
+            "mode replace keeps its promise",
+        }
+    ),
+    POLICY_TWICE: frozenset({"a quarantined source is visible once"}),
 }
 
 

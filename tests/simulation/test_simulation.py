@@ -7,6 +7,7 @@ from collections.abc import Container
 import pytest
 
 from casparian.db.operations import SaveScan
+from casparian.protocol import control
 from casparian.sentinel import effects as eff
 from tests.simulation import histories, mutations
 from tests.simulation.invariants import Violation
@@ -77,6 +78,13 @@ def test_histories_reach_what_they_are_meant_to_reach() -> None:
         world = histories.setup(seed)
         for action in drawn.actions:
             world.perform(action)
+            if world.state.held:
+                reached.add("a commit waits for another")
+            if world.state.is_stuck:
+                reached.add("no worker can be started")
+        replies = [reply for client in world.clients.values() for _, reply in client.told]
+        reached |= {f"told {r.code}" for r in replies if isinstance(r, control.Failure)}
+        reached |= {f"breaker {b.state}" for b in world.store.breakers.values()}
         reached |= {f"job {job.state}" for job in world.store.jobs.values()}
         reached |= {f"mode {m.sink_mode}" for m in world.store.materializations}
         reached |= {f"retired {bool(m.retired_by)}" for m in world.store.materializations}
@@ -90,6 +98,8 @@ def test_histories_reach_what_they_are_meant_to_reach() -> None:
         *(f"fault {fault}" for found in histories.DURING.values() for fault in found),
         *(f"strike {kind}" for kind in histories.STRIKES),
         *("retired True", "database", "removed", "booted again"),
+        *("a commit waits for another", "told job.in_flight", "told job.keeps_quarantine"),
+        *("told job.too_late", "told job.live", "breaker open", "no worker can be started"),
         *("committing->queued", "committing->failed", "failed->queued", "aborted->queued"),
         *("running->queued", "running->aborted", "dispatched->aborted", "queued->aborted"),
     ):

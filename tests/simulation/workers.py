@@ -26,11 +26,19 @@ _OUTCOMES: Final = (
 )
 
 
+# Of a parser that fails on everything but now and then: its breaker opens.
+BAD_PARSER: Final = (*("failed",) * 6, "failed before", "good")
+# Of evidence that goes past the policy's limit, where there is one.
+STRICT: Final = ("policy", "policy", "good")
+USUAL: Final = _OUTCOMES
+
+
 class Worker:
     """One process with its two channels. It reads `inbox`; what it says goes to `outbox`, in order."""
 
-    def __init__(self, worker_id: str, disk: Disk) -> None:
+    def __init__(self, worker_id: str, disk: Disk, outcomes: tuple[str, ...] = _OUTCOMES) -> None:
         self.worker_id = worker_id
+        self.outcomes = outcomes
         self.disk = disk
         self.inbox: deque[messages.Dispatch | messages.Abort] = deque()
         self.outbox: deque[ev.Event] = deque()
@@ -101,7 +109,7 @@ class Worker:
             beat = messages.Heartbeat(epoch=told.epoch, job_id=told.job_id)
             self.outbox.append(ev.WorkerBeat(worker_id=self.worker_id, beat=beat))
         else:
-            self._finish(told, _OUTCOMES[luck // 3 % len(_OUTCOMES)])
+            self._finish(told, self.outcomes[luck // 3 % len(self.outcomes)])
 
     def _finish(self, told: messages.Dispatch, outcome: str) -> None:
         everything = range(len(told.sources))

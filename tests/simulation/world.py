@@ -28,7 +28,7 @@ from tests.simulation.clients import Client
 from tests.simulation.disk import Disk
 from tests.simulation.invariants import Violation
 from tests.simulation.planning import make_plan
-from tests.simulation.workers import Worker
+from tests.simulation.workers import USUAL, Worker
 
 Steps = Generator[None, None, ev.Event | None]  # a task that pauses where a crash may come
 
@@ -53,6 +53,7 @@ class World:
     Args:
         clients: who asks what.
         workers_max: as the sentinel's.
+        outcomes: what becomes of a job in a worker, each as often as it is named.
         wrong: a mutation of the product, see `mutations`.
         tolerated: names of violations that are noted in `noted` and do not end the history.
         trace: called with a line for everything that happens.
@@ -64,6 +65,7 @@ class World:
         workers_max: int,
         *,
         many_jobs: int = 24,
+        outcomes: tuple[str, ...] = USUAL,
         wrong: str | None = None,
         tolerated: Container[str] = frozenset(),
         trace: Callable[[str], None] | None = None,
@@ -71,11 +73,13 @@ class World:
         self.clients = {client.name: client for client in clients}
         self.workers_max = workers_max
         self.many_jobs = many_jobs  # with more, workers are given jobs ahead
+        self.outcomes = outcomes
         self.wrong = wrong
         self.tolerated = tolerated
         self.noted: dict[str, str] = {}
         self.trace = trace
         self.store = ControlStore()
+        self.store.sees_commits = wrong != "commits do not see one another"
         self.disk = Disk()
         self.wall = 1_000 * SECOND
         self.mono = SECOND
@@ -277,7 +281,7 @@ class World:
             state=JobState(state),
             epoch=epoch,
             spec=msgspec.msgpack.decode(spec, type=JobSpec),
-            has_rows=has_rows,
+            has_rows=has_rows and self.wrong != "quarantine is written twice",
         )
 
     def _find_end(self, effect: eff.FindEnd) -> ev.Event:
@@ -415,7 +419,7 @@ class World:
             case eff.SendEvent():
                 pass
             case eff.StartWorker():
-                self.workers[effect.worker_id] = Worker(effect.worker_id, self.disk)
+                self.workers[effect.worker_id] = Worker(effect.worker_id, self.disk, self.outcomes)
             case eff.SendWorker():
                 worker = self.workers.get(effect.worker_id)
                 if worker is not None and not worker.gone:

@@ -277,6 +277,6 @@ def test_a_committing_job_that_cannot_be_finished_is_told_with_what_helps(
     crashed.connection.execute(gone)
     with pytest.raises(IntegrityError, match="job 1 is committing") as raised:
         crashed.recover()
-    assert raised.value.code == "db.damaged"
+    assert raised.value.code == "db.corrupt"
     assert "casparian sentinel backups" in (raised.value.hint or "")
     assert stage.exists(), "nothing is swept while it is not known what the job needs"
