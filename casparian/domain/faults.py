@@ -99,7 +99,6 @@ FAULTS: Final[dict[str, Fault]] = {
     "sink.refused": _of_this_place("the sink's directory refuses"),
     "sink.unreadable": _transient("a file in the sink could not be read"),
     "sink.schema": _of_this_place("the output database has a table of other columns"),
-    "sink.unreadable": _transient("a file in the sink could not be read"),
     "source.changed": _of_this_place("the evidence is not what discovery recorded"),
     "source.failed": _of_this_place("no source of the job could be worked on"),
     "source.unreadable": _of_this_place("the evidence could not be read"),

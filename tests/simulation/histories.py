@@ -68,14 +68,16 @@ def setup(
 ) -> World:
     """The world in which a seed's history happens."""
     random = Random(seed)
-    clients = [_runner(random, number) for number in range(random.choice((1, 2, 2)))]
-    if random.random() < 0.7:
-        clients.append(_meddler(random))
+    outcomes = random.choice(_OUTCOMES)
+    limit = 0.9 if outcomes is workers.STRICT else 0.2
+    clients = [_runner(random, number, limit) for number in range(random.choice((1, 2, 2)))]
+    for number in range(random.choice((0, 1, 1, 1, 2))):
+        clients.append(_meddler(random, number))
     world = World(
         clients,
         random.choice((1, 2, 2)),
         many_jobs=(0, 1, 24)[seed % 3],
-        outcomes=random.choice(_OUTCOMES),
+        outcomes=outcomes,
         wrong=wrong,
         tolerated=tolerated,
         trace=trace,
@@ -85,7 +87,7 @@ def setup(
     return world
 
 
-def _runner(random: Random, number: int) -> Client:
+def _runner(random: Random, number: int, limit: float) -> Client:
     """Somebody who runs evidence, once or twice."""
     script: list[Ask] = []
     for turn in range(random.choice((1, 2, 3))):
@@ -95,19 +97,19 @@ def _runner(random: Random, number: int) -> Client:
             names,
             random.choice(_MODES),
             random.choice((0, 0, 1, 2)),
-            limit=random.random() < 0.2,
+            limit=random.random() < limit,
             retry_failed=random.random() < 0.3,
         )
         script.append(lambda _luck, asked=asked: asked)  # type: ignore[misc]
     return Client(f"runner-{number}", script)
 
 
-def _meddler(random: Random) -> Client:
+def _meddler(random: Random, number: int) -> Client:
     """Somebody who cancels, retries and makes rules."""
-    client = Client("meddler", [])
+    client = Client(f"meddler-{number}", [])
     for turn in range(random.choice((1, 2, 3))):
         kind = random.choice(_MEDDLING)
-        client.script.append(_meddling(client, kind, f"{kind}-{turn}"))
+        client.script.append(_meddling(client, kind, f"meddle-{kind}-{number}-{turn}"))
     return client
 
 
