@@ -383,7 +383,7 @@ MUTATIONS: Final = (
         name="promote, then T1",
         scenario=FILES,
         machine=_PromoteBeforeBegin,
-        expect="running but visible",
+        expect="dispatched but visible",
     ),
     Mutation(
         name="sync the directory, then promote",
@@ -433,7 +433,7 @@ MUTATIONS: Final = (
         name="the seed's order: promote, then record",
         scenario=FILES,
         machine=_SeedOrder,
-        expect="running but visible",
+        expect="dispatched but visible",
     ),
     Mutation(
         name="the seed's order, and a cancel",

@@ -7,6 +7,10 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from casparian.appliance import doctor_truth
+from casparian.appliance.doctor import home_checks
+from casparian.appliance.doctor_check import Check, from_sentinel
+from casparian.cli.app import read
 from casparian.control import autostart
 from casparian.paths import Home
 from casparian.protocol import control
@@ -112,27 +116,36 @@ class Control(NamedTuple):
     jobs: list[dict[str, Any]]
     events: list[dict[str, Any]]
     outputs: list[dict[str, Any]]
-    checks: list[dict[str, Any]]
+    checks: list[Check]
 
 
 def wait_until_quiet(world: World) -> Control:
-    """Let the sentinel finish what is left, then read what it knows."""
-    with autostart.connect(Home.at(world.home)) as client:
-        for _ in range(6000):
-            jobs = _table(client.ask(control.Read(view="jobs"), control.Rows))
+    """Let the sentinel finish what is left, then read what it knows and what its doctor finds."""
+    home = Home.at(world.home)
+    with autostart.connect(home) as client:
+        for _ in range(12_000):
             status = client.hello()
-            if not any(job["state"] in LIVE or job["aborting"] for job in jobs) and not any(
-                status.jobs.values()
-            ):
-                break
-            time.sleep(0.05)
+            if status.at_rest and not any(status.jobs.values()):
+                jobs = read(client, "jobs")
+                if not any(job["state"] in LIVE or job["aborting"] for job in jobs):
+                    break
+            time.sleep(0.02)
         else:
             raise Violation(f"jobs do not end: {Counter(job['state'] for job in jobs)}")
+        truth = doctor_truth.of_sentinel(
+            home,
+            lambda view, filters, limit: read(client, view, filters, limit=limit),
+            home_id=status.home_id,
+            at_rest=True,
+        )
+        checks = list(home_checks(home, truth, verify=True))
+        reply = client.ask(control.Doctor(), control.Rows)
+        checks += [from_sentinel(dict(zip(reply.columns, row, strict=True))) for row in reply.rows]
         return Control(
             jobs=jobs,
-            events=_table(client.ask(control.Read(view="job_events"), control.Rows)),
-            outputs=_table(client.ask(control.Read(view="outputs"), control.Rows)),
-            checks=_table(client.ask(control.Doctor(), control.Rows)),
+            events=read(client, "job_events"),
+            outputs=read(client, "outputs"),
+            checks=checks,
         )
 
 
@@ -163,20 +176,12 @@ def judge(world: World, known: Control, sink: Path, *, is_database: bool) -> lis
         for pattern in ("*.new", "*.publish-*", "*.wal", "*.set-aside-*", ".casparian-probe-*"):
             problems += [f"left behind: {path}" for path in place.glob(pattern)]
     problems += [
-        f"{check['check']}: {check['message']}" for check in known.checks if check["status"] != "ok"
-    ]
-    doctor = world.json("doctor", "--verify", code=None)
-    problems += [
-        f"doctor: {check['check']} {check['status']}: {check['message']}"
-        for check in doctor["checks"]
-        if check["status"] != "ok" and check["check"].startswith(_CHECKS)
+        f"doctor: {check.check} {check.status}: {check.message}"
+        for check in known.checks
+        if check.status != "ok" and check.check.startswith(_CHECKS)
     ]
     problems += [f"process {pid} ({role}) is still there" for pid, role in world.alive()]
     return problems
-
-
-def _table(rows: control.Rows) -> list[dict[str, Any]]:
-    return [dict(zip(rows.columns, row, strict=True)) for row in rows.rows]
 
 
 def _name(key: Key) -> str:
