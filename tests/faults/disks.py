@@ -7,7 +7,6 @@ import json
 import os
 import random
 import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,12 +14,12 @@ from typing import Any
 import pytest
 
 from tests.storm import verdict
+from tests.support.launching import launched
 from tests.support.world import World
 
 _BUSY_SECONDS_MAX = 500  # a command that never ends is a failure; a slow machine is not
 _FILES = 4
 _LINES = 8000
-_LAUNCHER = Path(__file__).parent.parent / "support" / "launcher.py"
 
 
 class Disk:
@@ -80,9 +79,8 @@ class FaultWorld(World):
         if not plan:
             self.program = World(self.directory, evidence=self.evidence).program
             return
-        path = self.directory / "plan.json"
-        path.write_text(json.dumps({"log": str(self.fsync_log)} | plan))
-        self.program = [sys.executable, "-B", str(_LAUNCHER), str(path), "casparian"]
+        planned = {"log": str(self.fsync_log)} | plan
+        self.program = launched(self.directory / "plan.json", **planned)
 
     @property
     def fsync_log(self) -> Path:

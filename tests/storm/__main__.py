@@ -7,14 +7,18 @@ import random
 import shutil
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from casparian.errors import CasparianError
 from tests.storm.arena import MODES, SINKS, Arena, corpus_directory, undisturbed
-from tests.storm.verdict import Violation
+from tests.storm.verdict import Fingerprint, Violation
 
 STEPS = 3
+_AT_ONCE = 2
 
 
 def storm(
@@ -25,37 +29,57 @@ def storm(
     sinks: tuple[str, ...],
     modes: tuple[str, ...],
     steps: int = STEPS,
+    every_step: bool = True,
     corpus: Path | None = None,
 ) -> Counter[str]:
-    """Spread the kills over all sinks and modes; what happened.
+    """Spread the kills over all sinks and modes; what happened. Two storms rage at the same time, each in a home of its own.
 
     Raises:
         Violation: with the place where everything is kept.
     """
-    count: Counter[str] = Counter()
-    done = 0
-    for mode in modes:
-        calm_directory = directory / f"calm-{mode}"
-        calm_directory.mkdir()
-        calm = undisturbed(calm_directory, mode, seed=seed, corpus=corpus, steps=steps)
-        shutil.rmtree(calm_directory)
-        for sink in sinks:
-            combinations = len(modes) * len(sinks)
-            share = kills * (done + 1) // combinations - kills * done // combinations
-            done += 1
-            place = directory / f"{sink}-{mode}"
-            place.mkdir()
-            arena = Arena(
-                place, sink, mode, seed=seed, corpus=corpus, calm=calm, count=count, say=_say
-            )
-            try:
-                arena.storm(share)
-            except (AssertionError, OSError) as error:
-                raise Violation(
-                    f"{arena.name}, seed {seed}: {error}\neverything is kept in {place}"
-                ) from error
-            shutil.rmtree(place)
-    return count
+    stopped = threading.Event()
+
+    def undisturbed_in(mode: str) -> list[Fingerprint]:
+        place = directory / f"calm-{mode}"
+        place.mkdir()
+        found = undisturbed(place, mode, seed=seed, corpus=corpus, steps=steps)
+        shutil.rmtree(place)
+        return found
+
+    def rage(number: int, mode: str, sink: str) -> Counter[str]:
+        count: Counter[str] = Counter()
+        if stopped.is_set():
+            return count
+        place = directory / f"{sink}-{mode}"
+        place.mkdir()
+        arena = Arena(
+            place,
+            sink,
+            mode,
+            seed=seed,
+            corpus=corpus,
+            calm=calm[mode],
+            count=count,
+            say=_say,
+            every_step=every_step,
+        )
+        try:
+            arena.storm(shares[number])
+        except (AssertionError, OSError, CasparianError) as error:
+            stopped.set()
+            raise Violation(
+                f"{arena.name}, seed {seed}: {error}\neverything is kept in {place}"
+            ) from error
+        shutil.rmtree(place)
+        return count
+
+    combinations = [(mode, sink) for mode in modes for sink in sinks]
+    total = len(combinations)
+    shares = [kills * (n + 1) // total - kills * n // total for n in range(total)]
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        calm = dict(zip(modes, pool.map(undisturbed_in, modes), strict=True))
+        storms = [pool.submit(rage, n, *combination) for n, combination in enumerate(combinations)]
+    return sum((found.result() for found in storms), Counter())
 
 
 def _say(line: str) -> None:

@@ -13,12 +13,15 @@ from tests.storm import verdict
 from tests.storm.history import GROUPS, History
 from tests.storm.strike import Strikes
 from tests.storm.verdict import Fingerprint, Violation
+from tests.support.launching import launched
+from tests.support.orders import Orders
 from tests.support.world import World
 
 SINKS = ("parquet", "csv", "duckdb")
 MODES = ("append", "replace", "error")
 _CLIENT_SECONDS_MAX = 600
 _PEACEFUL_RUNS_MAX = 4
+_BATCH_FILES_MAX = 6  # many small jobs, so that many commits are under way
 # 3: the sentinel went away too often; 8: error mode; -9, 130, -2: killed or interrupted.
 _EXITS = frozenset({0, 1, 3, 8, 130, -9, -2})
 
@@ -31,7 +34,8 @@ class Arena:
     Args:
         directory: empty; kept when something is violated.
         calm: fingerprints of an undisturbed world, by step.
-        count: what happened, of all arenas.
+        count: what happened.
+        every_step: judge at the end of each step, not only of the last.
     """
 
     def __init__(
@@ -45,6 +49,7 @@ class Arena:
         calm: list[Fingerprint],
         count: Counter[str],
         say: Say,
+        every_step: bool,
     ) -> None:
         self.name = f"{sink}/{mode}"
         self._sink_kind = sink
@@ -58,9 +63,13 @@ class Arena:
         self._calm = calm
         self._count = count
         self._say = say
-        self._strikes = Strikes(self.world, self._place, self._dice, count)
+        orders = Orders(directory / "orders")
+        self.world.program = launched(
+            directory / "plan.json", orders=str(orders.directory), batch_files_max=_BATCH_FILES_MAX
+        )
+        self._strikes = Strikes(self.world, self._place, sink, mode, orders, self._dice, count)
+        self._every_step = every_step
         self._earlier_jobs: set[int] = set()
-        self._clients = 0
         self.kills = 0
 
     def storm(self, kills: int) -> None:
@@ -80,16 +89,18 @@ class Arena:
                     self._round(options, goal - self.kills)
                 self._history.settle()
                 self._make_peace(options)
-                self._check(step)
+                if self._every_step or step == steps - 1:
+                    self._check(step)
         finally:
             self.world.stop()
 
     def _round(self, options: tuple[str, ...], wanted: int) -> None:
         """Clients, and what happens to them and to their processes."""
+        self._history.stir(self._dice)  # so that there is something to do
         clients = self._start(options)
         try:
             killed = 0
-            for _ in range(min(wanted, self._dice.choice((1, 2, 2, 3)))):
+            for _ in range(min(wanted, self._dice.choice((1, 2, 3, 4)))):
                 self._mischief(clients)
                 killed += self._strikes.kill(clients)
                 if killed < wanted and self._dice.random() < 0.2:

@@ -19,6 +19,7 @@ from tests.support.small import small_log, syslog_lines
 
 GROUPS = 4  # directories that one client may be told to keep to
 _MOVING = 3
+_FILES = 3  # logs of each kind in a group
 _STEPS: tuple[tuple[str, ...], ...] = (
     (),
     ("--set", "linux.syslog.timezone=+01:00"),  # other keys for the same sources
@@ -85,13 +86,13 @@ class History:
     def _begin(self) -> None:
         build_evidence(self.root, seed=self.seed % 1000 + 1)
         for group in range(GROUPS):
-            for number in range(5):
+            for number in range(_FILES):
                 seed = self.seed % 997 * 100 + group * 10 + number
-                self._write(f"g{group}/{number}.evtx", small_log(events=40, seed=seed))
+                self._write(f"g{group}/{number}.evtx", small_log(events=12, seed=seed))
                 name = f"g{group}/h{number}/syslog"
-                self._write(name, syslog_lines(host=f"m{seed}", count=60, bad=2))
+                self._write(name, syslog_lines(host=f"m{seed}", count=40, bad=2))
         if self.corpus is not None:
-            for number, log in enumerate(sorted((self.corpus / "evtx").rglob("*.evtx"))[:12]):
+            for number, log in enumerate(_smallest(self.corpus / "evtx", 6)):
                 target = self.root / f"g{number % GROUPS}/real"
                 target.mkdir(exist_ok=True)
                 shutil.copyfile(log, target / f"{number}.evtx")
@@ -101,16 +102,16 @@ class History:
         mark = f"{self.seed % 997}s{self.step}"
         group = self.step % GROUPS
         self._write(
-            f"g{group}/h{self.step % 5}/syslog", syslog_lines(host=f"c{mark}", count=25, bad=1)
+            f"g{group}/h{self.step % _FILES}/syslog", syslog_lines(host=f"c{mark}", count=25, bad=1)
         )
         self._write(
             f"g{(group + 1) % GROUPS}/new{self.step}/syslog",
             syslog_lines(host=f"n{mark}", count=30),
         )
-        (self.root / f"g{(group + 2) % GROUPS}/{self.step % 5}.evtx").unlink(missing_ok=True)
+        (self.root / f"g{(group + 2) % GROUPS}/{self.step % _FILES}.evtx").unlink(missing_ok=True)
 
     def _move(self, number: int, mark: str) -> None:
-        lines = 3000
+        lines = 800
         content = syslog_lines(host=f"v{number}.{mark}", count=lines)
         self.lines_of[blake3.blake3(content).hexdigest()] = lines
         self._write(str(self._moving(number).relative_to(self.root)), content)
@@ -122,3 +123,8 @@ class History:
         path = self.root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
+
+
+def _smallest(directory: Path, count: int) -> list[Path]:
+    found = sorted(directory.rglob("*.evtx"))
+    return sorted(found, key=lambda path: path.stat().st_size)[:count]

@@ -11,17 +11,55 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 from casparian import ids
 from casparian.control.client import Client
 from casparian.errors import CasparianError
 from casparian.paths import Home
 from casparian.protocol import control
+from tests.support.orders import Orders
 from tests.support.world import World
 
 LIVE = ("queued", "dispatched", "running", "committing")
 _TICK_SECONDS = 0.004
-_SPAN_SECONDS = 2.5  # about what a run over this evidence takes
+_SPAN_SECONDS = 2.0  # about what a run over this evidence takes
+_STAGED = r"/sink/\.casparian-stage/[^/]+/\d+\.\d+/"
+_PROMOTE = "casparian._native.promote_noreplace"
+_JOBS = "casparian.db.job_writer.JobWriter"
+_DATABASE = "casparian.sinks.duckdb.DuckDbSink"
+
+
+class Moment(NamedTuple):
+    """A call of the sentinel at which it can be told to die."""
+
+    name: str
+    call: str
+    match: str = ""
+    sinks: tuple[str, ...] = ("parquet", "csv", "duckdb")
+    modes: tuple[str, ...] = ("append", "replace", "error")
+
+
+_COMMITTING = (
+    Moment("in T1", f"{_JOBS}._begin_commit"),
+    Moment("at a promotion", _PROMOTE, _STAGED, ("parquet", "csv")),
+    Moment("at the sink's transaction", f"{_DATABASE}.commit", sinks=("duckdb",)),
+    Moment("in T2", f"{_JOBS}._finish_commit"),
+)
+_LATER = (
+    Moment("at a publication", f"{_DATABASE}.publish", sinks=("duckdb",)),
+    Moment("at the swap of the catalog", "os.replace", r"/catalog\.duckdb$"),
+    Moment("at the removal of a stage", "shutil.rmtree", r"/\.casparian-stage/"),
+    Moment("at a rewritten file", _PROMOTE, r"r\d+\.csv$", ("csv",), ("replace",)),
+    Moment(
+        "at the removal of a file",
+        "os.unlink",
+        r"/sink/[^/.]+\.\w+$",
+        ("parquet", "csv"),
+        ("replace",),
+    ),
+)
+_RECOVERY = (Moment("at the sweep", "casparian.sentinel.recovery._sweep"), *_COMMITTING[1:])
 
 
 class Strikes:
@@ -30,28 +68,49 @@ class Strikes:
     Args:
         world: whose processes.
         sink: where its sink's files lie.
+        kind: of the sink.
+        mode: of the runs.
+        orders: what the world's sentinels obey.
         dice: decides everything.
         count: what happened, by name.
     """
 
-    def __init__(self, world: World, sink: Path, dice: random.Random, count: Counter[str]) -> None:
+    def __init__(
+        self,
+        world: World,
+        sink: Path,
+        kind: str,
+        mode: str,
+        orders: Orders,
+        dice: random.Random,
+        count: Counter[str],
+    ) -> None:
         self._world = world
         self._sink = sink
+        self._kind = kind
+        self._mode = mode
+        self._orders = orders
         self._dice = dice
         self._count = count
         self.sentinels_killed_ns: list[int] = []
 
-    def kill(self, clients: list[subprocess.Popen[str]]) -> bool:
-        """SIGKILL one process at a moment drawn at random; `False` when the clients were done before it came."""
+    def kill(self, clients: list[subprocess.Popen[str]]) -> int:
+        """SIGKILL one process at a moment drawn at random, or two; 0 when the clients were done before it came."""
         aim = self._dice.choices(
-            (self._at_any_time, self._one_of, self._while_publishing, self._while_staged),
-            weights=(3, 5, 1, 2),
+            (
+                self._at_any_time,
+                self._one_of,
+                self._while_publishing,
+                self._while_staged,
+                self._at_a_call,
+                self._too_late_for_a_cancel,
+            ),
+            weights=(2, 5, 1, 1, 6, 2),
         )[0]
-        role = aim(clients)
-        if role is None:
-            return False
-        self._count[f"kill {role}"] += 1
-        return True
+        found = aim(clients)
+        for name in found:
+            self._count[f"kill {name}"] += 1
+        return len(found)
 
     def kill_the_newborn(self, clients: list[subprocess.Popen[str]]) -> bool:
         """Kill a sentinel that has only just begun: in the middle of its recovery, as often as not."""
@@ -97,12 +156,14 @@ class Strikes:
         if not self._wait(clients, find):
             return False
         time.sleep(self._dice.random() * 0.2)
-        chosen = self._dice.choice(live)
+        self._cancel(self._dice.choice(live))
+        return True
+
+    def _cancel(self, chosen: int) -> None:
         code = self._ask(control.CancelJob(request_id=ids.new_request_id(), job_id=chosen))
         self._count["cancel"] += 1
         if code == "job.too_late":
             self._count["too late"] += 1
-        return True
 
     def retry(self, among: Callable[[int], bool]) -> bool:
         """`jobs retry` of a job that failed or was cancelled."""
@@ -117,7 +178,7 @@ class Strikes:
 
     # -- moments
 
-    def _at_any_time(self, clients: list[subprocess.Popen[str]]) -> str | None:
+    def _at_any_time(self, clients: list[subprocess.Popen[str]]) -> list[str]:
         time.sleep(self._dice.random() * _SPAN_SECONDS)
         found: list[str] = []
 
@@ -126,35 +187,76 @@ class Strikes:
             return bool(found)
 
         if not self._wait(clients, present):
-            return None
+            return []
         role = self._dice.choice(found)
-        return role if self._kill_role(role) else None
+        return [role] if self._kill_role(role) else []
 
-    def _one_of(self, clients: list[subprocess.Popen[str]]) -> str | None:
+    def _one_of(self, clients: list[subprocess.Popen[str]]) -> list[str]:
         role = self._dice.choice(("sentinel", "worker", "zygote", "guest", "guest"))
         if not self._wait(clients, lambda: bool(self._world.processes(role))):
-            return None
+            return []
         if role != "guest":  # a guest may live for a few milliseconds only
             time.sleep(self._dice.random() * 0.3)
-        return role if self._kill_role(role) else None
+        return [role] if self._kill_role(role) else []
 
-    def _while_publishing(self, clients: list[subprocess.Popen[str]]) -> str | None:
-        places = [self._world.home.glob("catalog.duckdb.new")]
+    def _while_publishing(self, clients: list[subprocess.Popen[str]]) -> list[str]:
         patterns = ("*.publish-*", "*.work.wal", ".casparian-stage/*/rewrite/*")
 
         def begun() -> bool:
-            places[0] = self._world.home.glob("catalog.duckdb.new")
-            return any(places[0]) or any(any(self._sink.glob(pattern)) for pattern in patterns)
+            new = self._world.home.glob("catalog.duckdb.new")
+            return any(new) or any(any(self._sink.glob(pattern)) for pattern in patterns)
 
         if not self._wait(clients, begun):
-            return None
-        return "sentinel" if self._kill_role("sentinel") else None
+            return []
+        return ["sentinel"] if self._kill_role("sentinel") else []
 
-    def _while_staged(self, clients: list[subprocess.Popen[str]]) -> str | None:
+    def _while_staged(self, clients: list[subprocess.Popen[str]]) -> list[str]:
         if not self._wait(clients, lambda: any(self._sink.glob(".casparian-stage/*/*.*/*"))):
-            return None
+            return []
         time.sleep(self._dice.random() * 0.4)
-        return "sentinel" if self._kill_role("sentinel") else None
+        return ["sentinel"] if self._kill_role("sentinel") else []
+
+    def _at_a_call(self, clients: list[subprocess.Popen[str]]) -> list[str]:
+        """The sentinel dies at one call; now and then the next one as well, in its recovery."""
+        found = []
+        moment = self._moment(self._dice.choice((_COMMITTING, _COMMITTING, _LATER)))
+        if self._dies(clients, moment):
+            found.append(f"sentinel {moment.name}")
+            if self._dice.random() < 0.4:
+                moment = self._moment(_RECOVERY)
+                if self._dies(clients, moment):
+                    found.append(f"sentinel again, {moment.name}")
+        return found
+
+    def _moment(self, among: tuple[Moment, ...]) -> Moment:
+        fitting = [m for m in among if self._kind in m.sinks and self._mode in m.modes]
+        return self._dice.choice(fitting)
+
+    def _dies(self, clients: list[subprocess.Popen[str]], moment: Moment) -> bool:
+        when = self._dice.choice(("before", "after"))
+        self._orders.give(moment.call, moment.match, when, "die")
+        try:
+            if not self._wait(clients, lambda: self._orders.taken):
+                return self._orders.taken
+            self.sentinels_killed_ns.append(time.time_ns())
+            return True
+        finally:
+            self._orders.withdraw()
+
+    def _too_late_for_a_cancel(self, clients: list[subprocess.Popen[str]]) -> list[str]:
+        """A promotion is held up: a cancel then comes too late, and a crash then is made good by recovery."""
+        moment = self._moment(_COMMITTING[1:3])
+        self._orders.give(moment.call, moment.match, "before", "wait")
+        try:
+            if not self._wait(clients, lambda: self._orders.taken):
+                return []
+            for job in self._jobs("committing")[:2]:
+                self._cancel(job)
+            if self._dice.random() < 0.6 and self._kill_role("sentinel"):
+                return ["sentinel while committing"]
+            return []
+        finally:
+            self._orders.withdraw()
 
     def _wait(self, clients: list[subprocess.Popen[str]], condition: Callable[[], bool]) -> bool:
         """Wait until the condition holds; `False` when all clients ended before."""

@@ -7,6 +7,8 @@ this file as well (the confined guest does not). PLAN is a JSON file:
     log             file that every fsync is written to: {"path", "inode", "role", "failed"}, one JSON line each
     die             {"call": "os.unlink", "match": regex on an argument, "when": "before" or "after", "nth": n}: `kill -9` of the
                     process itself at that call, once over all processes ("done" names the file that remembers it)
+    orders          directory that a sentinel looks into at each of `orders.CALLS`: what is asked for there happens, once
+    batch_files_max files of a job at most
     free_bytes_min  free space below which a sink is refused before work begins (the real limit is larger than a test's disk)
 """
 
@@ -25,6 +27,7 @@ from typing import Any
 
 PLAN_PATH = sys.argv[1]
 ROLE = sys.argv[2]
+_ORDERS_PATH = os.path.join(os.path.dirname(os.path.abspath(__file__)), "orders.py")
 
 
 def main() -> None:
@@ -37,6 +40,13 @@ def main() -> None:
         _failing_fsync(plan)
     if "die" in plan:
         _dying(plan["die"])
+    if "orders" in plan and ROLE == "casparian.sentinel":
+        runpy.run_path(_ORDERS_PATH)["obey"](plan["orders"])
+    if "batch_files_max" in plan and ROLE == "casparian.sentinel":
+        from casparian.sentinel import batching
+
+        assert isinstance(batching.BATCH_FILES_MAX, int)
+        batching.BATCH_FILES_MAX = plan["batch_files_max"]  # type: ignore[misc]
     if "free_bytes_min" in plan and ROLE == "casparian.sentinel":
         from casparian.sinks import promote
 
