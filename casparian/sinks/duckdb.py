@@ -90,6 +90,14 @@ class DuckDbSink:
                 )
             return True
 
+    def hidden(self) -> set[Triple]:
+        """What views hide now, whatever home hid it."""
+        with self._open() as connection:
+            return {
+                (str(table), int(job_id), str(source_id))
+                for table, job_id, source_id in connection.execute(_HIDDEN).fetchall()
+            }
+
     def change_hidden(self, hide: Iterable[Triple] = (), unhide: Iterable[Triple] = ()) -> None:
         """Change what views hide; idempotent, so it needs no commit of its own."""
         with self._open() as connection, transaction(connection):
@@ -187,6 +195,7 @@ _HIDE: Final = """
 INSERT INTO _cf_hidden SELECT ?, ?, ?
 WHERE NOT EXISTS (SELECT 1 FROM _cf_hidden WHERE table_name = ? AND job_id = ? AND source_id = ?)
 """
+_HIDDEN: Final = "SELECT table_name, job_id, source_id FROM _cf_hidden"
 _UNHIDE: Final = "DELETE FROM _cf_hidden WHERE table_name = ? AND job_id = ? AND source_id = ?"
 
 

@@ -192,3 +192,21 @@ def test_moving_one_output_to_another_sink_doubles_no_row_of_the_others(world: W
         ) == [[30]]
     assert world.run("--sink", moved)["reasons"] == {"done": 1}
     assert world.run()["reasons"] == {"done": 1}
+
+
+@pytest.mark.parametrize("kind", SINKS)
+def test_what_an_earlier_sentinel_hid_is_shown_again_when_nothing_displaces_it(
+    kind: str, world: World
+) -> None:
+    uri = sink_uri(kind, world)
+    count = "SELECT count(*) FROM syslog_events"
+    moving = world.file("host/syslog", syslog_lines(host="first", count=4))
+    world.file("other/syslog", syslog_lines(host="other", count=1))
+    world.run("--sink", uri)
+    moving.write_bytes(syslog_lines(host="second", count=2))
+    world.run("--sink", uri)
+    assert world.column(count, "--sink", uri) == [3]
+    world.stop()
+    moving.unlink()  # no other content lies at the path any more
+    world.run("--sink", uri)
+    assert world.column(count, "--sink", uri) == [7]

@@ -190,6 +190,9 @@ class ModelConnection:
         table = self._now["tables"][sql.split('"')[1]]
         table["rows"] = [row for row in table["rows"] if not is_gone(row)]
 
+    def _hidden(self, _sql: str, _: Any) -> list[tuple[Any, ...]]:
+        return [tuple(triple) for triple in self._now["hidden"]]
+
     def _hide(self, _sql: str, parameters: list[Any]) -> None:
         triple = parameters[:3]
         if triple not in self._now["hidden"]:
@@ -223,6 +226,7 @@ _STATEMENTS: Final[dict[str, Callable[[ModelConnection, str, Any], Any]]] = {
     "CREATE OR REPLACE VIEW": ModelConnection._nothing,
     'INSERT INTO "': ModelConnection._load,
     'DELETE FROM "': _delete_rows,
+    "SELECT table_name, job_id, source_id FROM _cf_hidden": ModelConnection._hidden,
     "INSERT INTO _cf_hidden SELECT ?, ?, ? WHERE NOT EXISTS": ModelConnection._hide,
     "DELETE FROM _cf_hidden WHERE table_name = ?": ModelConnection._unhide,
 }

@@ -95,6 +95,7 @@ class Publisher:
     ) -> None:
         hidden: dict[str, set[Triple]] = {}
         retired: dict[str, set[Triple]] = {}
+        jobs: dict[str, set[int]] = {}  # ours: other homes may write to the same file
         for dataset in datasets:
             if dataset.sink.startswith(f"{SinkKind.DUCKDB}:"):
                 hidden.setdefault(dataset.sink, set()).update(
@@ -103,6 +104,7 @@ class Publisher:
                 retired.setdefault(dataset.sink, set()).update(
                     (dataset.table, *p) for p in dataset.retired
                 )
+                jobs.setdefault(dataset.sink, set()).update(job for _, job, *_ in dataset.files)
         asked = {sink.uri for sink in sinks}
         for uri, now_hidden in hidden.items():
             before = self._shown.get(uri)
@@ -111,7 +113,7 @@ class Publisher:
             location = uri.partition(":")[2]
             if not os.path.exists(location) and not os.path.exists(location + ".work"):
                 continue  # the user took the file away; `doctor` says so
-            was_hidden, was_retired = before or (set(), set())
+            _, was_retired = before or (set(), set())
             sink = DuckDbSink(
                 Sink(kind=SinkKind.DUCKDB, location=location), home=str(self._home.root)
             )
@@ -119,8 +121,12 @@ class Publisher:
             if gone:  # named by what it deletes, so that a restart does not delete again
                 fields = [self._home_id, *(f"{t}:{j}:{s}" for t, j, s in gone)]
                 sink.commit(identity.derive("casparian.retire.v1", *fields), [], retire=gone)
-            if now_hidden or was_hidden:
-                sink.change_hidden(hide=sorted(now_hidden), unhide=sorted(was_hidden - now_hidden))
+            # The file itself says what it hides: an earlier sentinel may have hidden what is to be seen again.
+            was_hidden = {t for t in sink.hidden() if t[1] in jobs[uri]}
+            if now_hidden != was_hidden:
+                sink.change_hidden(
+                    hide=sorted(now_hidden - was_hidden), unhide=sorted(was_hidden - now_hidden)
+                )
             sink.publish()
             self._shown[uri] = (now_hidden, retired[uri])
 
