@@ -100,12 +100,14 @@ class Strikes:
             (
                 self._at_any_time,
                 self._one_of,
+                self._a_guest,
+                self._everything,
                 self._while_publishing,
                 self._while_staged,
                 self._at_a_call,
                 self._too_late_for_a_cancel,
             ),
-            weights=(2, 5, 1, 1, 6, 2),
+            weights=(2, 3, 2, 1, 1, 1, 6, 2),
         )[0]
         found = aim(clients)
         for name in found:
@@ -192,12 +194,44 @@ class Strikes:
         return [role] if self._kill_role(role) else []
 
     def _one_of(self, clients: list[subprocess.Popen[str]]) -> list[str]:
-        role = self._dice.choice(("sentinel", "worker", "zygote", "guest", "guest"))
+        role = self._dice.choice(("sentinel", "worker", "zygote"))
         if not self._wait(clients, lambda: bool(self._world.processes(role))):
             return []
-        if role != "guest":  # a guest may live for a few milliseconds only
-            time.sleep(self._dice.random() * 0.3)
+        time.sleep(self._dice.random() * 0.3)
         return [role] if self._kill_role(role) else []
+
+    def _a_guest(self, clients: list[subprocess.Popen[str]]) -> list[str]:
+        """A guest may live for a few milliseconds only: no search through all processes, only its zygote's children."""
+        skipped = self._dice.randrange(6)
+        seen: set[int] = set()
+
+        def killed() -> bool:
+            for zygote in self._world.processes("zygote"):
+                for _ in range(200):
+                    for guest in _children(zygote):
+                        if guest not in seen:
+                            seen.add(guest)
+                            if len(seen) > skipped:
+                                with contextlib.suppress(ProcessLookupError):
+                                    os.kill(guest, signal.SIGKILL)
+                                    return True
+                    time.sleep(0.001)
+            return False
+
+        return ["guest"] if self._wait(clients, killed) else []
+
+    def _everything(self, clients: list[subprocess.Popen[str]]) -> list[str]:
+        """Sentinel, workers, zygotes and guests, one right after the other."""
+        if not self._wait(clients, lambda: bool(self._world.processes("guest"))):
+            return []
+        time.sleep(self._dice.random() * 0.5)
+        victims = self._world.alive()
+        self._dice.shuffle(victims)
+        for pid, _ in victims:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.sentinels_killed_ns.append(time.time_ns())
+        return ["everything"] if victims else []
 
     def _while_publishing(self, clients: list[subprocess.Popen[str]]) -> list[str]:
         patterns = ("*.publish-*", "*.work.wal", ".casparian-stage/*/rewrite/*")
@@ -296,3 +330,12 @@ class Strikes:
         except CasparianError as error:
             return error.code
         return None
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        return [
+            int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        ]
+    except OSError:
+        return []
