@@ -187,13 +187,13 @@ def test_abort_kills_the_guests_and_removes_the_stage(sentinel: Sentinel, world:
     dispatch = begin(sentinel, world)
     until_it_parses(sentinel)
     running = descendants(sentinel.process.pid)
-    assert len(running) == 3  # zygote, parser, accountant
+    assert len(running) == 4  # parser and accountant, each with its zygote
     sentinel.send(Opcode.ABORT, Abort(epoch=3, job_id=dispatch.job_id), dispatch.job_id)
     concluded, _ = sentinel.until(Opcode.CONCLUDE)
     receipt = decode(concluded.payload, Conclude).receipt
     assert receipt.code == "job.aborted"
     assert receipt.files == ()
-    assert len(descendants(sentinel.process.pid)) == 1
+    assert len(descendants(sentinel.process.pid)) == 2
     assert world.staged() == []
 
 
