@@ -15,7 +15,9 @@ from casparian.sentinel.state import State, WorkerEntry, WorkerState
 from tests.support.sentinel_state import operations, persisted, queued, take
 
 JOBS = tuple(range(1, 2 * AHEAD_MAX + 4))
-FIRST = tuple((job, 1) for job in range(1, AHEAD_MAX + 2))  # (job, epoch) of all that one worker is given
+FIRST = tuple(
+    (job, 1) for job in range(1, AHEAD_MAX + 2)
+)  # (job, epoch) of all that one worker is given
 
 
 def sent(effects: list[eff.Effect]) -> list[tuple[str, int]]:
@@ -152,7 +154,9 @@ def test_only_what_nobody_waits_for_is_patient() -> None:
     base = structs.replace(queued(*JOBS), workers_max=1, many_jobs=2)
     _, effects = take(base, ev.Tick())
     persists = [e for e in effects if isinstance(e, eff.Persist)]
-    assert [p.patient for p in persists] == [False, True], "an idle worker waits, a busy one does not"
+    assert [p.patient for p in persists] == [False, True], (
+        "an idle worker waits, a busy one does not"
+    )
     asked = ev.ClientAsked(
         client_id=1, number=1, request=control.CancelJob(request_id="r", job_id=3)
     )

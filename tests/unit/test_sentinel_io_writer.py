@@ -27,7 +27,7 @@ class Transactions:
 
     def apply(self, groups: Sequence[Sequence[Operation]]) -> list[list[Any]]:
         with self.changed:
-            self.made.append([cast(NoteJob, group[0]).job_id for group in groups])
+            self.made.append([cast("NoteJob", group[0]).job_id for group in groups])
             self.changed.notify_all()
         return [[None] for _ in groups]
 
@@ -57,7 +57,7 @@ def writer(
     made: Transactions, mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Writer]:
     monkeypatch.setattr(io_writer, "PATIENCE_NS", HOURS_NS)
-    writer = Writer(cast(DatabaseWriter, made), mailbox)
+    writer = Writer(cast("DatabaseWriter", made), mailbox)
     yield writer
     writer.close()
 
@@ -73,7 +73,7 @@ def test_what_may_wait_goes_with_the_first_that_may_not_in_order(
     writer.submit(note(5), 5, patient=True)
     writer.apply(note(6))
     assert made.made == [[1, 2, 3, 4], [5, 6]], "patience begins anew"
-    events = [cast(Persisted, event).then for event in mailbox.collect()]
+    events = [cast("Persisted", event).then for event in mailbox.collect()]
     assert events == [1, 2, 3, 4, 5]
 
 
@@ -88,7 +88,7 @@ def test_patience_ends(
     made: Transactions, mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(io_writer, "PATIENCE_NS", 1)
-    writer = Writer(cast(DatabaseWriter, made), mailbox)
+    writer = Writer(cast("DatabaseWriter", made), mailbox)
     writer.submit(note(1), None, patient=True)
     made.until(1)
     writer.close()
