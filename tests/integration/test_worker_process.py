@@ -228,7 +228,7 @@ def test_killed_worker_takes_its_guests_with_it(sentinel: Sentinel, world: World
     begin(sentinel, world)
     until_it_parses(sentinel)
     running = descendants(sentinel.process.pid)
-    assert len(running) == 3
+    assert len(running) == 4
     sentinel.process.kill()
     sentinel.process.wait()
     assert gone(running)

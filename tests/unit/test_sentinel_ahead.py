@@ -52,7 +52,7 @@ def test_a_worker_is_given_small_jobs_ahead_in_order_each_with_its_epoch() -> No
 
 def test_few_jobs_are_left_for_whoever_is_idle_first() -> None:
     state = structs.replace(queued(*JOBS), workers_max=1, many_jobs=len(JOBS))
-    state, effects = take(state, ev.Tick())
+    state, _ = take(state, ev.Tick())
     assert state.workers["w1"].held == ((1, 1),)
 
 
