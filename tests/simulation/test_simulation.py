@@ -82,9 +82,6 @@ def test_histories_reach_what_they_are_meant_to_reach() -> None:
                 reached.add("a commit waits for another")
             if world.state.is_stuck:
                 reached.add("no worker can be started")
-        replies = [reply for client in world.clients.values() for _, reply in client.told]
-        reached |= {f"told {r.code}" for r in replies if isinstance(r, control.Failure)}
-        reached |= {f"breaker {b.state}" for b in world.store.breakers.values()}
         reached |= {f"job {job.state}" for job in world.store.jobs.values()}
         reached |= {f"mode {m.sink_mode}" for m in world.store.materializations}
         reached |= {f"retired {bool(m.retired_by)}" for m in world.store.materializations}
@@ -92,6 +89,10 @@ def test_histories_reach_what_they_are_meant_to_reach() -> None:
         reached |= {f"{e.from_state}->{e.to_state}" for e in world.store.events}
         reached |= {"removed" for o in world.store.outputs if o.removed_at_ns is not None}
         reached |= {"booted again" for _ in range(world.boots - 1)}
+        world.settle()
+        reached |= {f"breaker {b.state}" for b in world.store.breakers.values()}
+        replies = [reply for client in world.clients.values() for _, reply in client.told]
+        reached |= {f"told {r.code}" for r in replies if isinstance(r, control.Failure)}
     for wanted in (
         *(f"job {state}" for state in ("completed", "failed", "aborted", "committing")),
         *(f"mode {mode}" for mode in ("append", "replace", "error")),
