@@ -193,3 +193,10 @@ def test_a_commit_that_waits_goes_back_to_the_queue_when_the_sentinel_stops() ->
     state, effects = take(state, ev.Persisted(then=after.AfterFailure(job_ids=(8,)), results=()))
     assert state.held == {}
     assert not any(isinstance(o, op.BeginCommit) for o in operations(effects))
+
+
+def test_a_receipt_of_another_job_or_epoch_frees_no_busy_worker() -> None:
+    for late in (conclude(2), conclude(3, job_id=99)):
+        state, _ = take(running(), late)
+        assert state.workers == running().workers
+        assert state.jobs[7] == running().jobs[7]
