@@ -84,8 +84,10 @@ def asked(turn: Turn, event: ev.ClientAsked) -> None:
         case control.CancelJob():
             cancelling.cancel(turn, event, request)
         case control.RetryJob():
+            turn.loading(client_id, number)
             turn.emit(LoadJob(client_id=client_id, number=number, request=request))
         case control.RetryJobs():
+            turn.loading(client_id, number)
             turn.emit(LoadJobs(client_id=client_id, number=number, request=request))
         case control.ResetParser():
             _reset_parser(turn, event, request)
@@ -181,10 +183,13 @@ def scanned(turn: Turn, event: ev.Scanned) -> None:
 
 def job_loaded(turn: Turn, event: ev.JobLoaded) -> None:
     """A failed or aborted job goes back to the queue, with fresh attempts."""
-    if event.job_id in turn.state.jobs:
+    ended = turn.loaded(event.client_id, event.number)
+    if event.job_id in turn.state.jobs or event.job_id in ended:
         failure = control.Failure(
             code="job.live",
-            message=f"job {event.job_id} has not ended",
+            message=f"job {event.job_id} has not ended"
+            if event.job_id not in ended
+            else f"job {event.job_id} was tried again by somebody else and has just ended",
             exit_code=ExitCode.CONFLICT,
         )
         answering.answer(turn, event.request_id, failure)
@@ -209,8 +214,9 @@ def jobs_loaded(turn: Turn, event: ev.JobsLoaded) -> None:
     loaded: list[ev.LoadedJob] = []
     taken: set[str] = set()
     skipped = 0
+    ended = turn.loaded(event.client_id, event.number)
     for job in event.jobs:
-        if job.job_id in turn.state.jobs:
+        if job.job_id in turn.state.jobs or job.job_id in ended:
             continue
         if retrying.why_not(turn, job, taken) is None:
             loaded.append(job)

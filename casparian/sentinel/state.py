@@ -212,6 +212,8 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     starts_failed: int = (
         0  # workers in a row that ended, or had to be killed, before they said who they are
     )
+    loads: frozenset[tuple[int, int]] = frozenset()  # (client, number) whose jobs are being read
+    ended: frozenset[int] = frozenset()  # jobs that ended meanwhile: what was read of them is old
     held: dict[int, tuple[int, ...]] = {}  # job -> jobs whose commit ends before its own begins
     accepts: dict[int, StepJob] = {}  # job -> its step to RUNNING, not recorded yet
     breakers: dict[tuple[str, str], Breaker] = {}  # (name@version, artifact hash)

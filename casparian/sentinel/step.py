@@ -47,6 +47,8 @@ def _handle(turn: Turn, event: ev.Event) -> None:
         case ev.ClientAsked():
             requests.asked(turn, event)
         case ev.RowsRead():
+            if turn.state.loads:
+                turn.loaded(event.client_id, event.number)
             answering.answer_asker(turn, event.client_id, event.number, event.reply)
         case ev.Maintained():
             requests.maintained(turn, event)

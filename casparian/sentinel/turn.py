@@ -95,6 +95,19 @@ class Turn:
             if in_flight.get(key) == job.job_id:
                 del in_flight[key]
         self.change(catalog_dirty=True)
+        if self.state.loads:
+            self.change(ended=self.state.ended | {job.job_id})
+
+    def loading(self, client_id: int, number: int) -> None:
+        """Jobs are read for a request; `loaded` follows."""
+        self.change(loads=self.state.loads | {(client_id, number)})
+
+    def loaded(self, client_id: int, number: int) -> frozenset[int]:
+        """What was read for a request is here, or was refused; the jobs of which it may be old."""
+        ended = self.state.ended
+        loads = self.state.loads - {(client_id, number)}
+        self.change(loads=loads, ended=ended if loads else frozenset())
+        return ended
 
     def hold(self, job_id: int, waits_for: tuple[int, ...]) -> None:
         """Note that a job's commit begins after those of others have ended."""

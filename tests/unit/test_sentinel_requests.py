@@ -175,6 +175,28 @@ def test_a_job_whose_quarantine_is_kept_is_not_retried_under_its_own_number() ->
     assert state.jobs == {}
 
 
+def test_what_was_read_of_a_job_before_somebody_else_tried_it_again_is_too_old() -> None:
+    """Its step would be stale, and a stale step ends the sentinel."""
+    idle = structs.replace(running(), jobs={}, workers={}, workers_max=0)
+    for number, name in ((1, "r1"), (2, "r2")):
+        request = control.RetryJob(request_id=name, job_id=11)
+        idle, _ = take(idle, asked(request, number=number))
+    job = structs.asdict(ended(11))
+    state, effects = take(idle, ev.JobLoaded(client_id=1, number=1, request_id="r1", **job))
+    state, _ = persisted(state, effects)
+    state, effects = take(state, asked(control.CancelJob(request_id="c", job_id=11), number=3))
+    state, _ = persisted(state, effects)
+    assert state.jobs == {}, "it has ended again"
+    state, effects = take(state, ev.JobLoaded(client_id=1, number=2, request_id="r2", **job))
+    assert operations(effects) == []
+    (reply,) = replies(effects)
+    assert isinstance(reply, control.Failure)
+    assert "just ended" in reply.message
+    assert (state.loads, state.ended) == (frozenset(), frozenset())
+    _, effects = retried(structs.replace(state, replies={}), ended(11))
+    assert operations(effects), "asked again, it is read anew"
+
+
 def test_retrying_all_leaves_out_and_counts_what_may_not_be_retried() -> None:
     idle = structs.replace(running(), jobs={}, workers={}, workers_max=0)
     state, _ = take(idle, asked(control.RetryJobs(request_id="r1")))
