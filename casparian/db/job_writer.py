@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -72,13 +73,11 @@ class JobWriter:
             "SELECT job_id, document FROM cf_commit_intents SEMI JOIN (SELECT job_id, epoch FROM cf_processing_queue "
             "WHERE state = 'committing') q USING (job_id, epoch) ORDER BY job_id"
         ).fetchall()
-        self._committing: dict[int, op.CommitDocument] = {
-            job_id: msgspec.msgpack.decode(bytes(document), type=op.CommitDocument)
-            for job_id, document in documents
-        }
+        self._committing: dict[int, op.CommitDocument] = {}
         self._claims: dict[tuple[str, str], set[int]] = {}  # pair -> committing jobs that claim it
-        for job_id, document in self._committing.items():
-            self._claim(job_id, document)
+        for job_id, document in documents:
+            with suppress(msgspec.DecodeError):  # damage: recovery and `doctor` say so
+                self._claim(job_id, msgspec.msgpack.decode(bytes(document), type=op.CommitDocument))
         self.expect(())
 
     def _claim(self, job_id: int, document: op.CommitDocument) -> None:

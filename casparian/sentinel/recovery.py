@@ -185,18 +185,26 @@ def _entry(row: tuple[Any, ...], *, order: int) -> JobEntry:
     )
     if entry.state is not JobState.COMMITTING:
         return entry
-    if receipt is None or intents is None:
-        raise IntegrityError(
-            f"job {job_id} is committing, but the control database holds no "
-            f"{'receipt' if receipt is None else 'intents'} of it",
-            code="db.corrupt",
-            hint="the database was damaged: `casparian sentinel backups` lists copies to restore; `casparian doctor` then "
-            "compares the files",
-            job=job_id,
+    try:
+        if receipt is None or intents is None:
+            raise _damaged(
+                job_id, f"there is no {'receipt' if receipt is None else 'intent'} of it"
+            )
+        return msgspec.structs.replace(
+            entry,
+            receipt=msgspec.msgpack.decode(bytes(receipt), type=Receipt),
+            claims=msgspec.msgpack.decode(bytes(intents), type=CommitDocument).found,
         )
-    found = msgspec.msgpack.decode(bytes(intents), type=CommitDocument).found
-    return msgspec.structs.replace(
-        entry, receipt=msgspec.msgpack.decode(bytes(receipt), type=Receipt), claims=found
+    except msgspec.DecodeError as error:
+        raise _damaged(job_id, f"what it holds cannot be read: {error}") from error
+
+
+def _damaged(job_id: int, what: str) -> IntegrityError:
+    return IntegrityError(
+        f"job {job_id} is committing, but the control database is damaged: {what}",
+        code="db.corrupt",
+        hint="`casparian sentinel backups` lists copies to restore; `casparian doctor` then compares the files",
+        job=job_id,
     )
 
 

@@ -267,7 +267,12 @@ def test_recovered_jobs_are_of_their_run_and_come_in_the_same_order_every_time(
 
 
 @pytest.mark.parametrize(
-    "gone", ["DELETE FROM cf_commit_intents", "UPDATE cf_processing_queue SET receipt = NULL"]
+    "gone",
+    [
+        "DELETE FROM cf_commit_intents",
+        "UPDATE cf_processing_queue SET receipt = NULL",
+        "UPDATE cf_commit_intents SET document = 'x'::BLOB",
+    ],
 )
 def test_a_committing_job_that_cannot_be_finished_is_told_with_what_helps(
     gone: str, crashed: Crashed
