@@ -24,10 +24,11 @@ import pyarrow.parquet as pq
 
 from casparian import ids
 from casparian.control.client import Client
-from casparian.domain.outputs import Sink, SinkKind
+from casparian.domain.outputs import Sink
 from casparian.errors import SentinelUnreachable
 from casparian.paths import Home
 from casparian.protocol import control
+from casparian.sinks.uri import parse_sink
 from tests.support.small import syslog_lines
 
 REPOSITORY: Final = Path(__file__).resolve().parents[2]
@@ -259,7 +260,7 @@ class Arena:
         request = control.Run(
             request_id=ids.new_request_id(),
             evidence=os.fsencode(root),
-            sinks={"": Sink(kind=SinkKind.PARQUET, location=str(self.out(name)))},
+            sinks={"": self.sink(name)},
             selection=control.Selection(parsers=(name, "linux.syslog")),
             retry_failed=bool(changes.get("retry_failed", False)),
         )
@@ -280,6 +281,10 @@ class Arena:
     def out(self, name: str) -> Path:
         """Where the tables of one attack go."""
         return self.directory / "out" / name
+
+    def sink(self, name: str) -> Sink:
+        """The same as a sink."""
+        return parse_sink(f"parquet:{self.out(name)}", base="/")
 
     def rows(self, name: str, table: str) -> list[dict[str, Any]]:
         """What lies under a table's final names, whatever the catalog says."""

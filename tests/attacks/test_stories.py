@@ -11,7 +11,6 @@ import pytest
 
 from casparian import ids
 from casparian.control import client as control_client
-from casparian.domain.outputs import Sink, SinkKind
 from casparian.errors import CasparianError
 from casparian.protocol import control
 from tests.attacks.arena import TABLE, Arena
@@ -65,7 +64,7 @@ def test_63_evidence_swapped_under_the_parser(arena: Arena) -> None:
     request = control.Run(
         request_id=ids.new_request_id(),
         evidence=os.fsencode(root),
-        sinks={"": Sink(kind=SinkKind.PARQUET, location=str(arena.out(name)))},
+        sinks={"": arena.sink(name)},
         selection=control.Selection(parsers=(name,)),
     )
     result = arena.client.ask(request, control.RunResult, on_event=swap)
@@ -130,7 +129,7 @@ def test_66_abort_while_the_parser_works(arena: Arena) -> None:
     request = control.Run(
         request_id=ids.new_request_id(),
         evidence=os.fsencode(root),
-        sinks={"": Sink(kind=SinkKind.PARQUET, location=str(arena.out(name)))},
+        sinks={"": arena.sink(name)},
         selection=control.Selection(parsers=(name,)),
     )
     result = arena.client.ask(request, control.RunResult, on_event=cancel)
@@ -165,7 +164,7 @@ def test_68_the_zygote_is_killed_in_the_middle_of_a_job(arena: Arena) -> None:
     request = control.Run(
         request_id=ids.new_request_id(),
         evidence=os.fsencode(root),
-        sinks={"": Sink(kind=SinkKind.PARQUET, location=str(arena.out(name)))},
+        sinks={"": arena.sink(name)},
         selection=control.Selection(parsers=(name,)),
     )
     result = arena.client.ask(request, control.RunResult, on_event=kill)

@@ -16,7 +16,9 @@ from tests.factories.committed import VALUES, CommittedHome
 @pytest.fixture
 def world(tmp_path: Path) -> CommittedHome:
     made = CommittedHome(tmp_path)
-    made.jobs = [{"job_id": 7, "run_id": "r", "state": "completed", "isolation": "{\"level\": \"full\"}"}]
+    made.jobs = [
+        {"job_id": 7, "run_id": "r", "state": "completed", "isolation": '{"level": "full"}'}
+    ]
     source = made.source("logs-a.log", b"x" * 30)
     made.source("copy of a.log", b"x" * 30)
     made.commit(made.sink("parquet:out"), 7, [(source, VALUES)])

@@ -28,7 +28,6 @@ from pathlib import Path
 from casparian import ids
 from casparian.control.client import Client
 from casparian.domain.isolation import IsolationLevel
-from casparian.domain.outputs import Sink, SinkKind
 from casparian.protocol import control
 from casparian.worker.cancel import Cancellation
 from casparian.worker.executor import Services
@@ -186,7 +185,7 @@ def _start(arena: Arena, name: str) -> tuple[str, subprocess.Popen[bytes]]:
     request = control.Run(
         request_id=ids.new_request_id(),
         evidence=os.fsencode(root),
-        sinks={"": Sink(kind=SinkKind.PARQUET, location=str(arena.out(name)))},
+        sinks={"": arena.sink(name)},
         selection=control.Selection(parsers=(name,)),
     )
     code = (
