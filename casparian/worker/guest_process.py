@@ -278,6 +278,11 @@ class Guests:
         zygote = self._zygotes.get(())
         return zygote.pid if zygote is not None else None
 
+    @property
+    def zygote_pids(self) -> tuple[int, ...]:
+        """Process ids of all zygotes that run."""
+        return tuple(zygote.pid for zygote in self._zygotes.values())
+
     def start(self, preload: tuple[str, ...] = ()) -> None:
         """Have a zygote ready before the first job.
 

@@ -63,14 +63,14 @@ def watch(world: World, **changes: object) -> tuple[Receipt, list[dict[str, str]
 
     class Watcher:
         def append(self, progress: object) -> None:
-            zygote = world.services.guests.zygote_pid
+            zygotes = [str(pid) for pid in world.services.guests.zygote_pids]
             for name in os.listdir("/proc"):
                 if name.isdecimal():
                     try:
                         found = status(int(name))
                     except OSError:  # it ended meanwhile
                         continue
-                    if found["PPid"] == str(zygote) and not found["State"].startswith("Z"):
+                    if found["PPid"] in zygotes and not found["State"].startswith("Z"):
                         seen.append(found)
 
     world.progress = Watcher()  # type: ignore[assignment]

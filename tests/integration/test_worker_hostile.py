@@ -380,11 +380,11 @@ def test_cancel_leaves_no_stage_and_no_process(world: World, behaviour: str) -> 
 
 
 def guests(world: World) -> list[int]:
-    """Living children of the zygote."""
-    pid = world.services.guests.zygote_pid
-    assert pid is not None
+    """Living children of the zygotes."""
+    zygotes = ",".join(map(str, world.services.guests.zygote_pids))
+    assert zygotes
     found = subprocess.run(
-        ["ps", "-o", "pid=,stat=", "--ppid", str(pid)], capture_output=True, text=True, check=False
+        ["ps", "-o", "pid=,stat=", "--ppid", zygotes], capture_output=True, text=True, check=False
     )
     return [
         int(line.split()[0])
