@@ -30,7 +30,9 @@ from casparian.sentinel.turn import Turn
 from casparian.sinks.staging import stage_directory
 
 LEASE_NS: Final = 30 * 1_000_000_000
-AHEAD_MAX: Final = 10  # for one worker: as many as it does while a transaction is gathered and written
+AHEAD_MAX: Final = (
+    10  # for one worker: as many as it does while a transaction is gathered and written
+)
 SMALL_BYTES: Final = 256 * 1024  # a job of so much evidence takes about as long as its commit
 RECALL_NS: Final = (
     1_000_000_000  # after so long with one job, a worker gives back what it was given ahead

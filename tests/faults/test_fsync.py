@@ -14,8 +14,6 @@ from tests.faults.disks import (
 )
 from tests.storm.verdict import Fingerprint
 
-pytestmark = pytest.mark.slow  # many cases, each with several sentinels
-
 _DURABLE = ("could not be made durable", "staging.fsync", "input/output error", "fsync")
 
 # what fails -> (kind of sink, regex on its path)
@@ -33,8 +31,24 @@ _PLACES = {
 }
 
 
-@pytest.mark.parametrize("nth", [1, 3])
-@pytest.mark.parametrize("place", _PLACES)
+# One for each sink and each phase; the others are slow tests.
+_SOON = {
+    ("a staged CSV file", 1),
+    ("a staged file for DuckDB", 3),
+    ("a stage directory", 1),
+    ("the output directory", 1),
+    ("the directory of a DuckDB file", 1),
+}
+
+
+@pytest.mark.parametrize(
+    ("place", "nth"),
+    [
+        pytest.param(place, nth, marks=() if (place, nth) in _SOON else pytest.mark.slow)
+        for place in _PLACES
+        for nth in (1, 3)
+    ],
+)
 def test_a_failing_fsync(place: str, nth: int, faulty: FaultWorld, expected: Fingerprint) -> None:
     kind, pattern = _PLACES[place]
     sink = faulty.directory / "sink"

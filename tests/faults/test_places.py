@@ -43,6 +43,13 @@ print("same", flush=True)
 """
 
 
+def kinds(*soon: str) -> pytest.MarkDecorator:
+    """Every kind of sink; those that are not named are slow tests."""
+    return pytest.mark.parametrize(
+        "kind", [pytest.param(k, marks=() if k in soon else pytest.mark.slow) for k in _KINDS]
+    )
+
+
 def uri_of(kind: str, place: Path) -> str:
     return f"{kind}:{place / 'out.duckdb' if kind == 'duckdb' else place}"
 
@@ -74,7 +81,7 @@ def meanwhile(condition: Callable[[], bool], act: Callable[[], None]) -> Iterato
 # -- read-only
 
 
-@pytest.mark.parametrize("kind", _KINDS)
+@kinds("duckdb")
 def test_a_read_only_output_directory(
     kind: str, faulty: FaultWorld, disk: Disk, expected: Fingerprint
 ) -> None:
@@ -88,7 +95,7 @@ def test_a_read_only_output_directory(
     assert_recovers(faulty, expected, place, "--sink", uri_of(kind, place))
 
 
-@pytest.mark.parametrize("kind", _KINDS)
+@kinds("csv")
 def test_an_output_directory_that_becomes_read_only_in_the_middle(
     kind: str, faulty: FaultWorld, disk: Disk, expected: Fingerprint
 ) -> None:
@@ -129,7 +136,7 @@ def test_a_read_only_home(faulty: FaultWorld, disk: Disk, expected: Fingerprint)
 # -- taken away
 
 
-@pytest.mark.parametrize("kind", _KINDS)
+@kinds("parquet")
 def test_an_output_directory_that_is_deleted_in_the_middle(
     kind: str, faulty: FaultWorld, expected: Fingerprint
 ) -> None:
@@ -148,7 +155,7 @@ def test_an_output_directory_that_is_deleted_in_the_middle(
     assert_recovers(faulty, expected, place, "--sink", uri_of(kind, place))
 
 
-@pytest.mark.parametrize("kind", _KINDS)
+@kinds("duckdb")
 def test_a_stage_that_is_deleted_in_the_middle(
     kind: str, faulty: FaultWorld, expected: Fingerprint
 ) -> None:
@@ -167,7 +174,7 @@ def test_a_stage_that_is_deleted_in_the_middle(
     assert_recovers(faulty, expected, place, "--sink", uri_of(kind, place))
 
 
-@pytest.mark.parametrize("kind", _KINDS)
+@kinds("csv")
 def test_a_file_lies_where_the_output_directory_should_be(
     kind: str, faulty: FaultWorld, expected: Fingerprint
 ) -> None:
@@ -181,7 +188,7 @@ def test_a_file_lies_where_the_output_directory_should_be(
     assert_recovers(faulty, expected, place, "--sink", uri_of(kind, place))
 
 
-@pytest.mark.parametrize("kind", _KINDS)
+@kinds("parquet")
 def test_a_link_lies_where_the_output_directory_should_be(
     kind: str, faulty: FaultWorld, expected: Fingerprint
 ) -> None:

@@ -29,20 +29,31 @@ def storm(
     sinks: tuple[str, ...],
     modes: tuple[str, ...],
     steps: int = STEPS,
-    every_step: bool = True,
+    short: bool = False,
     corpus: Path | None = None,
 ) -> Counter[str]:
     """Spread the kills over all sinks and modes; what happened. Two storms rage at the same time, each in a home of its own.
+
+    Args:
+        directory: empty.
+        kills: at least so many processes are killed, unless they escape again and again.
+        seed: of evidence and dice; moments depend on the machine as well.
+        sinks: which kinds.
+        modes: which modes.
+        steps: how often the settled evidence and the options change.
+        short: only replacing needs a second step, and only the end of the last one is judged.
+        corpus: real logs to add.
 
     Raises:
         Violation: with the place where everything is kept.
     """
     stopped = threading.Event()
+    steps_of = {mode: 1 if short and mode != "replace" else steps for mode in modes}
 
     def undisturbed_in(mode: str) -> list[Fingerprint]:
         place = directory / f"calm-{mode}"
         place.mkdir()
-        found = undisturbed(place, mode, seed=seed, corpus=corpus, steps=steps)
+        found = undisturbed(place, mode, seed=seed, corpus=corpus, steps=steps_of[mode])
         shutil.rmtree(place)
         return found
 
@@ -61,7 +72,7 @@ def storm(
             calm=calm[mode],
             count=count,
             say=_say,
-            every_step=every_step,
+            every_step=not short,
         )
         try:
             arena.storm(shares[number])
