@@ -6,7 +6,7 @@
 Mutants are made in chunks, each in a child process with 4 GiB of address space. A mutant that ends its child by a signal, that
 raises anything but `bridge.invalid_batch`, or that is accepted and does not hold what was promised of it, is written to
 `fuzz_ipc_<seed>_<number>.bin`, and its seed and number are printed: the same two give the same mutant again.
-The property test `tests/property/test_hostile_arrow.py` runs a few thousand; the long form is for a night.
+The property test `tests/property/test_arrow_mutations.py` runs a few thousand; the long form is for a night.
 """
 
 from __future__ import annotations
