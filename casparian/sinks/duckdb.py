@@ -90,6 +90,16 @@ class DuckDbSink:
                 )
             return True
 
+    def check(self) -> None:
+        """Open the work file, if there is one, and close it again.
+
+        Raises:
+            SinkFault: `sink.locked`, another program holds it; `sink.duckdb`, it is no database.
+        """
+        if os.path.exists(self.work):
+            with self._work_file.opened():
+                pass
+
     def hidden(self) -> set[Triple]:
         """What views hide now, whatever home hid it."""
         with self._open() as connection:

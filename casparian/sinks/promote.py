@@ -97,8 +97,8 @@ def prepare(sink: Sink, home_id: str) -> None:
     """Make a sink's directories and prove that files can be promoted there, by doing it.
 
     Raises:
-        SinkFault: not a directory, not writable, no space, or a file system that can neither rename
-            without replacing nor link.
+        SinkFault: not a directory, not writable, no space, a file system that can neither rename
+            without replacing nor link, or a database that another program holds open.
     """
     directory = _output_directory(sink)
     stages = stage_root(sink, home_id)
@@ -115,6 +115,13 @@ def prepare(sink: Sink, home_id: str) -> None:
     for place in (stages, directory):
         _remove_probes(place, home_id)
     _probe(stages, directory, home_id)
+    if sink.kind is SinkKind.DUCKDB:
+        from casparian.sinks.duckdb import (
+            DuckDbSink,
+        )  # lazily: it is large, and file sinks do without
+
+        # Past the point of no return a held file can only be waited for: it is found out before any work is done.
+        DuckDbSink(sink).check()
 
 
 def final_path(sink: Sink, staged_name: str) -> str:

@@ -32,6 +32,19 @@ connection = duckdb.connect(sys.argv[1])
 print("ready", flush=True)
 time.sleep(10_000)
 """
+_HOLD_FOR_A_MOMENT = """
+import glob, sys, time, duckdb
+print("ready", flush=True)
+while not glob.glob(sys.argv[1] + "/.casparian-stage/*/*.*/*"):
+    time.sleep(0.002)
+while True:
+    try:
+        connection = duckdb.connect(sys.argv[1] + "/out.duckdb.work")
+        break
+    except duckdb.IOException:
+        time.sleep(0.002)
+time.sleep(2)
+"""
 _READ = """
 import sys, duckdb
 connection = duckdb.connect(sys.argv[1], read_only=True)
@@ -246,11 +259,9 @@ def test_a_work_file_that_is_let_go_soon_is_waited_for(
     place = faulty.directory / "sink"
     uri = uri_of("duckdb", place)
     place.mkdir()
-    with (
-        held(sys.executable, "-c", _HOLD, str(place / "out.duckdb.work")) as holder,
-        meanwhile(lambda: any(place.glob(".casparian-stage/*/*.*/*")), holder.kill),
-    ):
+    with held(sys.executable, "-c", _HOLD_FOR_A_MOMENT, str(place)) as holder:
         code, document = faulty.attempt("--sink", uri)
+        assert holder.wait() == 0, "it was never held"
     faulty.stop()
     if code:
         assert_clear(document, "sink.locked", "open in another program")
