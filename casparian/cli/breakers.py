@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from typing import Any
+
+import msgspec
 
 from casparian.cli.render import plain, time_text
 from casparian.display import show
@@ -15,7 +16,7 @@ def described(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Breakers for `--json`: the failures as objects, and when an open one tries again by itself."""
     found = []
     for row in rows:
-        breaker = {**plain(row), "failures": json.loads(row["failures"])}
+        breaker = {**plain(row), "failures": msgspec.json.decode(row["failures"])}
         is_open = breaker["state"] == BreakerState.OPEN
         breaker["tries_again_at_ns"] = breaker["opened_at_ns"] + COOL_DOWN_NS if is_open else None
         found.append(breaker)

@@ -248,7 +248,7 @@ def _stopped(pid: int) -> bool:
 
 
 def _released(pid: int) -> bool:
-    return _memory(pid) == 0
+    return _state_letter(pid) in "XZ"  # a process gives its memory back before it becomes a zombie
 
 
 def _memory(pid: int) -> int:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import click
+import msgspec
 
 from casparian.cli import breakers
 from casparian.cli.app import App, read
@@ -186,7 +186,7 @@ def _logs(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     for row in rows:
         isolation = row["isolation"]
         if isinstance(isolation, str):
-            isolation = json.loads(isolation) if isolation else {}
+            isolation = msgspec.json.decode(isolation) if isolation else {}
         entries.append({**plain(row), "isolation": isolation})
     return entries
 
