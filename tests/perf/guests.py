@@ -1,7 +1,8 @@
 """How long confinement takes: `python -m tests.perf.guests [--runs N]`.
 
-fresh guest      fork by the zygote, lockdown, parser loaded, 1,000 lines parsed into rows that the host has checked, exit,
-                 reaped; against a new interpreter that only imports pyarrow
+fresh guest      fork by the zygote, lockdown, parser loaded as in all jobs of a worker but its first (which compiles it),
+                 1,000 lines parsed into rows that the host has checked, exit, reaped; against a new interpreter that
+                 only imports pyarrow
 abort            from a client's request to the answer that nothing of the job can commit any more (the abort is on disk by
                  then); against the bare round trip of a greeting
 host death       `kill -9` of worker and sentinel while a guest spins: until it executes nothing, and until its memory is
@@ -15,13 +16,14 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import signal
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -30,7 +32,8 @@ from casparian.control.client import Client
 from casparian.domain.isolation import IsolationLevel
 from casparian.protocol import control
 from casparian.worker.cancel import Cancellation
-from casparian.worker.executor import Services
+from casparian.worker.evidence import Evidence
+from casparian.worker.executor import Services, _Execution
 from casparian.worker.session import ParseSession
 from tests.attacks.arena import Arena
 from tests.integration.worker_world import World, home_at
@@ -56,20 +59,19 @@ def timed(work: Callable[[], object]) -> float:
 
 
 def fresh_guests(runs: int) -> None:
-    """A whole life of a guest, again and again."""
+    """A whole life of a guest, again and again: of a parser's first job in a worker, and of its later ones."""
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         services = Services(home_at(directory))
         world = World(directory, services)
         world.source(b"a line of text that is parsed\n" * 1000)
         dispatch = world.dispatch()
-        from casparian.worker.evidence import Evidence
-        from casparian.worker.executor import _Execution
 
-        def life() -> None:
+        def life(compiled: Mapping[str, bytes]) -> None:
             cancellation = Cancellation()
             execution = _Execution(dispatch, services, world.progress.append, cancellation)
             execution._files = execution._artifact()
+            execution._compiled = compiled
             with Evidence(dispatch.sources[0]) as source:
                 session = ParseSession(
                     services.guests,
@@ -77,8 +79,8 @@ def fresh_guests(runs: int) -> None:
                     epoch=dispatch.epoch,
                     cancellation=cancellation,
                     keep=lambda _log, _exit: None,
-                    outcomes={},
-                    minimum=IsolationLevel.NONE,
+                    outcomes=measured.outcomes,
+                    minimum=IsolationLevel.FULL,
                 )
                 rows = sum(batch.rows.num_rows for batch in session.batches(source))
                 session.finish()
@@ -86,9 +88,17 @@ def fresh_guests(runs: int) -> None:
             assert rows == 1000
 
         services.guests.start()
+        measured = services.measured(Cancellation())
+        for _ in range(2):  # a worker compiles what it runs a second time
+            assert world.run().code is None
+            for sink in ("out", "aside"):
+                shutil.rmtree(directory / sink, ignore_errors=True)
+        compiled = _compiled(services, dispatch.parser.artifact_hash)
         for _ in range(10):
-            life()
-        guest = report("fresh guest", [timed(life) for _ in range(runs)])
+            life(compiled)
+        guest = report("fresh guest", [timed(partial(life, compiled)) for _ in range(runs)])
+        first = [timed(partial(life, {})) for _ in range(runs)]
+        report("  of a parser's first job, which compiles it", first)
         services.close()
     spawn = report(
         "  baseline: python -I -c 'import pyarrow'",
@@ -100,6 +110,13 @@ def fresh_guests(runs: int) -> None:
         ],
     )
     print(f"  a guest takes {guest / spawn:.2f} of its baseline")
+
+
+def _compiled(services: Services, artifact_hash: str) -> Mapping[str, bytes]:
+    """What the worker's jobs give to the guests of this parser."""
+    compiled = services.compiled._made[artifact_hash]
+    assert compiled, "the worker did not compile the parser"
+    return compiled
 
 
 def aborts(runs: int) -> None:

@@ -2,7 +2,10 @@
 
 import dataclasses
 import struct
+import sys
+import threading
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -144,6 +147,29 @@ def test_the_hash_of_a_name_is_the_one_in_real_logs() -> None:
     assert name_hash("Event") == 3258
     assert name_hash("EventSourceName") == 54880
     assert name_hash("RelatedActivityID") == 50485
+
+
+def test_threads_that_build_at_once_build_the_same_bytes() -> None:
+    def build(provider: str) -> bytes:
+        barrier.wait()
+        events = [
+            windows_event(
+                dataclasses.replace(numbered(number), provider=provider),
+                event_data((provider, make.uint8(number))),
+            )
+            for number in range(1, 30)
+        ]
+        return event_log(events).to_bytes()
+
+    interval = sys.getswitchinterval()
+    barrier = threading.Barrier(4)
+    sys.setswitchinterval(1e-6)  # so that they get into each other's way
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            for number in range(40):  # each time with templates that nobody has made yet
+                assert len(set(pool.map(build, [f"never seen {number}"] * 4))) == 1
+    finally:
+        sys.setswitchinterval(interval)
 
 
 def test_one_guid_with_two_definitions_is_two_templates() -> None:

@@ -8,12 +8,13 @@ strings as one array. Slots and dependency ids are laid out as in real logs.
 
 from __future__ import annotations
 
+import threading
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import lru_cache
-from typing import Final, TypeAlias
+from functools import lru_cache, wraps
+from typing import Final, ParamSpec, TypeAlias, cast
 
 from casparian.demo.evtx_writer.tree import (
     Attribute,
@@ -51,6 +52,8 @@ KEYWORDS_AUDIT_FAILURE: Final = 0x8010000000000000
 _GUIDS: Final = uuid.UUID("6b1f2b0e-5f0c-4a55-9a0e-3f6f0a2f7d10")  # made up; roots our own GUIDs
 _MEMORY_TEMPLATES_MAX: Final = 4096
 
+_P = ParamSpec("_P")
+
 Field: TypeAlias = tuple[str | None, Value]
 """One `<Data>`: its `Name`, or none, and its value."""
 
@@ -78,6 +81,19 @@ class System:
     channel: str
     computer: str
     user_sid: str | None = None
+
+
+def _made_once(make: Callable[_P, Template]) -> Callable[_P, Template]:
+    """Remember the templates. One thread at a time: two that made the same one would hold two, and identity is what counts."""
+    remembered = cast("Callable[_P, Template]", lru_cache(maxsize=_MEMORY_TEMPLATES_MAX)(make))
+    making = threading.Lock()
+
+    @wraps(make)
+    def made(*args: _P.args, **kwargs: _P.kwargs) -> Template:
+        with making:
+            return remembered(*args, **kwargs)
+
+    return made
 
 
 def made_up_guid(*parts: object) -> uuid.UUID:
@@ -206,7 +222,7 @@ def iso_filetime(ticks: int) -> str:
     return f"{moment:%Y-%m-%dT%H:%M:%S}.{fraction:07}00Z"
 
 
-@lru_cache(maxsize=_MEMORY_TEMPLATES_MAX)
+@_made_once
 def _outer_template(
     provider: str,
     provider_guid: uuid.UUID | None,
@@ -264,7 +280,7 @@ def _instance(kind: str, fields: Sequence[Field], tags: tuple[str, ...]) -> Inst
     return Instance(_data_template(kind, tags, shape), tuple(value for _, value in fields))
 
 
-@lru_cache(maxsize=_MEMORY_TEMPLATES_MAX)
+@_made_once
 def _data_template(
     kind: str, tags: tuple[str, ...], shape: tuple[tuple[str | None, int], ...]
 ) -> Template:
@@ -279,7 +295,7 @@ def _data_template(
     return Template(made_up_guid(kind, tags, shape), element(kind, *rows))
 
 
-@lru_cache(maxsize=_MEMORY_TEMPLATES_MAX)
+@_made_once
 def _user_data_template(
     wrapper: str, namespace: str, shape: tuple[tuple[str, int], ...]
 ) -> Template:
