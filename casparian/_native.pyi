@@ -143,6 +143,9 @@ def digest_fd(fd: int, *, sha256: bool = False) -> FileDigest:
         OSError: the descriptor is not open.
     """
 
+def digest_fds(fds: list[int], *, sha256: bool = False) -> list[FileDigest]:
+    """Hash open regular files one after the other, in one call without the GIL; see `digest_fd`."""
+
 @final
 class Account:
     """What an independent walk found in one source: how many units there are, and where."""
@@ -249,6 +252,15 @@ class Tally:
             ValueError: the buffers hold something else, or different numbers of values.
         """
 
+    def add_rows(self, offsets: Buffer, lengths: Buffer, flags: Buffer) -> tuple[int, int, int]:
+        """Add rows, but those in slack or carved: buffers of u64, u64 and u32, little-endian.
+
+        Returns how many were added, how many of these are flagged as recovered, how many were left out.
+
+        Raises:
+            ValueError: the buffers hold something else, or different numbers of values.
+        """
+
     def compare(self, account: Account) -> list[WindowDifference]:
         """The windows that differ; none when every unit came out once and nothing else did.
 
@@ -280,6 +292,7 @@ class EvtxReader:
         batch_bytes: bytes of values after which a batch is given, at least 1.
         fault: rows to lose on purpose, `drop-record:N` or `drop-chunk:I`; only in a build with
             the feature `sabotage`, for tests of the ledger.
+        plans: compiled templates to begin with, and where they go at the end.
 
     Raises:
         ValueError: an argument is out of range, or a fault in a build that has none.
@@ -294,9 +307,45 @@ class EvtxReader:
         batch_rows: int = 65536,
         batch_bytes: int = 8388608,
         fault: str | None = None,
+        plans: EvtxPlans | None = None,
     ) -> EvtxReader: ...
     def __iter__(self) -> EvtxReader: ...
     def __next__(self) -> tuple[str, Batch]: ...
+
+@final
+class EvtxPlans:
+    """Compiled templates, for the logs that are decoded after the one that had them. Never changes what is decoded."""
+
+    def __new__(cls) -> EvtxPlans: ...
+
+@final
+class EvtxGroupReader:
+    """Decode several small event logs into the same batches: one behind the other, each as if it were alone.
+
+    A log is decoded whole before a batch is given, so memory is bounded by the largest of them.
+
+    Args:
+        sources: open file and size in bytes of each; the files must stay open. At least one.
+        batch_rows, batch_bytes, fault, plans: as `EvtxReader` has them.
+
+    Raises:
+        As `EvtxReader`.
+    """
+
+    def __new__(
+        cls,
+        sources: list[tuple[int, int]],
+        *,
+        batch_rows: int = 65536,
+        batch_bytes: int = 8388608,
+        fault: str | None = None,
+        plans: EvtxPlans | None = None,
+    ) -> EvtxGroupReader: ...
+    def __iter__(self) -> EvtxGroupReader: ...
+    def __next__(self) -> tuple[str, Batch]: ...
+    @property
+    def rows(self) -> list[dict[str, int]]:
+        """Rows by output of each log that is decoded, in order; without outputs that have none."""
 
 def promote_noreplace(src: bytes, dst: bytes) -> Literal["rename", "link"]:
     """Rename `src` to `dst`, which must not exist; tells which way was used.

@@ -14,13 +14,13 @@ import msgspec
 from casparian.guest import descriptors as descriptors_of
 from casparian.protocol import frame
 from casparian.protocol.frame import Opcode
-from casparian.protocol.guest import BATCH_ROWS_MAX
+from casparian.protocol.guest import BATCH_ROWS_MAX, GROUP_SOURCES_MAX
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 _TARGET_BYTES_MAX: Final = 32 * 1024 * 1024  # half the frame's cap; a bigger batch is sliced
-_DESCRIPTORS_PER_FRAME_MAX: Final = 4
+_DESCRIPTORS_PER_FRAME_MAX: Final = GROUP_SOURCES_MAX
 
 
 class HostGone(BaseException):

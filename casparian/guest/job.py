@@ -11,7 +11,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -27,6 +27,7 @@ from casparian.protocol.guest import (
     Compiled,
     GuestJob,
     GuestSource,
+    GuestSources,
     Ready,
     SourceFailed,
 )
@@ -35,6 +36,14 @@ from casparian.sdk.rows import OutputError
 _MESSAGE_CHARACTERS_MAX: Final = 2_000
 
 Work = Callable[[int, GuestSource], None]
+GroupWork = Callable[[list[tuple[int, GuestSource]]], None]
+
+
+class Works(NamedTuple):
+    """What to do with a source, and with several small ones at once."""
+
+    one: Work
+    several: GroupWork
 
 
 def run_job(bridge: Bridge, isolation: dict[str, str]) -> None:
@@ -45,7 +54,7 @@ def run_job(bridge: Bridge, isolation: dict[str, str]) -> None:
         raise RuntimeError(f"expected a job, got {opcode.name}")
     job = msgspec.msgpack.decode(payload, type=GuestJob)
     try:
-        work = _prepare(job, bridge)
+        works = _prepare(job, bridge)
     except Exception as error:  # noqa: BLE001 - the border to a parser's code: recorded with the job
         traceback.print_exc()
         bridge.send(Opcode.BRIDGE_FAILED, _failure(JOB_INDEX, error, code="parser.load"))
@@ -57,17 +66,20 @@ def run_job(bridge: Bridge, isolation: dict[str, str]) -> None:
         opcode, payload, descriptors = bridge.receive()
         if opcode is Opcode.BRIDGE_FINISH:
             return
-        if opcode is not Opcode.BRIDGE_SOURCE or len(descriptors) != 1:
+        sources = _sources(opcode, payload)
+        if len(descriptors) != len(sources):
             raise RuntimeError(
-                f"expected one source, got {opcode.name} with {len(descriptors)} descriptors"
+                f"expected sources, got {opcode.name} with {len(descriptors)} descriptors"
             )
-        source = msgspec.msgpack.decode(payload, type=GuestSource)
         try:
-            work(descriptors[0], source)
+            if opcode is Opcode.BRIDGE_SOURCES:
+                works.several(list(zip(descriptors, sources, strict=True)))
+            else:
+                works.one(descriptors[0], sources[0])
         except HostGone:
             raise
         except BaseException as error:  # noqa: BLE001 - as above; a parser may even raise SystemExit
-            failure = _failure(source.index, error)
+            failure = _failure(sources[0].index, error)
             traceback.print_exception(error)
             bridge.send(Opcode.BRIDGE_FAILED, failure)
         finally:
@@ -75,30 +87,47 @@ def run_job(bridge: Bridge, isolation: dict[str, str]) -> None:
             sys.stdout.flush()
 
 
-def _prepare(job: GuestJob, bridge: Bridge) -> Work:
-    """What to do with each source."""
+def _sources(opcode: Opcode, payload: bytes) -> tuple[GuestSource, ...]:
+    """The sources that a frame gives; none when it gives something else."""
+    if opcode is Opcode.BRIDGE_SOURCE:
+        return (msgspec.msgpack.decode(payload, type=GuestSource),)
+    if opcode is Opcode.BRIDGE_SOURCES:
+        return msgspec.msgpack.decode(payload, type=GuestSources).sources
+    raise RuntimeError(f"expected a source, got {opcode.name}")
+
+
+def _prepare(job: GuestJob, bridge: Bridge) -> Works:
+    """What to do with sources."""
     if job.task == "account":
         return _accounting(job, bridge)
     if job.task == "self_attack":
-        return _attacking(job, bridge)
+        return Works(_attacking(job, bridge), _no_group)
     if job.task == "compile":
-        return _no_source
-    from casparian.guest.parse import parsing  # needs Arrow, which a lean guest does not have
+        return Works(_no_source, _no_group)
+    from casparian.guest.parse import parsing, parsing_together  # a lean guest has no Arrow
 
-    return parsing(job, bridge)
+    return Works(parsing(job, bridge), parsing_together(job, bridge) or _no_group)
 
 
 def _no_source(descriptor: int, source: GuestSource) -> None:
     raise RuntimeError(f"source {source.index} ({descriptor}) for a guest that only compiles")
 
 
-def _accounting(job: GuestJob, bridge: Bridge) -> Work:
+def _no_group(sources: list[tuple[int, GuestSource]]) -> None:
+    raise RuntimeError(f"{len(sources)} sources at once for a guest that takes one at a time")
+
+
+def _accounting(job: GuestJob, bridge: Bridge) -> Works:
     walk = {"evtx": _native.account_evtx, "lines": _native.account_lines}[job.account]
 
     def account(descriptor: int, source: GuestSource) -> None:
         bridge.send(Opcode.BRIDGE_ACCOUNT, walk(descriptor, source.size_bytes).to_bytes())
 
-    return account
+    def account_all(sources: list[tuple[int, GuestSource]]) -> None:
+        for descriptor, source in sources:
+            account(descriptor, source)
+
+    return Works(account, account_all)
 
 
 def _attacking(job: GuestJob, bridge: Bridge) -> Work:

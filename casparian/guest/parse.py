@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any, Final
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final, Protocol
 
 import pyarrow as pa
 
@@ -15,6 +15,7 @@ from casparian.protocol.frame import Opcode
 from casparian.protocol.guest import (
     QUARANTINE_OF,
     QUARANTINE_OUTPUT,
+    GroupEnd,
     GuestJob,
     GuestSource,
     SourceEnd,
@@ -58,14 +59,57 @@ def parsing(job: GuestJob, bridge: Bridge) -> Callable[[int, GuestSource], None]
     return parse
 
 
+class _GroupReader(Protocol):
+    """Batches of several sources; at the end it knows the rows of each by output."""
+
+    def __iter__(self) -> Iterator[tuple[str, Any]]: ...
+
+    @property
+    def rows(self) -> Sequence[Mapping[str, int]]: ...
+
+
+def parsing_together(
+    job: GuestJob, bridge: Bridge
+) -> Callable[[list[tuple[int, GuestSource]]], None] | None:
+    """What to do with several small sources; nothing when the parser takes one at a time."""
+    native = _NATIVE_GROUPS.get(job.entry) if job.kind is ParserKind.NATIVE else None
+    if native is None:
+        return None
+    sender = _Sender(job, bridge)
+
+    def decode(sources: list[tuple[int, GuestSource]]) -> None:
+        sender.begin()
+        reader = native([(descriptor, source.size_bytes) for descriptor, source in sources], job)
+        for name, batch in reader:
+            sender.native(name, batch)
+        sender.end_all(reader.rows)
+
+    return decode
+
+
+# Compiled templates: a guest serves one job, and logs of one machine have the same ones.
+_PLANS: Final = _native.EvtxPlans()
+
+
 def _evtx(descriptor: int, size_bytes: int, job: GuestJob) -> Iterator[tuple[str, Any]]:
-    # A fault is taken only by a build made to prove that the ledger sees it; every other build refuses.
+    return _native.EvtxReader(descriptor, size_bytes, fault=_fault(job), plans=_PLANS)
+
+
+def _evtx_group(sources: list[tuple[int, int]], job: GuestJob) -> _GroupReader:
+    return _native.EvtxGroupReader(sources, fault=_fault(job), plans=_PLANS)
+
+
+def _fault(job: GuestJob) -> str | None:
+    """A fault is taken only by a build made to prove that the ledger sees it; every other build refuses."""
     fault = job.config.get("fault")
-    return _native.EvtxReader(descriptor, size_bytes, fault=None if fault is None else str(fault))
+    return None if fault is None else str(fault)
 
 
 _NATIVE_ENTRIES: Final[dict[str, Callable[[int, int, GuestJob], Iterator[tuple[str, Any]]]]] = {
     "evtx": _evtx
+}
+_NATIVE_GROUPS: Final[dict[str, Callable[[list[tuple[int, int]], GuestJob], _GroupReader]]] = {
+    "evtx": _evtx_group
 }
 
 
@@ -84,6 +128,18 @@ class _Sender:
     def end(self, index: int) -> None:
         """The source is done: say how many rows of each output were sent."""
         self._bridge.send(Opcode.BRIDGE_END, SourceEnd(index=index, rows=self._counts))
+
+    def end_all(self, rows: Iterable[Mapping[str, int]]) -> None:
+        """Several sources are done: say how many rows of each output each of them has."""
+        numbers = {**self._numbers, _NATIVE_QUARANTINE: QUARANTINE_OUTPUT}
+        ends = tuple({numbers[name]: count for name, count in one.items()} for one in rows)
+        total: dict[int, int] = {}
+        for one in ends:
+            for number, count in one.items():
+                total[number] = total.get(number, 0) + count
+        if total != self._counts:  # one was set aside: the host must learn whose it was
+            raise OutputError("a row is larger than may cross the bridge")
+        self._bridge.send(Opcode.BRIDGE_END, GroupEnd(rows=ends))
 
     def rows(self, table: str, batch: pa.RecordBatch) -> None:
         """Send rows of one output."""

@@ -7,11 +7,13 @@ types or zero-width values (`docs/explanation/bridge.md` has the bombs that each
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from itertools import accumulate
 from typing import Final
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from casparian.domain.contracts import Column, OutputContract
 from casparian.domain.lineage import LINEAGE_COLUMNS
@@ -80,6 +82,14 @@ def bridge_schema(output: OutputContract | None) -> pa.Schema:
     fields = [pa.field(c.name, arrow_type(c.type), nullable=False) for c in BOOKKEEPING]
     fields += [pa.field(c.name, arrow_type(c.type), nullable=True) for c in columns]
     return pa.schema(fields)
+
+
+def spread(values: pa.Array, counts: Sequence[int]) -> pa.Array:
+    """Each value as many times as its count says; at least one count is not 0."""
+    held = [position for position, count in enumerate(counts) if count]
+    run_ends = pa.array(accumulate(counts[position] for position in held), pa.int32())
+    runs = pa.RunEndEncodedArray.from_arrays(run_ends, values.take(pa.array(held, pa.int32())))
+    return pc.run_end_decode(runs)
 
 
 def lineage_fields() -> list[pa.Field]:

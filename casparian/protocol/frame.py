@@ -48,6 +48,9 @@ class Opcode(IntEnum):
     BRIDGE_READY = 56  # guest -> host: locked down and loaded
     BRIDGE_ATTACKED = 57  # guest -> host: what came of one self-attack
     BRIDGE_COMPILED = 58  # guest -> host: a parser's modules, compiled
+    BRIDGE_SOURCES = (
+        59  # host -> guest: several small sources; their descriptors travel beside the frame
+    )
 
 
 class Frame(msgspec.Struct, frozen=True):

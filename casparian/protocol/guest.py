@@ -7,8 +7,11 @@ One job on one AF_UNIX stream socket:
     host  -> guest   BRIDGE_SOURCE GuestSource + one open descriptor (SCM_RIGHTS on the frame's first byte)
     guest -> host    BRIDGE_BATCH …                       flags: output number (below); payload: one Arrow record-batch message
     guest -> host    BRIDGE_END SourceEnd | BRIDGE_FAILED SourceFailed          then the host sends the next source
+    host  -> guest   BRIDGE_SOURCES GuestSources + as many descriptors          several small sources for a native decoder
+    guest -> host    BRIDGE_BATCH …                       rows of each output in the order of the sources
+    guest -> host    BRIDGE_END GroupEnd | BRIDGE_FAILED SourceFailed
     host  -> guest   BRIDGE_FINISH
-    (an accounting guest answers each BRIDGE_SOURCE with one BRIDGE_ACCOUNT or BRIDGE_FAILED instead;
+    (an accounting guest answers each source, of a group as well, with one BRIDGE_ACCOUNT or BRIDGE_FAILED instead;
     a guest that attacks itself takes the attack's name as the source's path and answers with BRIDGE_ATTACKED;
     one that compiles gets no source and sends one BRIDGE_COMPILED Compiled after its BRIDGE_READY)
 
@@ -32,6 +35,13 @@ QUARANTINE_OF: Final = 0x8000
 JOB_INDEX: Final = -1  # in SourceFailed: not about one source
 RAW_INLINE_BYTES_MAX: Final = 65_536  # longer quarantined bytes are kept by offset, length and hash
 BATCH_ROWS_MAX: Final = 1 << 20
+
+# Small sources of one job cross the bridge together where the decoder can take them so: a file's share of batches, checks and
+# wake-ups costs more than its bytes. A guest may have 64 descriptors open.
+GROUP_ENTRIES: Final = frozenset({"evtx"})
+GROUP_SOURCES_MAX: Final = 48
+GROUP_BYTES_MAX: Final = 4 << 20  # of all sources together
+GROUP_SOURCE_BYTES_MAX: Final = 512 << 10  # of each
 
 BOOKKEEPING: Final = (
     Column(name="@offset", type="uint64", nullable=False),
@@ -79,6 +89,12 @@ class GuestSource(msgspec.Struct, frozen=True, kw_only=True):
     display_path: str
 
 
+class GuestSources(msgspec.Struct, frozen=True, kw_only=True):
+    """Several small sources, and as many descriptors in the same order."""
+
+    sources: tuple[GuestSource, ...]
+
+
 class Attacked(msgspec.Struct, frozen=True, kw_only=True):
     """What came of one self-attack, as the guest sees it: `done`, `denied ERRNO`, `unproven …`."""
 
@@ -97,6 +113,12 @@ class SourceEnd(msgspec.Struct, frozen=True, kw_only=True):
 
     index: int
     rows: dict[int, int]
+
+
+class GroupEnd(msgspec.Struct, frozen=True, kw_only=True):
+    """All batches of these sources were sent: rows of each source by output number, in the order of the sources."""
+
+    rows: tuple[dict[int, int], ...]
 
 
 class SourceFailed(msgspec.Struct, frozen=True, kw_only=True):

@@ -8,7 +8,9 @@ nothing on disk. A parser can neither set nor shadow a lineage column.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
+from itertools import accumulate
 from typing import Final
 
 import pyarrow as pa
@@ -17,7 +19,7 @@ import pyarrow.compute as pc
 from casparian.domain.contracts import OutputContract
 from casparian.domain.lineage import LINEAGE_COLUMNS, flag_names, is_reserved_column
 from casparian.errors import ContractError
-from casparian.protocol.arrow import arrow_type, bridge_schema, table_schema
+from casparian.protocol.arrow import arrow_type, bridge_schema, spread, table_schema
 from casparian.protocol.guest import BOOKKEEPING
 from casparian.protocol.worker import SourceTask
 
@@ -106,7 +108,75 @@ def add(
     Raises:
         ContractError: a contract column has a reserved name, or the batch is not of this contract.
     """
-    schema = stored_schema(output)
+    rows = batch.num_rows
+    return _stored(
+        batch,
+        output,
+        {
+            "_cf_source_hash": _constant(source.source_hash, rows),
+            "_cf_source_id": _constant(source.source_id, rows),
+            "_cf_source_path": _constant(source.display_path, rows),
+            "_cf_job_id": pa.repeat(pa.scalar(job_id, pa.int64()), rows),
+            "_cf_parser": _constant(parser_label, rows),
+            "_cf_artifact_hash": _constant(artifact_hash, rows),
+            "_cf_contract_hash": _constant(contract_hash, rows),
+            "_cf_processed_at": pa.repeat(pa.scalar(processed_at_ns, _PROCESSED_AT_TYPE), rows),
+            "_cf_ordinal": pa.arange(first_ordinal, first_ordinal + rows),
+        },
+    )
+
+
+def add_together(
+    batch: pa.RecordBatch,
+    *,
+    output: OutputContract,
+    sources: Sequence[SourceTask],
+    counts: Sequence[int],
+    parser_label: str,
+    artifact_hash: str,
+    contract_hash: str,
+    job_id: int,
+    processed_at_ns: int,
+) -> pa.RecordBatch:
+    """As `add`, for all rows of several sources, one source behind the other; ordinals count from 0 in each.
+
+    `counts` has the rows of each source, in the order of `sources`; not all are 0.
+    """
+    rows = batch.num_rows
+    held = [source for source, count in zip(sources, counts, strict=True) if count]
+    counts = [count for count in counts if count]
+    which = spread(pa.array(range(len(held)), pa.int32()), counts)
+    firsts = spread(pa.array([0, *accumulate(counts)][:-1], pa.int64()), counts)
+
+    def by_source(values: list[str]) -> pa.DictionaryArray:
+        distinct = dict.fromkeys(values)
+        if len(distinct) == 1:
+            return _constant(values[0], rows)
+        if len(distinct) == len(values):
+            return pa.DictionaryArray.from_arrays(which, pa.array(values, pa.utf8()))
+        return spread(pa.array(values, pa.utf8()).dictionary_encode(), counts)
+
+    return _stored(
+        batch,
+        output,
+        {
+            "_cf_source_hash": by_source([source.source_hash for source in held]),
+            "_cf_source_id": by_source([source.source_id for source in held]),
+            "_cf_source_path": by_source([source.display_path for source in held]),
+            "_cf_job_id": pa.repeat(pa.scalar(job_id, pa.int64()), rows),
+            "_cf_parser": _constant(parser_label, rows),
+            "_cf_artifact_hash": _constant(artifact_hash, rows),
+            "_cf_contract_hash": _constant(contract_hash, rows),
+            "_cf_processed_at": pa.repeat(pa.scalar(processed_at_ns, _PROCESSED_AT_TYPE), rows),
+            "_cf_ordinal": pc.subtract(pa.arange(0, rows), firsts),
+        },
+    )
+
+
+def _stored(
+    batch: pa.RecordBatch, output: OutputContract, values: dict[str, pa.Array]
+) -> pa.RecordBatch:
+    """The batch with these lineage columns, and those that its own bookkeeping gives."""
     expected = [
         *(column.name for column in BOOKKEEPING),
         *(column.name for column in output.columns),
@@ -117,24 +187,10 @@ def add(
             code="contract.schema",
             table=output.table,
         )
-    rows = batch.num_rows
     offsets, lengths, flags = (batch.column(position) for position in range(3))
-    values: dict[str, pa.Array] = {
-        "_cf_source_hash": _constant(source.source_hash, rows),
-        "_cf_source_id": _constant(source.source_id, rows),
-        "_cf_source_path": _constant(source.display_path, rows),
-        "_cf_job_id": pa.repeat(pa.scalar(job_id, pa.int64()), rows),
-        "_cf_parser": _constant(parser_label, rows),
-        "_cf_artifact_hash": _constant(artifact_hash, rows),
-        "_cf_contract_hash": _constant(contract_hash, rows),
-        "_cf_processed_at": pa.repeat(pa.scalar(processed_at_ns, _PROCESSED_AT_TYPE), rows),
-        "_cf_ordinal": pa.arange(first_ordinal, first_ordinal + rows),
-        "_cf_offset": offsets,
-        "_cf_length": lengths,
-        "_cf_flags": flag_lists(flags),
-    }
+    values |= {"_cf_offset": offsets, "_cf_length": lengths, "_cf_flags": flag_lists(flags)}
     columns = batch.columns[len(BOOKKEEPING) :] + [values[name] for name in LINEAGE_COLUMNS]
-    return pa.RecordBatch.from_arrays(columns, schema=schema)
+    return pa.RecordBatch.from_arrays(columns, schema=stored_schema(output))
 
 
 def plain(table: pa.Table, output: OutputContract) -> pa.Table:

@@ -12,6 +12,7 @@ file. Once a call has raised a `StagingFault` the stage is unusable: `abort` it.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final
 
@@ -146,7 +147,8 @@ class OutputStage:
             self._complete.append(self._own.finish())
             self._own = None
         elif rows:
-            if self._pending.rows and self._would_overflow():
+            waiting = self._uncommitted
+            if self._pending.rows and self._would_overflow(waiting.rows, waiting.size_bytes):
                 self._flush_pending()
             for batch in self._uncommitted.take():
                 self._pending.add(batch)
@@ -155,6 +157,25 @@ class OutputStage:
                 self._flush_pending()
         self._source = None
         return rows
+
+    def add_sources(self, batch: pa.RecordBatch, indexes: Sequence[int]) -> None:
+        """Keep all rows of these sources, none of which is open, at once.
+
+        Args:
+            batch: what `lineage.add_together` returned; `times.check_times` has passed it.
+            indexes: sources that have rows in it.
+
+        Raises:
+            StagingFault: the disk is full or failing.
+        """
+        if self._source is not None:
+            raise RuntimeError(f"source {self._source} is still open")
+        if self._pending.rows and self._would_overflow(batch.num_rows, batch.nbytes):
+            self._flush_pending()
+        self._pending.add(batch)
+        self._shared_sources.extend(indexes)
+        if self._is_row_group(self._pending):
+            self._flush_pending()
 
     def rollback_source(self) -> None:
         """Forget the open source: none of its rows is in any file."""
@@ -196,10 +217,10 @@ class OutputStage:
     def _is_row_group(self, buffer: _Buffer) -> bool:
         return buffer.rows >= self._row_group_rows or buffer.size_bytes >= ROW_GROUP_BYTES_MAX
 
-    def _would_overflow(self) -> bool:
-        together = self._pending.size_bytes + self._uncommitted.size_bytes
-        return together > ROW_GROUP_BYTES_MAX or (
-            self._pending.rows + self._uncommitted.rows > self._row_group_rows
+    def _would_overflow(self, rows: int, size_bytes: int) -> bool:
+        """Whether so much more is too much for one row group."""
+        return self._pending.size_bytes + size_bytes > ROW_GROUP_BYTES_MAX or (
+            self._pending.rows + rows > self._row_group_rows
         )
 
     def _flush_pending(self) -> None:

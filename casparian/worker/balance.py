@@ -10,19 +10,34 @@ from __future__ import annotations
 from typing import Final
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from casparian import _native
 from casparian.domain.ledger import Finding, Ledger
-from casparian.domain.lineage import EXTRA_BITS, FLAG_BITS
 from casparian.domain.numbers import INTEGER_MAX
 
 FINDINGS_MAX: Final = 10_000
 WINDOWS: Final = {"evtx": (4_096, 65_536), "lines": (0, 1 << 20)}  # origin and width, in bytes
 _MESSAGE_CHARACTERS_MAX: Final = 300
-_RECOVERED: Final = pa.scalar(FLAG_BITS["recovered"], pa.uint32())
-_EXTRA: Final = pa.scalar(EXTRA_BITS, pa.uint32())
-_ZERO: Final = pa.scalar(0, pa.uint32())
+_WIDTHS: Final = (8, 8, 4)  # bytes of an offset, a length, flags
+
+
+class Spans:
+    """The bookkeeping columns of a batch: buffers that can be tallied in parts, without a copy."""
+
+    def __init__(self, batch: pa.RecordBatch) -> None:
+        self._offsets, self._lengths, self._flags = (
+            _values(batch.column(position), width) for position, width in enumerate(_WIDTHS)
+        )
+
+    def tally(self, tally: _native.Tally, start: int, count: int) -> tuple[int, int, int]:
+        """Add rows to a tally: how many were, how many of them are recovered, how many are slack or carved."""
+        if not count:
+            return 0, 0, 0
+        return tally.add_rows(
+            self._offsets.slice(start * 8, count * 8),
+            self._lengths.slice(start * 8, count * 8),
+            self._flags.slice(start * 4, count * 4),
+        )
 
 
 class Units:
@@ -47,25 +62,24 @@ class Units:
 
     def add_rows(self, batch: pa.RecordBatch) -> None:
         """Rows of the main output that keep the contract."""
-        live = self._add(batch)
-        self.recovered_extra += batch.num_rows - live.num_rows
-        recovered = _count(live, _RECOVERED)
+        self.add_spans(Spans(batch), 0, batch.num_rows)
+
+    def add_spans(self, spans: Spans, start: int, count: int) -> None:
+        """As `add_rows`: so many of these rows, from `start` on."""
+        live, recovered, extra = spans.tally(self._tally, start, count)
+        self.recovered_extra += extra
         self.recovered_live += recovered
-        self.rows += live.num_rows - recovered
+        self.rows += live - recovered
 
     def add_quarantined(self, batch: pa.RecordBatch) -> None:
         """Units that were set aside."""
-        live = self._add(batch)
-        self.quarantined_extra += batch.num_rows - live.num_rows
-        self.quarantined += live.num_rows
+        self.add_quarantined_spans(Spans(batch), 0, batch.num_rows)
 
-    def _add(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        """Tally what is not slack or carved; returns it."""
-        if _count(batch, _EXTRA):
-            kept = pc.equal(pc.bit_wise_and(batch.column(2), _EXTRA), _ZERO)
-            batch = batch.filter(kept)
-        self._tally.add(_numbers(batch.column(0)), _numbers(batch.column(1)))
-        return batch
+    def add_quarantined_spans(self, spans: Spans, start: int, count: int) -> None:
+        """As `add_quarantined`: so many of these rows, from `start` on."""
+        live, _, extra = spans.tally(self._tally, start, count)
+        self.quarantined_extra += extra
+        self.quarantined += live
 
     def differences(self, account: _native.Account) -> list[_native.WindowDifference]:
         """Windows that do not agree; `ValueError` when the account has other windows."""
@@ -164,17 +178,8 @@ def _unavailable(units: Units, unit: str, why: str) -> Ledger:
     )
 
 
-def _count(batch: pa.RecordBatch, bits: pa.Scalar) -> int:
-    """How many rows have one of these flags."""
-    flags = batch.column(2)
-    if not batch.num_rows or not pc.max(flags).as_py():
-        return 0
-    found: int = pc.sum(pc.not_equal(pc.bit_wise_and(flags, bits), _ZERO)).as_py()
-    return found
-
-
-def _numbers(column: pa.Array) -> pa.Buffer | bytes:
-    """The column's values as a buffer of little-endian u64, without a copy."""
+def _values(column: pa.Array, width: int) -> pa.Buffer:
+    """The column's values as a buffer of little-endian integers of so many bytes, without a copy."""
     if not len(column):
-        return b""
-    return column.buffers()[1].slice(column.offset * 8, len(column) * 8)
+        return pa.py_buffer(b"")
+    return column.buffers()[1].slice(column.offset * width, len(column) * width)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import select
 import socket
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 import msgspec
@@ -89,24 +90,27 @@ class HostBridge:
         *,
         idle_seconds: float,
         descriptor: int | None = None,
+        descriptors: Sequence[int] = (),
     ) -> None:
-        """Send one frame, with a descriptor on its first byte if there is one.
+        """Send one frame, with descriptors on its first byte if there are any.
 
         Raises:
             GuestFault: the guest is gone (`GuestClosed`) or does not read (`limit.idle`, `limit.wall`).
             Cancelled: the job was cancelled.
         """
+        if descriptor is not None:
+            descriptors = (descriptor,)
         payload = b"" if message is None else msgspec.msgpack.encode(message)
         data = memoryview(frame.encode(opcode, payload, number=self._epoch))
         deadline = _deadline(idle_seconds)
         while data:
             self._cancellation.check()
             try:
-                if descriptor is None:
-                    sent = self._channel.send(data)
+                if descriptors:
+                    sent = socket.send_fds(self._channel, [data], list(descriptors))
+                    descriptors = ()
                 else:
-                    sent = socket.send_fds(self._channel, [data], [descriptor])
-                    descriptor = None
+                    sent = self._channel.send(data)
             except BlockingIOError:
                 self._wait(select.POLLOUT, deadline, idle_seconds)
                 continue

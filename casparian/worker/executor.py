@@ -15,9 +15,9 @@ same time. Its rows are kept only when all three are done and the bytes are the 
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, wait
+from concurrent.futures import wait
+from contextlib import ExitStack
 from typing import Final
 
 import msgspec
@@ -37,12 +37,14 @@ from casparian.protocol.worker import (
 )
 from casparian.sinks.faults import is_transient
 from casparian.trust.artifact import hash_artifact, read_artifact
-from casparian.worker import isolation, self_attack
+from casparian.worker import background, guest_job, isolation, policy, self_attack
+from casparian.worker.background import in_background
 from casparian.worker.balance import balance
 from casparian.worker.cancel import Cancellation, Cancelled
 from casparian.worker.compiled import CompiledParsers
-from casparian.worker.evidence import Evidence
+from casparian.worker.evidence import Evidence, all_intact
 from casparian.worker.faults import Exit, GuestFault, JobFault, SourceExcluded
+from casparian.worker.group import groups
 from casparian.worker.guest_process import Guests
 from casparian.worker.isolation import Measured
 from casparian.worker.outputs import Outputs
@@ -52,7 +54,6 @@ _log = logging.getLogger(__name__)
 _ATTEMPTS: Final = 2
 _FINDINGS_PER_JOB_MAX: Final = 100_000
 _LOG_CHARACTERS_MAX: Final = 128 * 1024
-_CANCEL_LOOK_SECONDS: Final = 0.05
 _VIOLATIONS_NAMED_MAX: Final = 8
 
 ReportProgress = Callable[[SourceProgress], None]
@@ -171,22 +172,27 @@ class _Execution:
         if self._dispatch.parser.kind is ParserKind.PYTHON:
             self._compiled = self._services.compiled.of(
                 self._dispatch.parser.artifact_hash,
-                self._job("parse"),
+                guest_job.to_parse(self._dispatch.parser, self._dispatch.outputs, self._files),
                 self._compiling,
                 self._cancellation,
             )
         outputs = self._outputs = Outputs(self._dispatch, self._dispatch.parser.artifact_hash)
         receipts = []
-        for task in self._dispatch.sources:
+        for tasks in groups(self._dispatch):
             self._cancellation.check()
-            receipts.append(self._source(task, outputs))
-            self._count(receipts[-1], task.size_bytes)
+            together = self._together(tasks, outputs) if len(tasks) > 1 else None
+            for position, task in enumerate(tasks):
+                self._cancellation.check()
+                receipts.append(together[position] if together else self._source(task, outputs))
+                self._count(receipts[-1], task.size_bytes)
         for session in (self._parser, self._accountant):
             if session is not None:
                 session.finish()
         self._retire_sessions()
         self._cancellation.check()
-        message = self._over_policy(outputs, receipts)
+        message = policy.over(
+            self._dispatch, receipts, outputs.rows_total, outputs.quarantined_total
+        )
         files = outputs.finish(quarantine_only=message is not None)
         self._cancellation.check()
         return Receipt(
@@ -213,6 +219,48 @@ class _Execution:
             )
         return files
 
+    def _together(
+        self, tasks: Sequence[SourceTask], outputs: Outputs
+    ) -> list[SourceReceipt] | None:
+        """Several small sources at once; `None`, and nothing is done, when they must be taken one by one."""
+        with ExitStack() as stack:
+            try:
+                sources = [stack.enter_context(Evidence(task)) for task in tasks]
+                verdict = in_background(lambda: all_intact(sources))
+                stack.callback(wait, (verdict,))  # it reads what is closed behind it
+                accountant = self._accounting()
+                accountant.begin_all(sources)
+                parsed = self._parsing().together(sources)
+                accounts = [
+                    accountant.result(source, last=source is sources[-1]) for source in sources
+                ]
+            except (SourceExcluded, GuestFault) as error:
+                for session in (self._parser, self._accountant):
+                    if session is not None and session.busy:
+                        session.close()
+                if isinstance(error, GuestFault):
+                    self._flag(error, sources[0])
+                return None
+            finally:
+                self._forget_closed()
+            if not background.result(verdict, self._cancellation) or any(
+                source.touched() for source in sources
+            ):
+                return None
+            kept = outputs.keep_together(sources, parsed)
+        if kept is None:
+            return None
+        unit = self._dispatch.parser.unit
+        return [
+            SourceReceipt(
+                index=task.index,
+                rows=one.rows,
+                quarantined=one.quarantined,
+                ledger=self._bounded(balance(one.units, account, unit)),
+            )
+            for task, one, account in zip(tasks, kept, accounts, strict=True)
+        ]
+
     def _source(self, task: SourceTask, outputs: Outputs) -> SourceReceipt:
         try:
             with Evidence(task) as source:
@@ -222,7 +270,7 @@ class _Execution:
 
     def _open_source(self, source: Evidence, outputs: Outputs) -> SourceReceipt:
         task = source.task
-        verdict = _in_background(source.verify)
+        verdict = in_background(source.verify)
         why_no_account = self._begin_account(source)
         excluded: SourceExcluded | GuestFault | None = None
         try:
@@ -230,7 +278,7 @@ class _Execution:
         except (SourceExcluded, GuestFault) as error:
             excluded = error
         # The host's own word on the evidence comes before what a guest made of it.
-        excluded = self._result(verdict) or source.touched() or excluded
+        excluded = background.result(verdict, self._cancellation) or source.touched() or excluded
         if excluded is not None:
             outputs.rollback()
             self._retire_accountant()
@@ -287,7 +335,7 @@ class _Execution:
             dispatch = self._dispatch
             self._parser = ParseSession(
                 self._guests,
-                self._job("parse"),
+                guest_job.to_parse(dispatch.parser, dispatch.outputs, self._files, self._compiled),
                 epoch=dispatch.epoch,
                 cancellation=self._cancellation,
                 keep=self._keep,
@@ -312,22 +360,25 @@ class _Execution:
     def _begin_account(self, source: Evidence) -> str:
         """Let the other guest walk the source meanwhile; why it cannot, if it cannot."""
         try:
-            if self._accountant is None:
-                self._accountant = AccountSession(
-                    self._guests,
-                    self._job("account"),
-                    epoch=self._dispatch.epoch,
-                    cancellation=self._cancellation,
-                    keep=self._keep,
-                    outcomes=self._outcomes,
-                    minimum=self._dispatch.min_isolation,
-                )
-            self._accountant.begin(source)
+            self._accounting().begin(source)
         except GuestFault as fault:
             self._retire_accountant()
             self._flag(fault, source)
             return fault.message
         return ""
+
+    def _accounting(self) -> AccountSession:
+        if self._accountant is None:
+            self._accountant = AccountSession(
+                self._guests,
+                guest_job.to_account(self._dispatch.parser),
+                epoch=self._dispatch.epoch,
+                cancellation=self._cancellation,
+                keep=self._keep,
+                outcomes=self._outcomes,
+                minimum=self._dispatch.min_isolation,
+            )
+        return self._accountant
 
     def _end_account(self, source: Evidence, why: str) -> tuple[_native.Account | None, str]:
         """The account, or why there is none; a guest's death is forgiven once here as well."""
@@ -349,58 +400,6 @@ class _Execution:
                 if not fault.retry_alone(fresh=fresh):
                     break
         return None, why
-
-    def _job(self, task: str) -> GuestJob:
-        parser = self._dispatch.parser
-        if task == "account":
-            return GuestJob(
-                task="account",
-                parser_name=parser.name,
-                kind=ParserKind.NATIVE,
-                entry="",
-                account=parser.account,
-                config={},
-                outputs=(),
-                files={},
-                limits=parser.limits,
-            )
-        return GuestJob(
-            task="parse",
-            parser_name=parser.name,
-            kind=parser.kind,
-            entry=parser.entry,
-            account=parser.account,
-            config=parser.config,
-            outputs=tuple(output.contract for output in self._dispatch.outputs),
-            files=self._files if parser.kind is ParserKind.PYTHON else {},
-            limits=parser.limits,
-            compiled=dict(self._compiled),
-        )
-
-    def _result(self, verdict: Future[SourceExcluded | None]) -> SourceExcluded | None:
-        """Wait for the hash, and look at the cancellation while waiting."""
-        while not wait((verdict,), timeout=_CANCEL_LOOK_SECONDS).done:
-            self._cancellation.check()
-        return verdict.result()
-
-    def _over_policy(self, outputs: Outputs, receipts: Sequence[SourceReceipt]) -> str | None:
-        """Why the policy calls this job a failure, if it does.
-
-        Remains in slack do not count: they are outside what is present, and every reused log is full of them.
-        """
-        remains = sum(r.ledger.quarantined_extra for r in receipts if r.ledger is not None)
-        quarantined, rows_max = (
-            outputs.quarantined_total - remains,
-            self._dispatch.quarantine_rows_max,
-        )
-        if rows_max is not None and quarantined > rows_max:
-            return f"{quarantined} rows are quarantined, the policy allows {rows_max}"
-        percent_max = self._dispatch.quarantine_percent_max
-        everything = quarantined + outputs.rows_total
-        if percent_max is not None and quarantined * 100 > percent_max * everything:
-            percent = quarantined * 100 / everything
-            return f"{percent:.2f} % of the rows are quarantined, the policy allows {percent_max} %"
-        return None
 
     def _tell(self, outputs: Outputs, position: int) -> None:
         """Progress in the middle of a source."""
@@ -430,6 +429,13 @@ class _Execution:
     def _retire_accountant(self) -> None:
         if self._accountant is not None:
             self._accountant.close()
+            self._accountant = None
+
+    def _forget_closed(self) -> None:
+        """Sessions whose guest is gone are of no use any more."""
+        if self._parser is not None and not self._parser.open:
+            self._parser = None
+        if self._accountant is not None and not self._accountant.open:
             self._accountant = None
 
     def _retire_sessions(self) -> None:
@@ -472,20 +478,6 @@ class _Execution:
         self._retire_sessions()
         if self._outputs is not None:
             self._outputs.abort()
-
-
-def _in_background(work: Callable[[], SourceExcluded | None]) -> Future[SourceExcluded | None]:
-    """Run on a daemon thread: a hash of a huge file must not hold up the end of the process."""
-    future: Future[SourceExcluded | None] = Future()
-
-    def run() -> None:
-        try:
-            future.set_result(work())
-        except BaseException as error:  # noqa: BLE001 - handed to who waits
-            future.set_exception(error)
-
-    threading.Thread(target=run, name="hash", daemon=True).start()
-    return future
 
 
 def _excluded(task: SourceTask, error: SourceExcluded | GuestFault) -> SourceReceipt:

@@ -14,6 +14,7 @@ In this order, so that nothing is allocated or followed before it is known to be
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final
 
@@ -21,6 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.ipc
 
+from casparian.protocol.arrow import spread
 from casparian.protocol.guest import BATCH_ROWS_MAX
 from casparian.worker.faults import GuestFault
 
@@ -192,6 +194,21 @@ class _Table:
         if position >= len(self._view):
             raise struct.error("field beyond the buffer")
         return position
+
+
+def check_spans_by_source(
+    batch: pa.RecordBatch, counts: Sequence[int], sizes: Sequence[int]
+) -> None:
+    """As `read_batch` checks spans, where so many rows belong to each source of these sizes in bytes, in order.
+
+    Raises:
+        GuestFault: `bridge.invalid_batch`.
+    """
+    ends = pc.add(
+        batch.column(0), batch.column(1)
+    )  # cannot overflow: each is a position in a source
+    if pc.any(pc.greater(ends, spread(pa.array(sizes, pa.uint64()), counts))).as_py():
+        raise _invalid("a row that claims bytes beyond the end of its source")
 
 
 def _check_spans(batch: pa.RecordBatch, source_bytes: int) -> None:

@@ -8,7 +8,7 @@ each (source, table), in the order of arrival.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import Final
 
@@ -19,17 +19,27 @@ from casparian.contracts.check import split
 from casparian.domain.contracts import OutputContract
 from casparian.domain.outputs import QUARANTINE_TABLE
 from casparian.errors import SinkFault
-from casparian.protocol.guest import RAW_INLINE_BYTES_MAX
+from casparian.protocol.guest import QUARANTINE_OUTPUT, RAW_INLINE_BYTES_MAX
 from casparian.protocol.worker import Dispatch, StagedFile
 from casparian.sinks import lineage, quarantine
 from casparian.sinks.faults import StagingFault
 from casparian.sinks.staging import OutputStage, sync_directories
-from casparian.worker.balance import Units
+from casparian.sinks.times import check_times
+from casparian.worker.balance import Spans, Units
 from casparian.worker.evidence import Evidence
 from casparian.worker.faults import SourceExcluded
-from casparian.worker.session import Batch
+from casparian.worker.session import Batch, Together
 
 _RAW_BYTES_PER_BATCH: Final = 8 * 1024 * 1024
+
+
+class SourceOutputs:
+    """What one source of several has."""
+
+    def __init__(self, units: Units) -> None:
+        self.units = units
+        self.rows: dict[str, int] = {}  # by table, quarantine left out
+        self.quarantined = 0
 
 
 class Outputs:
@@ -148,6 +158,64 @@ class Outputs:
         self.quarantined_total += self.quarantined
         self._source = None
 
+    def keep_together(
+        self, sources: Sequence[Evidence], together: Together
+    ) -> list[SourceOutputs] | None:
+        """Keep all rows of several sources, none of which is open: what each of them has.
+
+        `None`, and nothing is kept, when a row breaks its contract or needs a look at the evidence: then each source must
+        be written alone.
+
+        Raises:
+            StagingFault: the stage cannot be written.
+        """
+        tasks = [source.task for source in sources]
+        kept = [SourceOutputs(Units(self._dispatch.parser.account)) for _ in sources]
+        stored: list[tuple[OutputStage, pa.RecordBatch, list[int]]] = []
+        for number, rows in together.rows.items():
+            counts = together.counts[number]
+            if number == QUARANTINE_OUTPUT:
+                task, stage, contract = (
+                    self._dispatch.outputs[self._main],
+                    self._quarantine,
+                    quarantine.QUARANTINE_CONTRACT,
+                )
+                if not _is_inline(rows):
+                    return None
+                _count_quarantined(kept, rows, counts)
+                rows = quarantine.rows(rows, table_name=task.contract.table)
+            elif 0 < number <= len(self._stages):
+                task, stage = self._dispatch.outputs[number - 1], self._stages[number - 1]
+                contract = task.contract
+                if split(rows, contract).rejected.num_rows:
+                    return None
+                _count_rows(kept, rows, counts, contract.table, main=number - 1 == self._main)
+            else:
+                return None
+            batch = lineage.add_together(
+                rows,
+                output=contract,
+                sources=tasks,
+                counts=counts,
+                parser_label=self._label,
+                artifact_hash=self._artifact_hash,
+                contract_hash=task.contract_hash,
+                job_id=self._dispatch.job_id,
+                processed_at_ns=self._dispatch.processed_at_ns,
+            )
+            try:
+                check_times(batch)
+            except SinkFault:
+                return None
+            held = [task.index for task, count in zip(tasks, counts, strict=True) if count]
+            stored.append((stage, batch, held))
+        for stage, batch, held in stored:
+            stage.add_sources(batch, held)
+        for one in kept:
+            self.rows_total += sum(one.rows.values())
+            self.quarantined_total += one.quarantined
+        return kept
+
     def rollback(self) -> None:
         """Forget the open source; nothing when none is open."""
         if self._source is not None:
@@ -186,6 +254,35 @@ def _remove_empty(directories: Iterable[str]) -> None:
     for directory in set(directories):
         with suppress(OSError):  # it was never made, or holds the files of another stage
             os.rmdir(directory)
+
+
+def _count_rows(
+    kept: list[SourceOutputs], rows: pa.RecordBatch, counts: list[int], table: str, *, main: bool
+) -> None:
+    spans, start = Spans(rows), 0
+    for one, count in zip(kept, counts, strict=True):
+        if count:
+            one.rows[table] = count
+            if main:
+                one.units.add_spans(spans, start, count)
+        start += count
+
+
+def _count_quarantined(kept: list[SourceOutputs], rows: pa.RecordBatch, counts: list[int]) -> None:
+    spans, start = Spans(rows), 0
+    for one, count in zip(kept, counts, strict=True):
+        one.quarantined = count
+        one.units.add_quarantined_spans(spans, start, count)
+        start += count
+
+
+def _is_inline(rows: pa.RecordBatch) -> bool:
+    """Whether every quarantined row came with its bytes, and they are few enough to keep."""
+    raw = rows.column("raw")
+    if raw.null_count:
+        return False
+    longest: int = pc.max(pc.binary_length(raw)).as_py()
+    return longest <= RAW_INLINE_BYTES_MAX
 
 
 def _bounded(rows: pa.RecordBatch) -> Iterator[pa.RecordBatch]:

@@ -7,7 +7,8 @@ broke the protocol or died is closed by `fault`, which says why as the host sees
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from typing import Final, NamedTuple, TypeVar
 
 import msgspec
@@ -25,25 +26,31 @@ from casparian.protocol.guest import (
     QUARANTINE_OF,
     QUARANTINE_OUTPUT,
     Compiled,
+    GroupEnd,
     GuestJob,
     GuestSource,
+    GuestSources,
     Ready,
     SourceEnd,
     SourceFailed,
 )
 from casparian.protocol.payload import decode
+from casparian.protocol.worker import SourceTask
 from casparian.worker import isolation
 from casparian.worker.bridge import GuestClosed, HostBridge, Received
 from casparian.worker.cancel import Cancellation
 from casparian.worker.evidence import Evidence
 from casparian.worker.faults import Exit, GuestFault, JobFault, SourceExcluded, classify
 from casparian.worker.guest_process import GuestProcess, Guests
-from casparian.worker.ipc import read_batch
+from casparian.worker.ipc import check_spans_by_source, read_batch
 
 _GRACE_SECONDS: Final = 2.0  # between the end of a stream and the end of its process
 _FINISH_SECONDS: Final = 10.0
 _READ_BYTES_PER_SECOND_MIN: Final = 20_000_000  # a guest may be silent while it reads on
 _MEBIBYTE: Final = 1024 * 1024
+GROUP_OUTPUT_BYTES_MAX: Final = (
+    96 * _MEBIBYTE
+)  # what waits in memory until all of a group's sources are done
 _CODE_CHARACTERS: Final = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_.")
 _CODE_CHARACTERS_MAX: Final = 64
 _MESSAGE_CHARACTERS_MAX: Final = 4_096
@@ -58,6 +65,13 @@ class Batch(NamedTuple):
     output: int | None
     quarantine: bool
     rows: pa.RecordBatch
+
+
+class Together(NamedTuple):
+    """Rows of several sources by output number as the bridge has it, and how many of them each source has, in order."""
+
+    rows: dict[int, pa.RecordBatch]
+    counts: dict[int, list[int]]
 
 
 class Session:
@@ -174,22 +188,38 @@ class Session:
 
     def _give(self, source: Evidence) -> None:
         """Send one source with a descriptor of its own."""
-        task = source.task
-        message = GuestSource(
-            index=task.index, size_bytes=task.size_bytes, display_path=task.display_path
-        )
+        message = _described(source.task)
         idle = self._job.limits.idle_seconds
-        self._guarded(self._bridge.check_quiet)
-        self.busy = True
-        self.given += 1
-        self._bridge.begin_source(self._job.limits.wall_seconds)
-        self._process.limit_log(self._job.limits.log_mb_max * _MEBIBYTE)
+        self._begin(1)
         with source.duplicate() as descriptor:
             self._guarded(
                 lambda: self._bridge.send(
-                    Opcode.BRIDGE_SOURCE, message, idle_seconds=idle, descriptor=descriptor
+                    Opcode.BRIDGE_SOURCE, message, idle_seconds=idle, descriptors=[descriptor]
                 )
             )
+
+    def _give_all(self, sources: Sequence[Evidence]) -> None:
+        """Send several small sources at once."""
+        message = GuestSources(sources=tuple(_described(source.task) for source in sources))
+        self._begin(len(sources))
+        with ExitStack() as stack:
+            descriptors = [stack.enter_context(source.duplicate()) for source in sources]
+            self._guarded(
+                lambda: self._bridge.send(
+                    Opcode.BRIDGE_SOURCES,
+                    message,
+                    idle_seconds=self._job.limits.idle_seconds,
+                    descriptors=descriptors,
+                )
+            )
+
+    def _begin(self, sources: int) -> None:
+        """From here on the limits of a source count anew."""
+        self._guarded(self._bridge.check_quiet)
+        self.busy = True
+        self.given += sources
+        self._bridge.begin_source(self._job.limits.wall_seconds)
+        self._process.limit_log(self._job.limits.log_mb_max * _MEBIBYTE)
 
     def _answer(self, source: Evidence) -> Received:
         """Next frame about a source."""
@@ -266,6 +296,54 @@ class ParseSession(Session):
                 raise self._over("limit.output", f"more than {limits.output_mb_max} MiB of rows")
             yield batch
 
+    def together(self, sources: Sequence[Evidence]) -> Together:
+        """Give several small sources at once; their rows, each batch checked.
+
+        Raises:
+            SourceExcluded: one of them is not like the others: give them one by one. The guest may still send.
+            GuestFault: the guest died or broke the protocol; it is closed.
+            Cancelled: the job was cancelled.
+        """
+        largest = max(source.task.size_bytes for source in sources)
+        found: dict[int, list[pa.RecordBatch]] = {}
+        self._give_all(sources)
+        while True:
+            received = self._answer(sources[0])
+            if received.opcode is Opcode.BRIDGE_END:
+                break
+            if received.opcode is Opcode.BRIDGE_FAILED:
+                raise self._failed(received, sources[0].task.index)
+            if received.opcode is not Opcode.BRIDGE_BATCH:
+                raise self.fault(_protocol(f"{received.opcode.name} in the middle of sources"))
+            if self._bridge.received_bytes > GROUP_OUTPUT_BYTES_MAX:
+                raise SourceExcluded("limit.output", "these sources give too much at once")
+            batch = self._batch(received, largest)
+            found.setdefault(received.flags, []).append(batch.rows)
+        end = self._decoded(received, GroupEnd)
+        self._guarded(self._bridge.check_quiet)
+        self.busy = False
+        rows = {number: _joined(batches) for number, batches in found.items()}
+        counts = {number: [one.get(number, 0) for one in end.rows] for number in rows}
+        named = {number for one in end.rows for number in one}
+        sums = {number: sum(counts[number]) for number in rows}
+        if (
+            len(end.rows) != len(sources)
+            or not named <= rows.keys()
+            or any(count < 0 for one in end.rows for count in one.values())
+            or sums != {number: batch.num_rows for number, batch in rows.items()}
+        ):
+            raise self.fault(_protocol("other counts than the rows that came"))
+        sizes = [source.task.size_bytes for source in sources]
+        for number, batch in rows.items():
+            try:
+                check_spans_by_source(batch, counts[number], sizes)
+            except GuestFault as fault:
+                raise self.fault(fault) from fault
+        for one, source in zip(end.rows, sources, strict=True):
+            if sum(one.values()) > self._job.limits.rows_allowed(source.task.size_bytes):
+                raise SourceExcluded("limit.rows", "one of these sources gives too many rows")
+        return Together(rows, counts)
+
     def _batch(self, received: Received, source_bytes: int) -> Batch:
         number = received.flags & ~QUARANTINE_OF
         quarantine = received.flags == QUARANTINE_OUTPUT or bool(received.flags & QUARANTINE_OF)
@@ -289,8 +367,12 @@ class AccountSession(Session):
         """Give a source; the walk goes on while the parser works."""
         self._give(source)
 
-    def result(self, source: Evidence) -> _native.Account:
-        """The account of the source that was given last.
+    def begin_all(self, sources: Sequence[Evidence]) -> None:
+        """Give several small sources at once: ask for the `result` of each, in their order."""
+        self._give_all(sources)
+
+    def result(self, source: Evidence, *, last: bool = True) -> _native.Account:
+        """The account of the source that was given last; `last` is whether no other is due.
 
         Raises:
             SourceExcluded: the walk gave up.
@@ -301,8 +383,9 @@ class AccountSession(Session):
             raise self._failed(received, source.task.index)
         if received.opcode is not Opcode.BRIDGE_ACCOUNT:
             raise self.fault(_protocol(f"{received.opcode.name} instead of an account"))
-        self._guarded(self._bridge.check_quiet)
-        self.busy = False
+        if last:
+            self._guarded(self._bridge.check_quiet)
+            self.busy = False
         try:
             account = _native.Account.from_bytes(received.payload.to_pybytes())
             _check_figures(account, source.task.size_bytes)
@@ -336,6 +419,14 @@ def _check_figures(account: _native.Account, size_bytes: int) -> None:
     places = [place for _, offset, length, _ in account.findings for place in (offset, length)]
     if max(figures) > size_bytes or max(places, default=0) > INTEGER_MAX:
         raise ValueError(f"it counts more than {size_bytes} bytes can hold")
+
+
+def _described(task: SourceTask) -> GuestSource:
+    return GuestSource(index=task.index, size_bytes=task.size_bytes, display_path=task.display_path)
+
+
+def _joined(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
+    return batches[0] if len(batches) == 1 else pa.concat_batches(batches)
 
 
 def _protocol(what: str) -> GuestFault:

@@ -233,6 +233,18 @@ pub fn digest_open_file(file: File, with_sha256: bool) -> FileDigest {
     }
 }
 
+/// Hash open files one after the other, with one buffer for all; see [`digest_open_file`].
+pub fn digest_open_files(files: Vec<File>, with_sha256: bool) -> Vec<FileDigest> {
+    let mut buffer = Vec::new();
+    files
+        .into_iter()
+        .map(|file| match stat_of_regular_file(&file) {
+            Ok(stat) => digest_checked(file, &stat, with_sha256, &mut buffer),
+            Err(error) => FileDigest::failed(0, &error),
+        })
+        .collect()
+}
+
 /// Hash the file at `path`.
 pub fn digest_file(path: &[u8], with_sha256: bool) -> FileDigest {
     digest_path(path, with_sha256, &mut Vec::new())

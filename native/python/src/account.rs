@@ -1,6 +1,7 @@
 //! Accounts and tallies: the two sides of the ledger.
 
 use casparian_core::account as core;
+use casparian_core::flags::{CARVED, RECOVERED, SLACK};
 use casparian_core::source::FileSource;
 use casparian_core::tally;
 use pyo3::buffer::{Element, PyBuffer, PyUntypedBuffer};
@@ -201,6 +202,39 @@ impl Tally {
         })
     }
 
+    /// Add the rows of three columns, as buffers of u64, u64 and u32, but those in slack or carved; gives how many were
+    /// added, how many of these are flagged as recovered, and how many were left out.
+    fn add_rows(
+        &mut self,
+        py: Python<'_>,
+        offsets: &Bound<'_, PyAny>,
+        lengths: &Bound<'_, PyAny>,
+        flags: &Bound<'_, PyAny>,
+    ) -> PyResult<(u64, u64, u64)> {
+        let offsets = little_endian_numbers(offsets)?;
+        let lengths = little_endian_numbers(lengths)?;
+        let flags = bytes_of(py, &PyUntypedBuffer::get(flags)?)?;
+        let (flags, rest) = flags.as_chunks::<4>();
+        if offsets.len() != lengths.len() || offsets.len() != flags.len() || !rest.is_empty() {
+            return Err(PyValueError::new_err(
+                "offsets, lengths and flags have different numbers of values",
+            ));
+        }
+        let (mut added, mut recovered, mut left_out) = (0, 0, 0);
+        for ((offset, length), flags) in offsets.into_iter().zip(lengths).zip(flags) {
+            let flags = u32::from_le_bytes(*flags);
+            if flags & (SLACK | CARVED) != 0 {
+                left_out += 1;
+                continue;
+            }
+            let tallied = self.0.add(offset, length);
+            tallied.map_err(|error| to_exception(py, &error))?;
+            added += 1;
+            recovered += u64::from(flags & RECOVERED != 0);
+        }
+        Ok((added, recovered, left_out))
+    }
+
     /// The windows in which tally and account differ; empty when every unit came out exactly once.
     fn compare(&self, py: Python<'_>, account: &Account) -> PyResult<Vec<WindowDifference>> {
         let differences = detached(py, || self.0.compare(&account.0))?;
@@ -211,32 +245,41 @@ impl Tally {
     }
 }
 
+/// Copy a contiguous buffer, when its items are of this type.
+fn copy<T: Element>(py: Python<'_>, buffer: &PyUntypedBuffer) -> Option<PyResult<Vec<T>>> {
+    let typed: &PyBuffer<T> = buffer.as_typed().ok()?;
+    Some(typed.to_vec(py))
+}
+
+/// Copy a contiguous buffer of bytes.
+fn bytes_of(py: Python<'_>, buffer: &PyUntypedBuffer) -> PyResult<Vec<u8>> {
+    if buffer.len_bytes() == 0 {
+        // No values: the pointer may be anything, and so be refused as not aligned.
+        return Ok(Vec::new());
+    }
+    if let Some(bytes) = copy::<u8>(py, buffer) {
+        return bytes;
+    }
+    if let Some(bytes) = copy::<i8>(py, buffer) {
+        // pyarrow buffers call their bytes signed.
+        return Ok(bytes?.into_iter().map(i8::cast_unsigned).collect());
+    }
+    Err(PyValueError::new_err(
+        "a buffer holds neither aligned u64 nor bytes",
+    ))
+}
+
 /// Copy a contiguous buffer of u64, or of bytes that are u64 in little-endian order.
 fn little_endian_numbers(object: &Bound<'_, PyAny>) -> PyResult<Vec<u64>> {
-    fn copy<T: Element>(py: Python<'_>, buffer: &PyUntypedBuffer) -> Option<PyResult<Vec<T>>> {
-        let typed: &PyBuffer<T> = buffer.as_typed().ok()?;
-        Some(typed.to_vec(py))
-    }
-
     let py = object.py();
     let buffer = PyUntypedBuffer::get(object)?;
     if buffer.len_bytes() == 0 {
-        // No values: the pointer may be anything, and so be refused as not aligned.
         return Ok(Vec::new());
     }
     if let Some(numbers) = copy::<u64>(py, &buffer) {
         return Ok(numbers?.into_iter().map(u64::from_le).collect());
     }
-    let bytes = if let Some(bytes) = copy::<u8>(py, &buffer) {
-        bytes?
-    } else if let Some(bytes) = copy::<i8>(py, &buffer) {
-        // pyarrow buffers call their bytes signed.
-        bytes?.into_iter().map(i8::cast_unsigned).collect()
-    } else {
-        return Err(PyValueError::new_err(
-            "a buffer holds neither aligned u64 nor bytes",
-        ));
-    };
+    let bytes = bytes_of(py, &buffer)?;
     let (numbers, rest) = bytes.as_chunks::<8>();
     if !rest.is_empty() {
         return Err(PyValueError::new_err(

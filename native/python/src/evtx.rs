@@ -1,6 +1,11 @@
-//! The decoder of event logs as a Python iterator.
+//! The decoder of event logs as Python iterators.
 
-use casparian_core::evtx::{EvtxDecoder, EvtxOptions, Fault};
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Mutex, PoisonError};
+
+use arrow_array::RecordBatch;
+use casparian_core::CoreError;
+use casparian_core::evtx::{EvtxDecoder, EvtxOptions, EvtxOutput, Fault, PlanCache};
 use casparian_core::source::FileSource;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
@@ -9,21 +14,102 @@ use crate::batch::Batch;
 use crate::descriptor::duplicate;
 use crate::errors::{detached, to_exception};
 
-/// Decodes an event log, batch by batch: iterate to get (output name, batch).
-#[pyclass(module = "casparian._native")]
-pub(crate) struct EvtxReader(State);
+type Decoder = EvtxDecoder<FileSource>;
+type Item = (&'static str, Batch);
+
+/// Compiled templates, for the logs that are decoded after the one that had them.
+#[pyclass(frozen, module = "casparian._native")]
+pub(crate) struct EvtxPlans(Mutex<PlanCache>);
+
+#[pymethods]
+impl EvtxPlans {
+    #[new]
+    fn new() -> Self {
+        Self(Mutex::new(PlanCache::new()))
+    }
+}
+
+impl EvtxPlans {
+    /// Take what is there; another reader that takes at the same time begins with nothing.
+    fn take(&self) -> PlanCache {
+        let mut cache = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut cache, PlanCache::new())
+    }
+
+    fn give_back(&self, plans: PlanCache) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = plans;
+    }
+}
 
 enum State {
-    Reading(Box<EvtxDecoder<FileSource>>),
+    Reading(Box<Decoder>),
     Finished,
     /// An error or a panic came out; what is left in the decoder is not used.
     Failed,
 }
 
+impl State {
+    /// A decoder for the log behind `fd`.
+    fn begin(
+        py: Python<'_>,
+        fd: i32,
+        size: u64,
+        options: EvtxOptions,
+        plans: Option<&Py<EvtxPlans>>,
+    ) -> PyResult<Self> {
+        let source = FileSource::new(duplicate(fd)?, size);
+        let cache = plans.map_or_else(PlanCache::new, |plans| plans.get().take());
+        let decoder = EvtxDecoder::with_cache(source, options, cache)
+            .map_err(|error| to_exception(py, &error))?;
+        Ok(Self::Reading(Box::new(decoder)))
+    }
+
+    /// One step, without the GIL. A step that gives nothing is the last.
+    fn step(
+        &mut self,
+        py: Python<'_>,
+        plans: Option<&Py<EvtxPlans>>,
+        step: impl FnOnce(&mut Decoder) -> Result<Option<(EvtxOutput, RecordBatch)>, CoreError> + Send,
+    ) -> PyResult<Option<Item>> {
+        let mut decoder = match std::mem::replace(self, Self::Failed) {
+            Self::Reading(decoder) => decoder,
+            Self::Finished => {
+                *self = Self::Finished;
+                return Ok(None);
+            }
+            Self::Failed => {
+                return Err(PyRuntimeError::new_err(
+                    "the reader failed before; what it gave is not the whole log",
+                ));
+            }
+        };
+        match detached(py, || step(&mut decoder))? {
+            Some((output, batch)) => {
+                *self = Self::Reading(decoder);
+                Ok(Some((output.name(), Batch(batch))))
+            }
+            None => {
+                *self = Self::Finished;
+                if let Some(plans) = plans {
+                    plans.get().give_back(decoder.into_cache());
+                }
+                Ok(None)
+            }
+        }
+    }
+}
+
+/// Decodes an event log, batch by batch: iterate to get (output name, batch).
+#[pyclass(module = "casparian._native")]
+pub(crate) struct EvtxReader {
+    state: State,
+    plans: Option<Py<EvtxPlans>>,
+}
+
 #[pymethods]
 impl EvtxReader {
     #[new]
-    #[pyo3(signature = (fd, size, *, batch_rows = 65_536, batch_bytes = 8 << 20, fault = None))]
+    #[pyo3(signature = (fd, size, *, batch_rows = 65_536, batch_bytes = 8 << 20, fault = None, plans = None))]
     fn new(
         py: Python<'_>,
         fd: i32,
@@ -31,53 +117,140 @@ impl EvtxReader {
         batch_rows: usize,
         batch_bytes: usize,
         fault: Option<&str>,
+        plans: Option<Py<EvtxPlans>>,
     ) -> PyResult<Self> {
-        if batch_rows == 0 || batch_bytes == 0 {
-            return Err(PyValueError::new_err(
-                "batch_rows and batch_bytes are at least 1",
-            ));
-        }
-        let options = EvtxOptions {
-            batch_rows,
-            batch_bytes,
-            fault: fault
-                .or(FAULT_COMPILED_IN)
-                .map_or(Ok(Fault::None), fault_named)?,
-        };
-        let source = FileSource::new(duplicate(fd)?, size);
-        let decoder =
-            EvtxDecoder::new(source, options).map_err(|error| to_exception(py, &error))?;
-        Ok(Self(State::Reading(Box::new(decoder))))
+        let options = options(batch_rows, batch_bytes, fault)?;
+        let state = State::begin(py, fd, size, options, plans.as_ref())?;
+        Ok(Self { state, plans })
     }
 
     fn __iter__(reader: PyRef<'_, Self>) -> PyRef<'_, Self> {
         reader
     }
 
-    fn __next__(&mut self, py: Python<'_>) -> PyResult<Option<(&'static str, Batch)>> {
-        let mut decoder = match std::mem::replace(&mut self.0, State::Failed) {
-            State::Reading(decoder) => decoder,
-            State::Finished => {
-                self.0 = State::Finished;
-                return Ok(None);
-            }
-            State::Failed => {
-                return Err(PyRuntimeError::new_err(
-                    "the reader failed before; what it gave is not the whole log",
-                ));
-            }
+    fn __next__(&mut self, py: Python<'_>) -> PyResult<Option<Item>> {
+        self.state
+            .step(py, self.plans.as_ref(), |decoder| decoder.next_batch())
+    }
+}
+
+/// Decodes several small logs into the same batches: one behind the other, each as if it were alone.
+#[pyclass(module = "casparian._native")]
+pub(crate) struct EvtxGroupReader {
+    state: State,
+    plans: Option<Py<EvtxPlans>>,
+    /// The logs behind the one in work: they are opened when it is their turn.
+    waiting: VecDeque<(i32, u64)>,
+    /// Whether the log in work is decoded to its end.
+    is_decoded: bool,
+    /// Rows of each log that is decoded, by output.
+    rows: Vec<[u64; EvtxOutput::COUNT]>,
+    total: [u64; EvtxOutput::COUNT],
+}
+
+#[pymethods]
+impl EvtxGroupReader {
+    #[new]
+    #[pyo3(signature = (sources, *, batch_rows = 65_536, batch_bytes = 8 << 20, fault = None, plans = None))]
+    fn new(
+        py: Python<'_>,
+        sources: Vec<(i32, u64)>,
+        batch_rows: usize,
+        batch_bytes: usize,
+        fault: Option<&str>,
+        plans: Option<Py<EvtxPlans>>,
+    ) -> PyResult<Self> {
+        let options = options(batch_rows, batch_bytes, fault)?;
+        let mut waiting = VecDeque::from(sources);
+        let Some((fd, size)) = waiting.pop_front() else {
+            return Err(PyValueError::new_err("a group has one source at least"));
         };
-        match detached(py, || decoder.next_batch())? {
-            Some((output, batch)) => {
-                self.0 = State::Reading(decoder);
-                Ok(Some((output.name(), Batch(batch))))
+        let state = State::begin(py, fd, size, options, plans.as_ref())?;
+        Ok(Self {
+            state,
+            plans,
+            waiting,
+            is_decoded: false,
+            rows: Vec::new(),
+            total: [0; EvtxOutput::COUNT],
+        })
+    }
+
+    fn __iter__(reader: PyRef<'_, Self>) -> PyRef<'_, Self> {
+        reader
+    }
+
+    fn __next__(&mut self, py: Python<'_>) -> PyResult<Option<Item>> {
+        loop {
+            if !self.is_decoded {
+                self.decode(py)?;
             }
-            None => {
-                self.0 = State::Finished;
-                Ok(None)
+            let next = self.waiting.pop_front();
+            let Some((fd, size)) = next else {
+                return self
+                    .state
+                    .step(py, self.plans.as_ref(), |decoder| decoder.next_batch());
+            };
+            let State::Reading(decoder) = &mut self.state else {
+                return self.state.step(py, None, |_| Ok(None));
+            };
+            if let Some((output, batch)) = decoder.full_batch() {
+                self.waiting.push_front((fd, size));
+                return Ok(Some((output.name(), Batch(batch))));
             }
+            let source = FileSource::new(duplicate(fd)?, size);
+            decoder
+                .next_source(source)
+                .map_err(|error| to_exception(py, &error))?;
+            self.is_decoded = false;
         }
     }
+
+    /// Rows of each source that is decoded, in order, by output; all of them at the end.
+    #[getter]
+    fn rows(&self) -> Vec<HashMap<&'static str, u64>> {
+        let named = |rows: &[u64; EvtxOutput::COUNT]| {
+            EvtxOutput::ALL
+                .into_iter()
+                .filter(|output| rows[*output as usize] > 0)
+                .map(|output| (output.name(), rows[output as usize]))
+                .collect()
+        };
+        self.rows.iter().map(named).collect()
+    }
+}
+
+impl EvtxGroupReader {
+    /// Decode the source in work to its end.
+    fn decode(&mut self, py: Python<'_>) -> PyResult<()> {
+        let State::Reading(mut decoder) = std::mem::replace(&mut self.state, State::Failed) else {
+            return Err(PyRuntimeError::new_err(
+                "the reader failed before; what it gave is not the whole group",
+            ));
+        };
+        let total = detached(py, || decoder.finish_source())?;
+        let rows = std::array::from_fn(|output| total[output] - self.total[output]);
+        self.rows.push(rows);
+        self.total = total;
+        self.is_decoded = true;
+        self.state = State::Reading(decoder);
+        Ok(())
+    }
+}
+
+fn options(batch_rows: usize, batch_bytes: usize, fault: Option<&str>) -> PyResult<EvtxOptions> {
+    if batch_rows == 0 || batch_bytes == 0 {
+        return Err(PyValueError::new_err(
+            "batch_rows and batch_bytes are at least 1",
+        ));
+    }
+    Ok(EvtxOptions {
+        batch_rows,
+        batch_bytes,
+        fault: fault
+            .or(FAULT_COMPILED_IN)
+            .map_or(Ok(Fault::None), fault_named)?,
+    })
 }
 
 /// What a sabotaged build does wrong by itself: a test that runs the whole product has no other way to

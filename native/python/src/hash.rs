@@ -80,3 +80,12 @@ pub(crate) fn digest_fd(py: Python<'_>, fd: i32, sha256: bool) -> PyResult<FileD
     let file = duplicate(fd)?;
     detached(py, || Ok(core::digest_open_file(file, sha256))).map(FileDigest::from)
 }
+
+/// Hash open regular files one after the other; results have the order of `fds`, errors are values.
+#[pyfunction]
+#[pyo3(signature = (fds, *, sha256 = false))]
+pub(crate) fn digest_fds(py: Python<'_>, fds: Vec<i32>, sha256: bool) -> PyResult<Vec<FileDigest>> {
+    let files = fds.into_iter().map(duplicate).collect::<PyResult<_>>()?;
+    let digests = detached(py, || Ok(core::digest_open_files(files, sha256)))?;
+    Ok(digests.into_iter().map(FileDigest::from).collect())
+}

@@ -36,9 +36,9 @@ mod _native {
     #[pymodule_export]
     use crate::errors::SourceError;
     #[pymodule_export]
-    use crate::evtx::EvtxReader;
+    use crate::evtx::{EvtxGroupReader, EvtxPlans, EvtxReader};
     #[pymodule_export]
-    use crate::hash::{FileDigest, digest_fd, digest_files};
+    use crate::hash::{FileDigest, digest_fd, digest_fds, digest_files};
     #[pymodule_export]
     use crate::identity::{identity_of, tree_hash};
     #[pymodule_export]

@@ -47,8 +47,21 @@ struct State {
     cache: PlanCache,
     plans: ChunkPlans,
     values: SlotStack,
-    /// Record rows so far, those lost on purpose included.
+    /// Record rows of the source so far, those lost on purpose included.
     rows: u64,
+    /// Rows in batches that were finished, by output.
+    finished: [u64; EvtxOutput::COUNT],
+}
+
+impl State {
+    /// Rows so far by output: those in finished batches, and those that wait.
+    fn rows_by_output(&self) -> [u64; EvtxOutput::COUNT] {
+        let mut rows = self.finished;
+        rows[EvtxOutput::Events as usize] += self.events.len() as u64;
+        rows[EvtxOutput::Chunks as usize] += self.chunks.len() as u64;
+        rows[EvtxOutput::Quarantine as usize] += self.quarantine.len() as u64;
+        rows
+    }
 }
 
 /// A slot and what holds for everything in it.
@@ -85,15 +98,7 @@ impl<S: ReadAt> EvtxDecoder<S> {
         options: EvtxOptions,
         cache: PlanCache,
     ) -> Result<Self, CoreError> {
-        let slots = source
-            .len()
-            .saturating_sub(FILE_HEADER_BYTES)
-            .div_ceil(SLOT_BYTES as u64);
-        let slots = u32::try_from(slots).map_err(|_| CoreError::Limit {
-            what: "chunks in a file",
-            limit: u64::from(u32::MAX),
-            offset: 0,
-        })?;
+        let slots = slots_of(&source)?;
         Ok(Self {
             source,
             options,
@@ -109,10 +114,43 @@ impl<S: ReadAt> EvtxDecoder<S> {
                 plans: ChunkPlans::new(),
                 values: SlotStack::new(),
                 rows: 0,
+                finished: [0; EvtxOutput::COUNT],
             },
             ready: VecDeque::new(),
             is_finished: false,
         })
+    }
+
+    /// Go on with another source, once [`EvtxDecoder::finish_source`] has said that this one is decoded: its rows
+    /// stand behind those of the one before, in the same batches. It is decoded as if it were alone.
+    ///
+    /// # Errors
+    /// As [`EvtxDecoder::new`]; the decoder goes on with the source that it has.
+    pub fn next_source(&mut self, source: S) -> Result<(), CoreError> {
+        self.slots = slots_of(&source)?;
+        self.slot = 0;
+        self.buffer.clear();
+        self.buffer_slot = 0;
+        self.state.rows = 0;
+        self.source = source;
+        Ok(())
+    }
+
+    /// Decode the source to its end, and say how many rows there are of each output, by [`EvtxOutput`], of all sources so
+    /// far. What it leaves waiting is given by [`EvtxDecoder::next_batch`] or joined by the next source.
+    ///
+    /// # Errors
+    /// As [`EvtxDecoder::next_batch`].
+    pub fn finish_source(&mut self) -> Result<[u64; EvtxOutput::COUNT], CoreError> {
+        while self.slot < self.slots {
+            self.decode_slot()?;
+        }
+        Ok(self.state.rows_by_output())
+    }
+
+    /// The next batch that is full; what waits goes on waiting.
+    pub fn full_batch(&mut self) -> Option<(EvtxOutput, RecordBatch)> {
+        self.ready.pop_front()
     }
 
     /// The plans that were compiled, for the next decoder.
@@ -296,22 +334,39 @@ impl<S: ReadAt> EvtxDecoder<S> {
             events,
             chunks,
             quarantine,
+            finished,
             ..
         } = &mut self.state;
         let is_due =
             |rows: usize, bytes: usize| rows > 0 && (rows >= rows_min || bytes >= bytes_min);
+        let mut give = |output: EvtxOutput, batch: RecordBatch| {
+            finished[output as usize] += batch.num_rows() as u64;
+            self.ready.push_back((output, batch));
+        };
         if is_due(events.len(), events.byte_size()) {
-            self.ready.push_back((EvtxOutput::Events, events.finish()?));
+            give(EvtxOutput::Events, events.finish()?);
         }
         if is_due(quarantine.len(), quarantine.byte_size()) {
-            let batch = quarantine.finish()?;
-            self.ready.push_back((EvtxOutput::Quarantine, batch));
+            give(EvtxOutput::Quarantine, quarantine.finish()?);
         }
         if is_due(chunks.len(), 0) {
-            self.ready.push_back((EvtxOutput::Chunks, chunks.finish()?));
+            give(EvtxOutput::Chunks, chunks.finish()?);
         }
         Ok(())
     }
+}
+
+/// How many slots a source has.
+fn slots_of<S: ReadAt>(source: &S) -> Result<u32, CoreError> {
+    let slots = source
+        .len()
+        .saturating_sub(FILE_HEADER_BYTES)
+        .div_ceil(SLOT_BYTES as u64);
+    u32::try_from(slots).map_err(|_| CoreError::Limit {
+        what: "chunks in a file",
+        limit: u64::from(u32::MAX),
+        offset: 0,
+    })
 }
 
 /// What the chunk itself says of everything that is in it.

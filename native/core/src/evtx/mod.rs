@@ -52,6 +52,12 @@ pub enum EvtxOutput {
 }
 
 impl EvtxOutput {
+    /// How many outputs there are.
+    pub const COUNT: usize = 3;
+
+    /// Every output, in order.
+    pub const ALL: [Self; Self::COUNT] = [Self::Events, Self::Chunks, Self::Quarantine];
+
     /// The name that the output has everywhere else.
     pub fn name(self) -> &'static str {
         match self {

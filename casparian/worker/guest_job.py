@@ -1,0 +1,48 @@
+"""What the guests of a job are told first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from casparian.domain.parsers import ParserKind
+from casparian.protocol.guest import GuestJob
+from casparian.protocol.worker import OutputTask, ParserTask
+
+_NOTHING: Final[Mapping[str, bytes]] = {}
+
+
+def to_account(parser: ParserTask) -> GuestJob:
+    """Walk the sources: nothing of the parser is needed for it."""
+    return GuestJob(
+        task="account",
+        parser_name=parser.name,
+        kind=ParserKind.NATIVE,
+        entry="",
+        account=parser.account,
+        config={},
+        outputs=(),
+        files={},
+        limits=parser.limits,
+    )
+
+
+def to_parse(
+    parser: ParserTask,
+    outputs: Sequence[OutputTask],
+    files: Mapping[str, bytes],
+    compiled: Mapping[str, bytes] = _NOTHING,
+) -> GuestJob:
+    """Parse the sources with these verified files, compiled by another guest or not."""
+    return GuestJob(
+        task="parse",
+        parser_name=parser.name,
+        kind=parser.kind,
+        entry=parser.entry,
+        account=parser.account,
+        config=parser.config,
+        outputs=tuple(output.contract for output in outputs),
+        files=dict(files) if parser.kind is ParserKind.PYTHON else {},
+        limits=parser.limits,
+        compiled=dict(compiled),
+    )
