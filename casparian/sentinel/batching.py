@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import msgspec
@@ -15,9 +15,10 @@ from casparian.protocol.worker import SourceTask
 from casparian.sentinel.candidates import Candidate
 from casparian.sentinel.events import PlannedJob
 
-BATCH_FILES_MAX: Final = 256
+BATCH_FILES_MAX: Final = 512
 BATCH_BYTES_MAX: Final = 64 * 1024 * 1024
 _BATCH_BYTES_MIN: Final = 1024 * 1024
+_FILE_WEIGHT_BYTES: Final = 64 * 1024  # what a file costs beside its bytes, in bytes
 
 
 def cut_into_jobs(
@@ -28,25 +29,46 @@ def cut_into_jobs(
     workers: int,
     files_max: int | None = None,
 ) -> list[PlannedJob]:
-    """Cut each parser's files into jobs: at most 256 files or 64 MiB, and enough jobs to keep every worker busy."""
+    """Cut each parser's files into jobs: at most 512 files or 64 MiB, and enough jobs to keep every worker busy.
+
+    A job costs about as much as a hundred small files (its guests, its fsyncs, its commit), so there are no more than that
+    takes, and they are about equally heavy.
+    """
     files_max = files_max or BATCH_FILES_MAX
-    total = sum(file.size_bytes for files in chosen.values() for file in files)
-    per_worker = total // (2 * max(workers, 1))
-    bytes_max = min(max(per_worker, _BATCH_BYTES_MIN), BATCH_BYTES_MAX)
     base = os.path.dirname(root) if not os.path.isdir(root) else root
     jobs: list[PlannedJob] = []
     for index, candidate in enumerate(found):
-        batch: list[CataloguedFile] = []
-        size = 0
-        for file in chosen[index]:
-            if batch and (len(batch) == files_max or size + file.size_bytes > bytes_max):
-                jobs.append(_job(candidate, batch, base, root))
-                batch, size = [], 0
-            batch.append(file)
-            size += file.size_bytes
-        if batch:
+        for batch in _cut(chosen[index], max(workers, 1), files_max):
             jobs.append(_job(candidate, batch, base, root))
     return jobs
+
+
+def _cut(
+    files: Sequence[CataloguedFile], workers: int, files_max: int
+) -> Iterator[list[CataloguedFile]]:
+    """The files in order, in as many parts as it takes."""
+    total_bytes = sum(file.size_bytes for file in files)
+    # Beyond one job each, two: the worker that is done first takes what is left.
+    shares = workers if total_bytes <= workers * BATCH_BYTES_MAX else 2 * workers
+    parts = max(
+        min(shares, total_bytes // _BATCH_BYTES_MIN),
+        -(-total_bytes // BATCH_BYTES_MAX),
+        -(-len(files) // files_max),
+        1,
+    )
+    share = -(-(total_bytes + len(files) * _FILE_WEIGHT_BYTES) // parts)
+    batch: list[CataloguedFile] = []
+    size = weight = done = 0
+    for file in files:
+        is_full = len(batch) == files_max or size + file.size_bytes > BATCH_BYTES_MAX
+        if batch and (is_full or weight >= (done + 1) * share):
+            yield batch
+            batch, size, done = [], 0, done + 1
+        batch.append(file)
+        size += file.size_bytes
+        weight += file.size_bytes + _FILE_WEIGHT_BYTES
+    if batch:
+        yield batch
 
 
 def _job(
