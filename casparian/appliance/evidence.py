@@ -12,60 +12,112 @@ import blake3
 import msgspec
 
 from casparian.display import show
+from casparian.domain.parsers import companion_role
 from casparian.protocol import identity
-from casparian.protocol.worker import SourceTask
+from casparian.protocol.worker import CompanionTask, SourceTask
 
 _BLOCK_BYTES: Final = 1 << 20
 _OPEN_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
+class Place(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a source was seen, with what belongs to it: role and absolute path of each companion."""
+
+    path: bytes  # absolute
+    companions: dict[str, bytes] = {}
+
+
 class FoundEvidence(msgspec.Struct, frozen=True, kw_only=True):
-    """One recorded path that exists, with what it holds now."""
+    """One recorded path that exists, with what it and its companions hold now; a companion that is gone is left out."""
 
     path: bytes  # absolute
     source_hash: str
     sha256: str
     size_bytes: int
+    companions: dict[str, FoundEvidence] = {}  # by role
 
-    def task(self, display_path: str) -> SourceTask:
-        """The source as a worker takes it, under its present identity."""
+    @property
+    def source_id(self) -> str:
+        """The identity it has now."""
+        return identity.source_id(
+            self.source_hash,
+            (
+                identity.companion_id(role, found.source_hash)
+                for role, found in self.companions.items()
+            ),
+        )
+
+    def task(self, display_path: str, suffixes: Iterable[str] = ()) -> SourceTask:
+        """The source as a worker takes it, under its present identity.
+
+        Args:
+            display_path: relative to the evidence root.
+            suffixes: of the companions that the parser asks for.
+        """
+        roles = {companion_role(suffix) for suffix in suffixes}
         return SourceTask(
             index=0,
-            source_id=identity.source_id(self.source_hash),
+            source_id=self.source_id,
             source_hash=self.source_hash,
             sha256=self.sha256,
             size_bytes=self.size_bytes,
             path=self.path,
             display_path=display_path,
+            companions=tuple(
+                CompanionTask(
+                    role=role,
+                    source_hash=found.source_hash,
+                    size_bytes=found.size_bytes,
+                    path=found.path,
+                )
+                for role, found in sorted(self.companions.items())
+                if role in roles
+            ),
         )
 
 
-def recorded_paths(sightings: Iterable[dict[str, Any]], first: tuple[str, str]) -> list[bytes]:
-    """Absolute paths a source was seen at; the one its rows name comes first.
+def recorded_places(sightings: Iterable[dict[str, Any]], first: tuple[str, str]) -> list[Place]:
+    """Where a source was seen; the place that its rows name comes first.
 
     Args:
-        sightings: lines of `sources`: `root`, `path` (bytes), `display_path`.
+        sightings: lines of `sources`: `root`, `path` (bytes), `display_path`, and `companions` where there are any
+            (their `name` in hex).
         first: root and display path that the rows carry.
     """
     lines = list(sightings)
     ordered = sorted(lines, key=lambda line: (line["root"], line["display_path"]) != first)
-    return [_absolute(line["root"], line["path"]) for line in ordered]
+    return [_place(line) for line in ordered]
 
 
-def find(paths: Iterable[bytes]) -> FoundEvidence | None:
-    """The first path that is a readable regular file, hashed with BLAKE3 and SHA-256."""
-    for path in paths:
-        try:
-            descriptor = os.open(path, _OPEN_FLAGS)
-        except OSError:
+def find(places: Iterable[Place]) -> FoundEvidence | None:
+    """The first place with a readable regular file, hashed with BLAKE3 and SHA-256.
+
+    One where every companion can be read as well goes before one where a companion is gone.
+    """
+    incomplete: FoundEvidence | None = None
+    for place in places:
+        main = hashed(place.path)
+        if main is None:
             continue
+        beside = {role: hashed(path) for role, path in place.companions.items()}
+        found = msgspec.structs.replace(
+            main, companions={role: one for role, one in beside.items() if one is not None}
+        )
+        if len(found.companions) == len(place.companions):
+            return found
+        incomplete = incomplete or found
+    return incomplete
+
+
+def hashed(path: bytes) -> FoundEvidence | None:
+    """One file by both hashes; `None` when it is no readable regular file."""
+    try:
+        descriptor = os.open(path, _OPEN_FLAGS)
         with os.fdopen(descriptor, "rb", buffering=0) as file:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                continue
-            try:
+            if stat.S_ISREG(os.fstat(descriptor).st_mode):
                 return _hashed(path, file)
-            except OSError:
-                continue
+    except OSError:
+        return None
     return None
 
 
@@ -109,7 +161,19 @@ def _hashed(path: bytes, file: Any) -> FoundEvidence:
     )
 
 
+def _place(line: dict[str, Any]) -> Place:
+    path = _absolute(line["root"], line["path"])
+    directory = os.path.dirname(path)
+    companions = {
+        c["role"]: os.path.join(directory, bytes.fromhex(c["name"]))
+        for c in line.get("companions") or ()
+    }
+    return Place(path=path, companions=companions)
+
+
 def _absolute(root: str, path: bytes) -> bytes:
-    """Root and byte-exact path; an empty path means that the root is the file."""
+    """Root and byte-exact path; a root that is one file has that file's name as its only path."""
     base = os.fsencode(root)
+    if os.path.basename(base) == path and not os.path.isdir(base):
+        return base
     return os.path.join(base, path) if path else base

@@ -53,7 +53,7 @@ def run_sample(home: Home) -> SampleResult:
         path = os.path.join(directory, "sample.log")
         with open(path, "wb") as file:
             file.write(LINES)
-        found = evidence.find([os.fsencode(path)])
+        found = evidence.hashed(os.fsencode(path))
         if found is None:
             raise CasparianError("The sample could not be read back", code="doctor.sample")
         with Rederived(

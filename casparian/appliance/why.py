@@ -5,6 +5,7 @@ uses:
   * `output_file.blake3`     the file that holds the row has the hash it was committed with;
   * `_cf_…`                  the row says the source, parser and contract that the catalog recorded;
   * `evidence.path`, `source_hash`, `sha256`   the evidence is there and is the same;
+  * `companion.ROLE`         so is each file that was read with it (a hive's logs, a database's journal);
   * `parser.artifact_hash`, `parser.trust`     the parser on disk is the one that ran, and may run;
   * `contract`               the contract in force is the one the row was checked against;
   * every column of the row but the volatile ones, derived again from the bytes as they are now, so
@@ -179,16 +180,22 @@ class _Proof:
     def _check_evidence(self) -> evidence.FoundEvidence | None:
         recorded = self._recorded
         sightings = lineage.paths_of(self._query, recorded["source_id"])
-        paths = evidence.recorded_paths(sightings, (recorded["root"], recorded["source_path"]))
-        found = evidence.find(paths)
+        places = evidence.recorded_places(sightings, (recorded["root"], recorded["source_path"]))
+        found = evidence.find(places)
         if found is None:
             self._verified["source"] = False
-            self._differ("evidence.path", evidence.text(paths) or None, "missing")
+            paths = evidence.text(place.path for place in places)
+            self._differ("evidence.path", paths or None, "missing")
             return None
         for field, value in (("source_hash", found.source_hash), ("sha256", found.sha256)):
             if value != recorded[field]:
                 self._differ(field, recorded[field], value)
-        self._verified["source"] = found.source_hash == recorded["source_hash"]
+        for role, expected in lineage.companions_of(sightings).items():
+            beside = found.companions.get(role)
+            if beside is None or beside.source_hash != expected:
+                now = "missing" if beside is None else beside.source_hash
+                self._differ(f"companion.{role}", expected, now)
+        self._verified["source"] = found.source_id == recorded["source_id"]
         return found
 
     def _check_parser(self) -> ParserArtifact | None:
@@ -253,7 +260,7 @@ class _Proof:
         try:
             with Rederived(
                 self._home,
-                source=now.task(self._recorded["source_path"]),
+                source=now.task(self._recorded["source_path"], artifact.manifest.companions),
                 parser=artifact,
                 config=config,
                 outputs=self._recorded_contracts(artifact),

@@ -43,6 +43,7 @@ REASONS: Final = {
     "untrusted": "refused: parser not trusted",
     "circuit_open": "refused: parser failed too often",
     "no_parser": "without a parser",
+    "companion": "read with another file",
     "read_error": "unreadable",
     "link": "linked",
     "special": "special",

@@ -22,6 +22,9 @@ def plain(row: Mapping[str, Any]) -> dict[str, Any]:
     """A row for JSON: bytes as text, and also as `<name>_hex` where they are not UTF-8."""
     out: dict[str, Any] = {}
     for name, value in row.items():
+        if isinstance(value, list | tuple):
+            out[name] = [plain(item) if isinstance(item, Mapping) else item for item in value]
+            continue
         if not isinstance(value, bytes):
             out[name] = value
             continue

@@ -19,7 +19,15 @@ from casparian.contracts.document import Table, quoted, read
 from casparian.display import show
 from casparian.domain.contracts import Contract, OutputContract
 from casparian.domain.outputs import RESERVED_TABLES
-from casparian.domain.parsers import ConfigOption, ConfigValue, Limits, ParserKind, ParserManifest
+from casparian.domain.parsers import (
+    COMPANIONS_MAX,
+    ConfigOption,
+    ConfigValue,
+    Limits,
+    ParserKind,
+    ParserManifest,
+    companion_role,
+)
 from casparian.errors import ContractError
 
 CONTRACT_FILE: Final = "contract.toml"
@@ -34,6 +42,7 @@ _VERSION: Final = re.compile(
 _TABLE: Final = re.compile(r"[a-z][a-z0-9_]{0,62}\Z")
 _IDENTIFIER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _TAG: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}\Z")
+_SUFFIX: Final = re.compile(r"[.-][A-Za-z0-9]{1,15}\Z")
 _OPTION: Final = re.compile(r"[a-z][a-z0-9_]{0,62}\Z")
 _OPTION_TYPES: Final[dict[str, tuple[type, ...]]] = {
     "string": (str,),
@@ -98,6 +107,7 @@ def load_manifest(raw: bytes, *, file: str = MANIFEST_FILE) -> ParserManifest:
         kind=kind,
         entry=_entry(table, kind),
         tags=_tags(table),
+        companions=_companions(table),
         unit=cast("Literal['record', 'line']", table.choice("unit", ["record", "line"])),
         account=cast("Literal['evtx', 'lines']", table.choice("account", ["evtx", "lines"])),
         doc=table.text("doc", ""),
@@ -177,6 +187,23 @@ def _tags(table: Table) -> tuple[str, ...]:
         if not _TAG.match(tag):
             raise table.wrong("tags", tag, "lower-case letters, digits, `.`, `-` and `_`")
     return tags
+
+
+def _companions(table: Table) -> tuple[str, ...]:
+    suffixes = table.texts("companions") or ()
+    for suffix in suffixes:
+        if not _SUFFIX.match(suffix):
+            raise table.wrong(
+                "companions", suffix, "what follows the source's name, like `.LOG1` or `-wal`"
+            )
+    roles = {companion_role(suffix) for suffix in suffixes}
+    if len(roles) != len(suffixes):
+        raise table.error("companions", "names one role twice: upper and lower case are the same")
+    if len(suffixes) > COMPANIONS_MAX:
+        raise table.error(
+            "companions", f"has {len(suffixes)} suffixes, expected at most {COMPANIONS_MAX}"
+        )
+    return suffixes
 
 
 def _preload(table: Table) -> tuple[str, ...]:

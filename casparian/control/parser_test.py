@@ -29,6 +29,7 @@ from casparian.domain.parsers import ConfigValue, ParserArtifact
 from casparian.errors import CasparianError, ExitCode, SourceFault, UsageError
 from casparian.paths import Home
 from casparian.protocol import identity, worker
+from casparian.scout import companions
 from casparian.sinks.staging import stage_directory
 from casparian.sinks.uri import default_settings
 
@@ -136,7 +137,7 @@ def run_test(
             hint="name files to try it on: `casparian parser test PARSER FILE…`",
         )
     config = effective_config(artifact.manifest, settings)
-    sources = tuple(_source(index, path) for index, path in enumerate(files))
+    sources = _sources(artifact, files)
     with tempfile.TemporaryDirectory(prefix="casparian-parser-test-") as folder:
         home = Home.at(os.path.join(folder, "home"))
         os.makedirs(home.run)
@@ -180,8 +181,42 @@ def run_test(
         )
 
 
-def _source(index: int, path: str) -> worker.SourceTask:
-    """Hash one file, by both hashes, as discovery would."""
+def _sources(artifact: ParserArtifact, files: Sequence[str]) -> tuple[worker.SourceTask, ...]:
+    """The files with what lies beside them and belongs to them; a file that belongs to another one is no source."""
+    suffixes = [suffix.encode() for suffix in artifact.manifest.companions]
+    found = {}
+    for path in files:
+        directory, name = os.path.split(os.path.abspath(os.fsencode(path)))
+        beside = companions.names_beside(name, suffixes, os.listdir(directory)) if suffixes else {}
+        found[path] = {role: os.path.join(directory, other) for role, other in beside.items()}
+    theirs = {path for beside in found.values() for path in beside.values()}
+    own = [path for path in files if os.path.abspath(os.fsencode(path)) not in theirs]
+    return tuple(_source(index, path, found[path]) for index, path in enumerate(own))
+
+
+def _source(index: int, path: str, beside: Mapping[str, bytes]) -> worker.SourceTask:
+    """Hash one file and its companions as discovery would."""
+    main = _hashed(path)
+    hashed = {role: _hashed(os.fsdecode(other)) for role, other in sorted(beside.items())}
+    ids = [identity.companion_id(role, other.source_hash) for role, other in hashed.items()]
+    return msgspec.structs.replace(
+        main,
+        index=index,
+        source_id=identity.source_id(main.source_hash, ids),
+        companions=tuple(
+            worker.CompanionTask(
+                role=role,
+                source_hash=other.source_hash,
+                size_bytes=other.size_bytes,
+                path=other.path,
+            )
+            for role, other in hashed.items()
+        ),
+    )
+
+
+def _hashed(path: str) -> worker.SourceTask:
+    """One file, by both hashes."""
     raw = os.path.abspath(os.fsencode(path))
     first, second, size = blake3.blake3(), hashlib.sha256(), 0
     try:
@@ -196,7 +231,7 @@ def _source(index: int, path: str) -> worker.SourceTask:
         ) from error
     source_hash = first.hexdigest()
     return worker.SourceTask(
-        index=index,
+        index=0,
         source_id=identity.source_id(source_hash),
         source_hash=source_hash,
         sha256=second.hexdigest(),

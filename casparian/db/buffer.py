@@ -26,6 +26,11 @@ if TYPE_CHECKING:
 _INSERT_ROWS: Final = 4096
 _VALUE_ROWS: Final = 4
 _LISTED_ROWS: Final = 64  # up to here lists are cheaper than an Arrow table
+# As `DESCRIBE` says it.
+_COMPANIONS: Final = (
+    'STRUCT("role" VARCHAR, "name" BLOB, display_path VARCHAR, size_bytes UBIGINT, '
+    "source_hash VARCHAR, sha256 VARCHAR)[]"
+)
 _ARROW_TYPES: Final = {
     "VARCHAR": pa.string(),
     "BIGINT": pa.int64(),
@@ -34,6 +39,18 @@ _ARROW_TYPES: Final = {
     "BOOLEAN": pa.bool_(),
     "BLOB": pa.binary(),
     "VARCHAR[]": pa.list_(pa.string()),
+    _COMPANIONS: pa.list_(
+        pa.struct(
+            [
+                ("role", pa.string()),
+                ("name", pa.binary()),
+                ("display_path", pa.string()),
+                ("size_bytes", pa.uint64()),
+                ("source_hash", pa.string()),
+                ("sha256", pa.string()),
+            ]
+        )
+    ),
 }
 
 

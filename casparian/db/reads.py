@@ -34,7 +34,7 @@ _GLOB: Final = "display_path GLOB ?"
 VIEWS: Final[dict[str, View]] = {
     "files": View(
         "SELECT root, path, display_path, status, size_bytes, mtime_ns, source_hash, sha256, source_id, tags, tag_reasons, "
-        "link_target, message FROM scout_files",
+        "link_target, message, companions, companion_of FROM scout_files",
         order="root, walk_order",
         filters={
             "root": "root = ?",

@@ -48,7 +48,7 @@ _TABLES: Final[dict[str, str]] = {
     ),
     "sources": (
         "SELECT s.source_id, s.source_hash, s.sha256, s.size_bytes, s.root, s.path, s.display_path, "
-        "coalesce(f.tags, []) AS tags FROM scout_sightings s LEFT JOIN scout_files f "
+        "coalesce(f.tags, []) AS tags, s.companions FROM scout_sightings s LEFT JOIN scout_files f "
         "ON f.root = s.root AND f.path = s.path AND f.source_id = s.source_id"
     ),
     "outputs": (

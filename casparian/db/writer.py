@@ -132,6 +132,7 @@ class DatabaseWriter:
                 "status": file.status.value,
                 "tags": list(file.tags),
                 "tag_reasons": list(file.tag_reasons),
+                "companions": [msgspec.structs.asdict(c) for c in file.companions],
                 "seen_at_ns": o.at_ns,
             }
             for order, file in enumerate(o.files)
@@ -139,8 +140,9 @@ class DatabaseWriter:
         self._buffer.insert("scout_files", rows)
         self._buffer.flush()
         self._connection.execute(
-            "INSERT INTO scout_sightings SELECT root, path, display_path, source_id, source_hash, sha256, size_bytes, ? "
-            "FROM scout_files f WHERE root = ? AND source_id IS NOT NULL AND NOT EXISTS (SELECT 1 FROM scout_sightings s "
+            "INSERT INTO scout_sightings SELECT root, path, display_path, source_id, source_hash, sha256, size_bytes, ?, "
+            "companions FROM scout_files f WHERE root = ? AND source_id IS NOT NULL AND NOT EXISTS "
+            "(SELECT 1 FROM scout_sightings s "
             "WHERE s.root = f.root AND s.path = f.path AND s.source_id = f.source_id)",
             [o.at_ns, o.root],
         )

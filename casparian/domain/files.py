@@ -17,6 +17,20 @@ class FileStatus(StrEnum):
     CHANGED = "changed"  # changed while it was hashed
 
 
+class Companion(msgspec.Struct, frozen=True, kw_only=True):
+    """A file that belongs to another one beside it: a hive's transaction log, a database's journal.
+
+    It lies in the same directory as the file it belongs to, so its name says where it is.
+    """
+
+    role: str  # the declared suffix without its dot or dash, in upper case: `LOG1`, `WAL`
+    name: bytes  # byte-exact
+    display_path: str  # relative to the evidence root, as text
+    size_bytes: int
+    source_hash: str
+    sha256: str
+
+
 class CataloguedFile(msgspec.Struct, frozen=True, kw_only=True):
     """One path under an evidence root."""
 
@@ -31,7 +45,9 @@ class CataloguedFile(msgspec.Struct, frozen=True, kw_only=True):
     link_target: bytes | None = None
     source_hash: str | None = None
     sha256: str | None = None
-    source_id: str | None = None
+    source_id: str | None = None  # of the content and its companions
+    companions: tuple[Companion, ...] = ()  # by role
+    companion_of: str | None = None  # display path of the file that this one belongs to
     tags: tuple[str, ...] = ()
     tag_reasons: tuple[str, ...] = ()  # why each tag: `content: …`, `rule 3: …`, `by hand`
     message: str | None = None
@@ -53,6 +69,7 @@ class Decision(StrEnum):
     SKIPPED = "skipped"  # nothing to do; the reason says why
     REJECTED = "rejected"  # trust, contract or sink mode refuses
     UNMATCHED = "unmatched"  # no parser takes its tags
+    COMPANION = "companion"  # read together with the file that it belongs to
     UNREADABLE = "unreadable"  # could not be read
     IGNORED = "ignored"  # link or special file
 
@@ -82,6 +99,7 @@ class PlanReason(StrEnum):
     UNTRUSTED = "untrusted"
     CIRCUIT_OPEN = "circuit_open"  # the parser failed too often in a row
     NO_PARSER = "no_parser"
+    COMPANION = "companion"  # belongs to another file, which is read with it
     READ_ERROR = "read_error"
     LINK = "link"
     SPECIAL = "special"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
@@ -52,6 +52,14 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         return min(self.rows_max, by_size)
 
 
+COMPANIONS_MAX: Final = 7  # of one source: a guest gets all descriptors at once
+
+
+def companion_role(suffix: str) -> str:
+    """What a companion is called: its suffix without the dot or dash, in upper case."""
+    return suffix[1:].upper()
+
+
 class ParserManifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`parser.toml`. `entry` is a native entry's name, or `file.py:function` inside the artifact."""
 
@@ -60,6 +68,7 @@ class ParserManifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     kind: ParserKind
     entry: str
     tags: tuple[str, ...]
+    companions: tuple[str, ...] = ()  # suffixes to a source's name: `.LOG1` of a hive, `-wal`
     unit: Literal["record", "line"]
     account: Literal["evtx", "lines"]  # the independent walk that says what is present
     doc: str = ""

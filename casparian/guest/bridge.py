@@ -14,13 +14,13 @@ import msgspec
 from casparian.guest import descriptors as descriptors_of
 from casparian.protocol import frame
 from casparian.protocol.frame import Opcode
-from casparian.protocol.guest import BATCH_ROWS_MAX, GROUP_SOURCES_MAX
+from casparian.protocol.guest import BATCH_ROWS_MAX, DESCRIPTORS_MAX, GROUP_SOURCES_MAX
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 _TARGET_BYTES_MAX: Final = 32 * 1024 * 1024  # half the frame's cap; a bigger batch is sliced
-_DESCRIPTORS_PER_FRAME_MAX: Final = GROUP_SOURCES_MAX
+_DESCRIPTORS_PER_FRAME_MAX: Final = max(DESCRIPTORS_MAX, GROUP_SOURCES_MAX)
 
 
 class HostGone(BaseException):
@@ -41,7 +41,7 @@ class Bridge:
             HostGone: the channel is closed.
         """
         head, descriptors = descriptors_of.receive(
-            self._channel, frame.HEADER_BYTES, _DESCRIPTORS_PER_FRAME_MAX
+            self._channel, frame.HEADER_BYTES, DESCRIPTORS_MAX
         )
         head += self._exactly(frame.HEADER_BYTES - len(head)) if head else b""
         if not head:

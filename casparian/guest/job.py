@@ -19,6 +19,7 @@ from casparian import _native
 from casparian.guest.bridge import Bridge, HostGone
 from casparian.guest.descriptors import close_all
 from casparian.guest.importer import compiled_modules
+from casparian.guest.input import Input
 from casparian.guest.self_attack import attack
 from casparian.protocol.frame import Opcode
 from casparian.protocol.guest import (
@@ -35,8 +36,8 @@ from casparian.sdk.rows import OutputError
 
 _MESSAGE_CHARACTERS_MAX: Final = 2_000
 
-Work = Callable[[int, GuestSource], None]
-GroupWork = Callable[[list[tuple[int, GuestSource]]], None]
+Work = Callable[[Input], None]
+GroupWork = Callable[[list[Input]], None]
 
 
 class Works(NamedTuple):
@@ -66,20 +67,16 @@ def run_job(bridge: Bridge, isolation: dict[str, str]) -> None:
         opcode, payload, descriptors = bridge.receive()
         if opcode is Opcode.BRIDGE_FINISH:
             return
-        sources = _sources(opcode, payload)
-        if len(descriptors) != len(sources):
-            raise RuntimeError(
-                f"expected sources, got {opcode.name} with {len(descriptors)} descriptors"
-            )
+        given = _given(opcode, payload, descriptors)
         try:
             if opcode is Opcode.BRIDGE_SOURCES:
-                works.several(list(zip(descriptors, sources, strict=True)))
+                works.several(given)
             else:
-                works.one(descriptors[0], sources[0])
+                works.one(given[0])
         except HostGone:
             raise
         except BaseException as error:  # noqa: BLE001 - as above; a parser may even raise SystemExit
-            failure = _failure(sources[0].index, error)
+            failure = _failure(given[0].source.index, error)
             traceback.print_exception(error)
             bridge.send(Opcode.BRIDGE_FAILED, failure)
         finally:
@@ -87,13 +84,20 @@ def run_job(bridge: Bridge, isolation: dict[str, str]) -> None:
             sys.stdout.flush()
 
 
-def _sources(opcode: Opcode, payload: bytes) -> tuple[GuestSource, ...]:
-    """The sources that a frame gives; none when it gives something else."""
+def _given(opcode: Opcode, payload: bytes, descriptors: list[int]) -> list[Input]:
+    """What a frame gives to read.
+
+    Raises:
+        RuntimeError: it gives something else, or more or fewer descriptors than it names.
+    """
     if opcode is Opcode.BRIDGE_SOURCE:
-        return (msgspec.msgpack.decode(payload, type=GuestSource),)
-    if opcode is Opcode.BRIDGE_SOURCES:
-        return msgspec.msgpack.decode(payload, type=GuestSources).sources
-    raise RuntimeError(f"expected a source, got {opcode.name}")
+        return [Input.of(msgspec.msgpack.decode(payload, type=GuestSource), descriptors)]
+    if opcode is not Opcode.BRIDGE_SOURCES:
+        raise RuntimeError(f"expected a source, got {opcode.name}")
+    sources = msgspec.msgpack.decode(payload, type=GuestSources).sources
+    if len(descriptors) != len(sources):
+        raise RuntimeError(f"expected {len(sources)} descriptors, got {len(descriptors)}")
+    return [Input.of(source, [fd]) for source, fd in zip(sources, descriptors, strict=True)]
 
 
 def _prepare(job: GuestJob, bridge: Bridge) -> Works:
@@ -109,31 +113,42 @@ def _prepare(job: GuestJob, bridge: Bridge) -> Works:
     return Works(parsing(job, bridge), parsing_together(job, bridge) or _no_group)
 
 
-def _no_source(descriptor: int, source: GuestSource) -> None:
-    raise RuntimeError(f"source {source.index} ({descriptor}) for a guest that only compiles")
+def _no_source(given: Input) -> None:
+    raise RuntimeError(f"source {given.source.index} for a guest that only compiles")
 
 
-def _no_group(sources: list[tuple[int, GuestSource]]) -> None:
-    raise RuntimeError(f"{len(sources)} sources at once for a guest that takes one at a time")
+def _no_group(given: list[Input]) -> None:
+    raise RuntimeError(f"{len(given)} sources at once for a guest that takes one at a time")
 
 
 def _accounting(job: GuestJob, bridge: Bridge) -> Works:
-    walk = {"evtx": _native.account_evtx, "lines": _native.account_lines}[job.account]
+    walk = _WALKS[job.account]
 
-    def account(descriptor: int, source: GuestSource) -> None:
-        bridge.send(Opcode.BRIDGE_ACCOUNT, walk(descriptor, source.size_bytes).to_bytes())
+    def account(given: Input) -> None:
+        bridge.send(Opcode.BRIDGE_ACCOUNT, walk(given).to_bytes())
 
-    def account_all(sources: list[tuple[int, GuestSource]]) -> None:
-        for descriptor, source in sources:
-            account(descriptor, source)
+    def account_all(given: list[Input]) -> None:
+        for one in given:
+            account(one)
 
     return Works(account, account_all)
 
 
+def _evtx(given: Input) -> _native.Account:
+    return _native.account_evtx(given.descriptor, given.source.size_bytes)
+
+
+def _lines(given: Input) -> _native.Account:
+    return _native.account_lines(given.descriptor, given.source.size_bytes)
+
+
+_WALKS: Final[dict[str, Callable[[Input], _native.Account]]] = {"evtx": _evtx, "lines": _lines}
+
+
 def _attacking(job: GuestJob, bridge: Bridge) -> Work:
-    def try_it(descriptor: int, source: GuestSource) -> None:
-        name = source.display_path
-        outcome = attack(name, job.config, descriptor)
+    def try_it(given: Input) -> None:
+        name = given.source.display_path
+        outcome = attack(name, job.config, given.descriptor)
         bridge.send(Opcode.BRIDGE_ATTACKED, Attacked(name=name, outcome=outcome))
 
     return try_it

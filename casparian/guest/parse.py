@@ -11,13 +11,13 @@ from casparian import _native
 from casparian.domain.parsers import ParserKind
 from casparian.guest.bridge import Bridge
 from casparian.guest.importer import load_entry
+from casparian.guest.input import Input
 from casparian.protocol.frame import Opcode
 from casparian.protocol.guest import (
     QUARANTINE_OF,
     QUARANTINE_OUTPUT,
     GroupEnd,
     GuestJob,
-    GuestSource,
     SourceEnd,
 )
 from casparian.sdk.context import Rejected
@@ -29,26 +29,28 @@ _NATIVE_QUARANTINE: Final = "@quarantine"
 REASON_ROW_TOO_LARGE: Final = "limit.row_bytes"
 
 
-def parsing(job: GuestJob, bridge: Bridge) -> Callable[[int, GuestSource], None]:
+def parsing(job: GuestJob, bridge: Bridge) -> Callable[[Input], None]:
     """What to do with each source of a job that parses."""
     sender = _Sender(job, bridge)
     if job.kind is ParserKind.NATIVE:
         native = _NATIVE_ENTRIES[job.entry]
 
-        def decode(descriptor: int, source: GuestSource) -> None:
+        def decode(given: Input) -> None:
             sender.begin()
-            for name, batch in native(descriptor, source.size_bytes, job):
+            for name, batch in native(given, job):
                 sender.native(name, batch)
-            sender.end(source.index)
+            sender.end(given.source.index)
 
         return decode
     entry: Entry = load_entry(job.files, job.entry, job.compiled)
 
-    def parse(descriptor: int, source: GuestSource) -> None:
+    def parse(given: Input) -> None:
+        source = given.source
+        companions = {role: Source(fd, size) for role, fd, size in given.logs}
         sender.begin()
         run_parser(
             entry,
-            Source(descriptor, source.size_bytes),
+            Source(given.descriptor, source.size_bytes, companions),
             display_path=source.display_path,
             config=job.config,
             outputs=job.outputs,
@@ -68,18 +70,16 @@ class _GroupReader(Protocol):
     def rows(self) -> Sequence[Mapping[str, int]]: ...
 
 
-def parsing_together(
-    job: GuestJob, bridge: Bridge
-) -> Callable[[list[tuple[int, GuestSource]]], None] | None:
+def parsing_together(job: GuestJob, bridge: Bridge) -> Callable[[list[Input]], None] | None:
     """What to do with several small sources; nothing when the parser takes one at a time."""
     native = _NATIVE_GROUPS.get(job.entry) if job.kind is ParserKind.NATIVE else None
     if native is None:
         return None
     sender = _Sender(job, bridge)
 
-    def decode(sources: list[tuple[int, GuestSource]]) -> None:
+    def decode(given: list[Input]) -> None:
         sender.begin()
-        reader = native([(descriptor, source.size_bytes) for descriptor, source in sources], job)
+        reader = native(given, job)
         for name, batch in reader:
             sender.native(name, batch)
         sender.end_all(reader.rows)
@@ -91,11 +91,13 @@ def parsing_together(
 _PLANS: Final = _native.EvtxPlans()
 
 
-def _evtx(descriptor: int, size_bytes: int, job: GuestJob) -> Iterator[tuple[str, Any]]:
-    return _native.EvtxReader(descriptor, size_bytes, fault=_fault(job), plans=_PLANS)
+def _evtx(given: Input, job: GuestJob) -> Iterator[tuple[str, Any]]:
+    size_bytes = given.source.size_bytes
+    return _native.EvtxReader(given.descriptor, size_bytes, fault=_fault(job), plans=_PLANS)
 
 
-def _evtx_group(sources: list[tuple[int, int]], job: GuestJob) -> _GroupReader:
+def _evtx_group(given: list[Input], job: GuestJob) -> _GroupReader:
+    sources = [(one.descriptor, one.source.size_bytes) for one in given]
     return _native.EvtxGroupReader(sources, fault=_fault(job), plans=_PLANS)
 
 
@@ -105,10 +107,10 @@ def _fault(job: GuestJob) -> str | None:
     return None if fault is None else str(fault)
 
 
-_NATIVE_ENTRIES: Final[dict[str, Callable[[int, int, GuestJob], Iterator[tuple[str, Any]]]]] = {
+_NATIVE_ENTRIES: Final[dict[str, Callable[[Input, GuestJob], Iterator[tuple[str, Any]]]]] = {
     "evtx": _evtx
 }
-_NATIVE_GROUPS: Final[dict[str, Callable[[list[tuple[int, int]], GuestJob], _GroupReader]]] = {
+_NATIVE_GROUPS: Final[dict[str, Callable[[list[Input], GuestJob], _GroupReader]]] = {
     "evtx": _evtx_group
 }
 

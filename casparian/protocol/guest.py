@@ -4,7 +4,8 @@ One job on one AF_UNIX stream socket:
 
     host  -> guest   BRIDGE_JOB GuestJob                      flags: 0
     guest -> host    BRIDGE_READY Ready
-    host  -> guest   BRIDGE_SOURCE GuestSource + one open descriptor (SCM_RIGHTS on the frame's first byte)
+    host  -> guest   BRIDGE_SOURCE GuestSource + open descriptors (SCM_RIGHTS on the frame's first byte):
+                     the source's, then one for each of its companions, in their order
     guest -> host    BRIDGE_BATCH …                       flags: output number (below); payload: one Arrow record-batch message
     guest -> host    BRIDGE_END SourceEnd | BRIDGE_FAILED SourceFailed          then the host sends the next source
     host  -> guest   BRIDGE_SOURCES GuestSources + as many descriptors          several small sources for a native decoder
@@ -28,13 +29,14 @@ from typing import Final, Literal
 import msgspec
 
 from casparian.domain.contracts import Column, OutputContract
-from casparian.domain.parsers import ConfigValue, Limits, ParserKind
+from casparian.domain.parsers import COMPANIONS_MAX, ConfigValue, Limits, ParserKind
 
 QUARANTINE_OUTPUT: Final = 0
 QUARANTINE_OF: Final = 0x8000
 JOB_INDEX: Final = -1  # in SourceFailed: not about one source
 RAW_INLINE_BYTES_MAX: Final = 65_536  # longer quarantined bytes are kept by offset, length and hash
 BATCH_ROWS_MAX: Final = 1 << 20
+DESCRIPTORS_MAX: Final = 1 + COMPANIONS_MAX  # of one frame: a source and its companions
 
 # Small sources of one job cross the bridge together where the decoder can take them so: a file's share of batches, checks and
 # wake-ups costs more than its bytes. A guest may have 64 descriptors open.
@@ -81,12 +83,20 @@ class Ready(msgspec.Struct, frozen=True, kw_only=True):
     isolation: dict[str, str]
 
 
-class GuestSource(msgspec.Struct, frozen=True, kw_only=True):
-    """One source; its descriptor is open for reading only. `display_path` serves parsers whose rules read the path."""
+class Companion(msgspec.Struct, frozen=True, kw_only=True):
+    """A file that belongs to the source, as far as a guest needs to know it."""
+
+    role: str
+    size_bytes: int
+
+
+class GuestSource(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One source; its descriptors are open for reading only. `display_path` serves parsers whose rules read the path."""
 
     index: int
     size_bytes: int
     display_path: str
+    companions: tuple[Companion, ...] = ()
 
 
 class GuestSources(msgspec.Struct, frozen=True, kw_only=True):

@@ -31,9 +31,17 @@ def canonical(value: Any) -> bytes:
     return msgspec.json.encode(msgspec.to_builtins(value), order="sorted")
 
 
-def source_id(source_hash: str, companion_hashes: Iterable[str] = ()) -> str:
-    """Identity of a source: its content and that of its companions (logs of a hive, a database's journal)."""
-    return derive("casparian.source.v1", source_hash, *sorted(companion_hashes))
+def source_id(source_hash: str, companions: Iterable[str] = ()) -> str:
+    """Identity of a source: its content and its companions, each by its `companion_id`, in any order."""
+    return derive("casparian.source.v1", source_hash, *sorted(companions))
+
+
+def companion_id(role: str, source_hash: str) -> str:
+    """Identity of a companion (a log of a hive, a database's journal): what it is to the source, and its content.
+
+    The role is part of it: logs that have changed places are read in another order.
+    """
+    return derive("casparian.companion.v1", role, source_hash)
 
 
 def artifact_hash(files: Iterable[tuple[bytes, str]]) -> str:

@@ -33,7 +33,16 @@ class Identify(msgspec.Struct, frozen=True, kw_only=True):
     version: str
 
 
-class SourceTask(msgspec.Struct, frozen=True, kw_only=True):
+class CompanionTask(msgspec.Struct, frozen=True, kw_only=True):
+    """A file that is read together with a source: a hive's log, a database's journal."""
+
+    role: str  # as `domain.files.Companion`
+    source_hash: str
+    size_bytes: Count
+    path: bytes  # absolute, byte-exact
+
+
+class SourceTask(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One source of a job."""
 
     index: Count  # position in the job
@@ -43,6 +52,7 @@ class SourceTask(msgspec.Struct, frozen=True, kw_only=True):
     size_bytes: Count
     path: bytes  # absolute, byte-exact
     display_path: str  # relative to the evidence root, as `_cf_source_path` carries it
+    companions: tuple[CompanionTask, ...] = ()  # those that the parser asked for
 
 
 class OutputTask(msgspec.Struct, frozen=True, kw_only=True):

@@ -133,7 +133,25 @@ def source_link(query: Query, source_id: str, recorded: dict[str, Any] | None = 
         "size_bytes": known.get("size_bytes"),
         "paths": [{"root": line["root"], "path": line["display_path"]} for line in seen],
     }
+    companions = (seen[0].get("companions") or []) if seen else []
+    if companions:
+        fields["companions"] = [
+            {
+                "role": companion["role"],
+                "path": companion["display_path"],
+                "source_hash": companion["source_hash"],
+                "sha256": companion["sha256"],
+                "size_bytes": companion["size_bytes"],
+            }
+            for companion in companions
+        ]
     return Link(link="source", fields=fields)
+
+
+def companions_of(sightings: list[dict[str, Any]]) -> dict[str, str]:
+    """Role and hash of each companion of a source: the same wherever it was seen."""
+    companions = (sightings[0].get("companions") or []) if sightings else []
+    return {companion["role"]: companion["source_hash"] for companion in companions}
 
 
 def paths_of(query: Query, source_id: str) -> list[dict[str, Any]]:
@@ -249,7 +267,7 @@ def _sources_named(query: Query, subject: str) -> list[str]:
     sql = (
         f"SELECT DISTINCT source_id FROM {query.control('sources')} "
         "WHERE display_path = $path OR concat(rtrim(root, '/'), '/', display_path) = $absolute "
-        "OR (display_path = '' AND root = $absolute)"
+        "OR (root = $absolute AND (display_path = '' OR ends_with(root, concat('/', display_path))))"
     )
     values: dict[str, Any] = {"path": subject, "absolute": absolute}
     if len(subject) >= HASH_PREFIX_MIN and set(subject.casefold()) <= set("0123456789abcdef"):

@@ -16,7 +16,8 @@ from casparian.display import path_text
 from casparian.domain.files import CataloguedFile, FileStatus, Rule
 from casparian.errors import SourceFault, UsageError
 from casparian.protocol.identity import source_id
-from casparian.scout import identify, rules
+from casparian.scout import companions, identify, rules
+from casparian.scout.companions import CompanionRule
 
 # One native call hashes at most so much, so that progress is shown and a stop is noticed between calls.
 _SLICE_FILES: Final = 256
@@ -75,6 +76,7 @@ def discover(
     threads: int,
     report: Report,
     excluded: Iterable[bytes] = (),
+    companion_rules: Sequence[CompanionRule] = (),
 ) -> tuple[list[CataloguedFile], int]:
     """Catalogue everything under a root, in walk order.
 
@@ -85,6 +87,7 @@ def discover(
         threads: of the hashing.
         report: called after each slice of files.
         excluded: absolute directories that are ours (the home, sinks) and not evidence.
+        companion_rules: which files belong to which; those of a root that is one file lie beside it.
 
     Returns:
         The files, and how many directories were walked.
@@ -110,7 +113,32 @@ def discover(
             found.append(
                 _catalogue(shown_root, entry, digests.get(entry.path), tag_rules, tags_by_hand)
             )
-    return found, directories
+    if single and companion_rules and len(found) == 1:
+        return [_with_neighbours(base, found[0], companion_rules, threads)], directories
+    return companions.pair(found, companion_rules), directories
+
+
+def _with_neighbours(
+    base: bytes, file: CataloguedFile, companion_rules: Sequence[CompanionRule], threads: int
+) -> CataloguedFile:
+    """A root that is one file, with the companions beside it; they are read, and are no files of this root."""
+    suffixes = companions.suffixes_of(file, companion_rules)
+    if file.source_id is None or not suffixes:
+        return file
+    try:
+        names = os.listdir(base)
+    except OSError:
+        return file  # a directory that cannot be listed shows no companions
+    found = []
+    for role, name in companions.names_beside(file.path, suffixes, names).items():
+        path = os.path.join(base, name)
+        (entry,) = _native.walk(path)
+        if entry.kind == "file":
+            (digest,) = _native.digest_files([path], threads=threads, sha256=True)
+            beside = _catalogue(file.root, entry, digest, (), {})
+            if beside.status is FileStatus.CATALOGUED:
+                found.append(companions.companion(role, beside))
+    return companions.with_companions(file, tuple(sorted(found, key=lambda c: c.role)))
 
 
 def _is_under(path: bytes, directories: Sequence[bytes]) -> bool:

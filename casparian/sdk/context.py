@@ -29,7 +29,7 @@ class Context:
     """Input and side channel of `parse(ctx)`.
 
     Attributes:
-        source: the evidence; `read`, `seek`, `pread(length, offset)`, `size`.
+        source: the evidence; `read`, `seek`, `pread(length, offset)`, `size`; `companions` by role.
         display_path: path relative to the evidence root, as text; for rules that read a year or host from it.
         config: the parser's settings, defaults included.
     """

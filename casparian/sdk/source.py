@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -20,13 +22,22 @@ class Source(io.RawIOBase):
     Args:
         fd: descriptor, open for reading; it stays open when the reader is closed.
         size_bytes: size when the file was opened; reads end there even if the file grows.
+        companions: files that belong to this one, by role.
     """
 
-    def __init__(self, fd: int, size_bytes: int) -> None:
+    def __init__(
+        self, fd: int, size_bytes: int, companions: Mapping[str, Source] | None = None
+    ) -> None:
         super().__init__()
         self._fd = fd
         self._size = size_bytes
         self._position = 0
+        self._companions = MappingProxyType(dict(companions or {}))
+
+    @property
+    def companions(self) -> Mapping[str, Source]:
+        """What lay beside the file and belongs to it, by role: `LOG1`, `WAL`; only what parser.toml asks for and was there."""
+        return self._companions
 
     @property
     def size(self) -> int:

@@ -7,9 +7,9 @@ Example:
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Mapping
+from contextlib import ExitStack
 
 import pyarrow as pa
 
@@ -58,15 +58,22 @@ def collect(
     outputs: tuple[OutputContract, ...],
     config: Mapping[str, ConfigValue] | None = None,
     display_path: str = "sample",
+    companions: Mapping[str, bytes] | None = None,
 ) -> Collected:
-    """Run `parse` over bytes and keep everything it gives."""
+    """Run `parse` over bytes, with the bytes of companions by role, and keep everything it gives."""
     collected = Collected(outputs)
-    with tempfile.TemporaryFile() as file:
-        file.write(data)
-        file.flush()
+    with ExitStack() as files:
+
+        def source(content: bytes, beside: Mapping[str, Source] | None = None) -> Source:
+            file = files.enter_context(tempfile.TemporaryFile())
+            file.write(content)
+            file.flush()
+            return Source(file.fileno(), len(content), beside)
+
+        beside = {role: source(content) for role, content in (companions or {}).items()}
         run_parser(
             entry,
-            Source(file.fileno(), os.fstat(file.fileno()).st_size),
+            source(data, beside),
             display_path=display_path,
             config=config or {},
             outputs=outputs,

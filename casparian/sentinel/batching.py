@@ -11,7 +11,8 @@ import msgspec
 from casparian import ids
 from casparian.display import path_text
 from casparian.domain.files import CataloguedFile
-from casparian.protocol.worker import SourceTask
+from casparian.domain.parsers import companion_role
+from casparian.protocol.worker import CompanionTask, SourceTask
 from casparian.sentinel.candidates import Candidate
 from casparian.sentinel.events import PlannedJob
 
@@ -71,6 +72,25 @@ def _cut(
         yield batch
 
 
+def _companions(
+    candidate: Candidate, file: CataloguedFile, path: bytes
+) -> tuple[CompanionTask, ...]:
+    """The companions of a file that the parser asks for."""
+    if not file.companions:
+        return ()
+    roles = {companion_role(suffix) for suffix in candidate.artifact.manifest.companions}
+    return tuple(
+        CompanionTask(
+            role=companion.role,
+            source_hash=companion.source_hash,
+            size_bytes=companion.size_bytes,
+            path=os.path.join(os.path.dirname(path), companion.name),
+        )
+        for companion in file.companions
+        if companion.role in roles
+    )
+
+
 def _job(
     candidate: Candidate, files: Sequence[CataloguedFile], base: bytes, root: bytes
 ) -> PlannedJob:
@@ -88,6 +108,7 @@ def _job(
                 size_bytes=file.size_bytes,
                 path=os.path.join(base, file.path),
                 display_path=file.display_path,
+                companions=_companions(candidate, file, os.path.join(base, file.path)),
             )
         )
     spec = msgspec.structs.replace(candidate.spec, root=path_text(root), sources=tuple(sources))

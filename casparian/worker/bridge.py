@@ -89,7 +89,6 @@ class HostBridge:
         message: msgspec.Struct | None = None,
         *,
         idle_seconds: float,
-        descriptor: int | None = None,
         descriptors: Sequence[int] = (),
     ) -> None:
         """Send one frame, with descriptors on its first byte if there are any.
@@ -98,8 +97,6 @@ class HostBridge:
             GuestFault: the guest is gone (`GuestClosed`) or does not read (`limit.idle`, `limit.wall`).
             Cancelled: the job was cancelled.
         """
-        if descriptor is not None:
-            descriptors = (descriptor,)
         payload = b"" if message is None else msgspec.msgpack.encode(message)
         data = memoryview(frame.encode(opcode, payload, number=self._epoch))
         deadline = _deadline(idle_seconds)

@@ -2,7 +2,8 @@
 
 It is opened without following a link and without blocking, must be a regular file of the recorded
 size, and is never mapped. Each guest gets an open file description of its own, for the same inode:
-a shared one would share its position.
+a shared one would share its position. All of this holds for the source's companions as well: rows
+are made of both, so a companion that changed is a source that changed.
 """
 
 from __future__ import annotations
@@ -11,12 +12,12 @@ import errno
 import os
 import stat
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Final, Self
 
 from casparian import _native
 from casparian.display import show_bytes
-from casparian.protocol.worker import SourceTask
+from casparian.protocol.worker import CompanionTask, SourceTask
 from casparian.worker.faults import SourceExcluded
 
 _OPEN_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -27,7 +28,7 @@ _SHORTAGES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 
 
 class Evidence:
-    """An open source.
+    """An open source with its companions.
 
     Raises:
         SourceExcluded: `source.unreadable` or `source.changed`.
@@ -35,55 +36,101 @@ class Evidence:
 
     def __init__(self, task: SourceTask) -> None:
         self.task = task
+        self._main = _File(task)
+        self._files = [self._main]
         try:
-            self._descriptor = os.open(task.path, _OPEN_FLAGS)
+            for companion in task.companions:
+                self._files.append(_File(companion))
+        except BaseException:
+            self._close()
+            raise
+        self.size_bytes = sum(file.task.size_bytes for file in self._files)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        for file in self._files:
+            file.close()
+
+    @contextmanager
+    def duplicates(self) -> Iterator[list[int]]:
+        """New open file descriptions of the source and its companions, for a guest; closed here when they were sent."""
+        with ExitStack() as opened:
+            descriptors = []
+            for file in self._files:
+                descriptors.append(file.duplicate())
+                opened.callback(os.close, descriptors[-1])
+            yield descriptors
+
+    @property
+    def descriptor(self) -> int:
+        """The open file of the source itself; it stays the evidence's."""
+        return self._main.descriptor
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Bytes of a span of the source itself; fewer when the file ends before it does.
+
+        Raises:
+            SourceExcluded: the device does not answer.
+        """
+        return self._main.read(offset, length)
+
+    def verify(self) -> SourceExcluded | None:
+        """Hash all of it: `None` when it is what discovery recorded. Runs without the GIL."""
+        return next(filter(None, (file.verify() for file in self._files)), None)
+
+    def touched(self) -> SourceExcluded | None:
+        """Whether it was written to since it was opened; asked when its readers are done.
+
+        The hash may have been taken before a write and the rows after it, so the rows cannot be
+        kept. The content may be the recorded one all the same: worth another attempt.
+        """
+        return next(filter(None, (file.touched() for file in self._files)), None)
+
+
+class _File:
+    """One open file of the evidence."""
+
+    def __init__(self, task: SourceTask | CompanionTask) -> None:
+        self.task = task
+        try:
+            self.descriptor = os.open(task.path, _OPEN_FLAGS)
         except OSError as error:
             raise _fault(error, task) from error
         try:
-            found = os.fstat(self._descriptor)
+            found = os.fstat(self.descriptor)
             if not stat.S_ISREG(found.st_mode):
                 raise _changed(task, "it is not a regular file any more")
             if found.st_size != task.size_bytes:
                 raise _changed(task, f"it has {found.st_size} bytes, not {task.size_bytes}")
             self._modified_ns = found.st_mtime_ns
         except BaseException:
-            os.close(self._descriptor)
+            self.close()
             raise
 
-    def __enter__(self) -> Self:
-        return self
+    def close(self) -> None:
+        os.close(self.descriptor)
 
-    def __exit__(self, *_: object) -> None:
-        os.close(self._descriptor)
-
-    @contextmanager
-    def duplicate(self) -> Iterator[int]:
-        """A new open file description of the same file, for a guest; closed here when it was sent."""
+    def duplicate(self) -> int:
         try:
-            descriptor = os.open(
-                f"/proc/self/fd/{self._descriptor}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+            return os.open(
+                f"/proc/self/fd/{self.descriptor}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
             )
         except OSError as error:
             raise _fault(error, self.task) from error
-        try:
-            yield descriptor
-        finally:
-            os.close(descriptor)
 
     def read(self, offset: int, length: int) -> bytes:
-        """Bytes of a span; fewer when the file ends before it does.
-
-        Raises:
-            SourceExcluded: the device does not answer.
-        """
         try:
-            return os.pread(self._descriptor, length, offset)
+            return os.pread(self.descriptor, length, offset)
         except OSError as error:
             raise _fault(error, self.task) from error
 
     def verify(self) -> SourceExcluded | None:
-        """Hash the whole file: `None` when it is what discovery recorded. Runs without the GIL."""
-        digest = _native.digest_fd(self._descriptor)
+        digest = _native.digest_fd(self.descriptor)
         if digest.error == "source.changed":  # bytes went missing
             return _changed(self.task, "it changed while it was read")
         if digest.blake3 is None:
@@ -97,18 +144,8 @@ class Evidence:
             return _changed(self.task, "its content has another hash than when it was discovered")
         return None
 
-    @property
-    def descriptor(self) -> int:
-        """The open file; it stays the evidence's."""
-        return self._descriptor
-
     def touched(self) -> SourceExcluded | None:
-        """Whether the file was written to since it was opened; asked when its readers are done.
-
-        The hash may have been taken before a write and the rows after it, so the rows cannot be
-        kept. The content may be the recorded one all the same: worth another attempt.
-        """
-        found = os.fstat(self._descriptor)
+        found = os.fstat(self.descriptor)
         if found.st_size != self.task.size_bytes:
             return _changed(self.task, f"it has {found.st_size} bytes, not {self.task.size_bytes}")
         if found.st_mtime_ns != self._modified_ns:
@@ -117,7 +154,10 @@ class Evidence:
 
 
 def all_intact(sources: Sequence[Evidence]) -> bool:
-    """Whether the content of each is the recorded one: `Evidence.verify` says what is wrong with one. Runs without the GIL."""
+    """Whether the content of each is the recorded one: `Evidence.verify` says what is wrong with one. Runs without the GIL.
+
+    For sources without companions.
+    """
     digests = _native.digest_fds([source.descriptor for source in sources])
     return all(
         digest.blake3 == source.task.source_hash
@@ -125,12 +165,14 @@ def all_intact(sources: Sequence[Evidence]) -> bool:
     )
 
 
-def _changed(task: SourceTask, why: str, *, transient: bool = False) -> SourceExcluded:
+def _changed(
+    task: SourceTask | CompanionTask, why: str, *, transient: bool = False
+) -> SourceExcluded:
     message = f"`{show_bytes(task.path)}` changed: {why}"
     return SourceExcluded("source.changed", message, transient=transient)
 
 
-def _fault(error: OSError, task: SourceTask) -> SourceExcluded:
+def _fault(error: OSError, task: SourceTask | CompanionTask) -> SourceExcluded:
     if error.errno == errno.ELOOP:
         return _changed(task, "it is a symbolic link now")
     return SourceExcluded(

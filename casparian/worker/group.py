@@ -25,7 +25,7 @@ def groups(dispatch: Dispatch) -> Iterator[tuple[SourceTask, ...]]:
     waiting: list[SourceTask] = []
     size_bytes = 0
     for task in dispatch.sources:
-        is_small = together and task.size_bytes <= GROUP_SOURCE_BYTES_MAX
+        is_small = together and not task.companions and task.size_bytes <= GROUP_SOURCE_BYTES_MAX
         fits = size_bytes + task.size_bytes <= GROUP_BYTES_MAX and len(waiting) < GROUP_SOURCES_MAX
         if waiting and not (is_small and fits):
             yield tuple(waiting)

@@ -253,7 +253,7 @@ class _Attacker:
         said, end = None, None
         try:
             self._bridge.send(
-                Opcode.BRIDGE_SOURCE, source, idle_seconds=_ANSWER_SECONDS, descriptor=descriptor
+                Opcode.BRIDGE_SOURCE, source, idle_seconds=_ANSWER_SECONDS, descriptors=[descriptor]
             )
             answer = self._bridge.receive(_ANSWER_SECONDS)
             said = _decoded(answer, Opcode.BRIDGE_ATTACKED, Attacked).outcome

@@ -25,6 +25,7 @@ from casparian.protocol.guest import (
     JOB_INDEX,
     QUARANTINE_OF,
     QUARANTINE_OUTPUT,
+    Companion,
     Compiled,
     GroupEnd,
     GuestJob,
@@ -187,14 +188,14 @@ class Session:
             self._cancellation.forget(self._process.kill)
 
     def _give(self, source: Evidence) -> None:
-        """Send one source with a descriptor of its own."""
+        """Send one source and its companions, each with a descriptor of its own."""
         message = _described(source.task)
         idle = self._job.limits.idle_seconds
         self._begin(1)
-        with source.duplicate() as descriptor:
+        with source.duplicates() as descriptors:
             self._guarded(
                 lambda: self._bridge.send(
-                    Opcode.BRIDGE_SOURCE, message, idle_seconds=idle, descriptors=[descriptor]
+                    Opcode.BRIDGE_SOURCE, message, idle_seconds=idle, descriptors=descriptors
                 )
             )
 
@@ -203,7 +204,7 @@ class Session:
         message = GuestSources(sources=tuple(_described(source.task) for source in sources))
         self._begin(len(sources))
         with ExitStack() as stack:
-            descriptors = [stack.enter_context(source.duplicate()) for source in sources]
+            descriptors = [fd for one in sources for fd in stack.enter_context(one.duplicates())]
             self._guarded(
                 lambda: self._bridge.send(
                     Opcode.BRIDGE_SOURCES,
@@ -224,7 +225,7 @@ class Session:
     def _answer(self, source: Evidence) -> Received:
         """Next frame about a source."""
         patience = self._job.limits.idle_seconds
-        patience += source.task.size_bytes // _READ_BYTES_PER_SECOND_MIN
+        patience += source.size_bytes // _READ_BYTES_PER_SECOND_MIN
         return self._guarded(lambda: self._bridge.receive(patience))
 
     def _guarded(self, step: Callable[[], T]) -> T:
@@ -270,7 +271,7 @@ class ParseSession(Session):
         """
         limits = self._job.limits
         counts: dict[int, int] = {}
-        rows_max = limits.rows_allowed(source.task.size_bytes)
+        rows_max = limits.rows_allowed(source.size_bytes)
         self._give(source)
         while True:
             received = self._answer(source)
@@ -285,12 +286,12 @@ class ParseSession(Session):
                 raise self._failed(received, source.task.index)
             if received.opcode is not Opcode.BRIDGE_BATCH:
                 raise self.fault(_protocol(f"{received.opcode.name} in the middle of a source"))
-            batch = self._batch(received, source.task.size_bytes)
+            batch = self._batch(received, source.size_bytes)
             counts[received.flags] = counts.get(received.flags, 0) + batch.rows.num_rows
             if sum(counts.values()) > rows_max:
                 what = f"more than {rows_max} rows"
                 if rows_max < limits.rows_max:
-                    what += f" from {source.task.size_bytes} bytes"
+                    what += f" from {source.size_bytes} bytes"
                 raise self._over("limit.rows", what)
             if self._bridge.received_bytes > limits.output_mb_max * _MEBIBYTE:
                 raise self._over("limit.output", f"more than {limits.output_mb_max} MiB of rows")
@@ -388,7 +389,7 @@ class AccountSession(Session):
             self.busy = False
         try:
             account = _native.Account.from_bytes(received.payload.to_pybytes())
-            _check_figures(account, source.task.size_bytes)
+            _check_figures(account, source.size_bytes)
         except (ValueError, _native.SourceError) as error:
             fault = GuestFault("bridge.invalid_account", f"the guest sent a bad account: {error}")
             raise self.fault(fault) from error
@@ -422,7 +423,15 @@ def _check_figures(account: _native.Account, size_bytes: int) -> None:
 
 
 def _described(task: SourceTask) -> GuestSource:
-    return GuestSource(index=task.index, size_bytes=task.size_bytes, display_path=task.display_path)
+    return GuestSource(
+        index=task.index,
+        size_bytes=task.size_bytes,
+        display_path=task.display_path,
+        companions=tuple(
+            Companion(role=companion.role, size_bytes=companion.size_bytes)
+            for companion in task.companions
+        ),
+    )
 
 
 def _joined(batches: list[pa.RecordBatch]) -> pa.RecordBatch:

@@ -152,7 +152,7 @@ def test_both_ends_speak_to_each_other_with_a_descriptor(pair: Pair) -> None:
     guest = Bridge(pair.guest)
     read_end, write_end = os.pipe()
     end = SourceEnd(index=3, rows={})
-    pair.host.send(Opcode.BRIDGE_SOURCE, end, idle_seconds=PATIENCE, descriptor=write_end)
+    pair.host.send(Opcode.BRIDGE_SOURCE, end, idle_seconds=PATIENCE, descriptors=[write_end])
     os.close(write_end)
     opcode, payload, descriptors = guest.receive()
     assert opcode is Opcode.BRIDGE_SOURCE

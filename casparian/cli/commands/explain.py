@@ -33,6 +33,7 @@ MEANING: Final = {
     PlanReason.EXISTS: "error mode: the sink holds this source already",
     PlanReason.UNTRUSTED: "the parser is not trusted here",
     PlanReason.NO_PARSER: "no parser takes files with its tags",
+    PlanReason.COMPANION: "it belongs to another file and is read with it",
     PlanReason.READ_ERROR: "it could not be read",
     PlanReason.LINK: "it is a symbolic link: recorded, never followed",
     PlanReason.SPECIAL: "it is a FIFO, socket or device: recorded, never opened",

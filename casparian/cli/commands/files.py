@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from typing import Any
 
 import click
 
@@ -60,10 +62,20 @@ def command(
                     f["size_bytes"],
                     short(f["source_hash"]),
                     f["tags"],
-                    f["message"] or (f["link_target"] and f"-> {f['link_target']}"),
+                    f["message"] or _relation(f),
                 )
                 for f in files
             ],
         )
 
     app.out.emit({"files": files}, human)
+
+
+def _relation(file: Mapping[str, Any]) -> str:
+    """What a link points to, whose companion a file is, or which companions it has."""
+    if file["link_target"]:
+        return f"-> {file['link_target']}"
+    if file["companion_of"]:
+        return f"companion of {file['companion_of']}"
+    roles = ", ".join(companion["role"] for companion in file["companions"])
+    return f"with {roles}" if roles else ""

@@ -154,7 +154,15 @@ def document_of(result: control.RunResult) -> dict[str, Any]:
         "cancelled": result.cancelled,
         "files": {
             name: getattr(result.files, name)
-            for name in ("seen", "selected", "skipped", "unmatched", "unreadable", "failed")
+            for name in (
+                "seen",
+                "selected",
+                "skipped",
+                "unmatched",
+                "unreadable",
+                "companions",
+                "failed",
+            )
         },
         "jobs": {
             name: getattr(result.jobs, name)

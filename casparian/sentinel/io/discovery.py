@@ -6,6 +6,7 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -16,9 +17,10 @@ from casparian.db.operations import SaveReply, SaveScan
 from casparian.display import path_text
 from casparian.domain.files import CataloguedFile, FileStatus
 from casparian.domain.outputs import SinkKind
-from casparian.errors import CasparianError
+from casparian.errors import CasparianError, Refused
 from casparian.paths import Home, first_party_parsers
 from casparian.protocol import control
+from casparian.scout.companions import CompanionRule, rules_of
 from casparian.scout.discover import check_root, discover
 from casparian.sentinel import events as ev
 from casparian.sentinel.candidates import PlanContext
@@ -28,6 +30,7 @@ from casparian.sentinel.io.writer import Writer
 from casparian.sentinel.planner import failure_of, make_plan
 from casparian.sinks.promote import prepare
 from casparian.sinks.uri import check_sink
+from casparian.trust import verdict
 from casparian.trust.library import ParserLibrary
 
 if TYPE_CHECKING:
@@ -141,7 +144,18 @@ class Discovery:
             threads=self._threads,
             report=report,
             excluded=[os.path.realpath(path) for path in (os.fsencode(self._home.root), *excluded)],
+            companion_rules=self._companion_rules(),
         )
+
+    def _companion_rules(self) -> tuple[CompanionRule, ...]:
+        """What the parsers ask for that may run here: others have no say in what a source is."""
+        manifests = []
+        for entry in self._library.list():
+            if entry.artifact is not None and entry.artifact.manifest.companions:
+                with suppress(Refused):
+                    verdict.verify(entry.artifact)
+                    manifests.append(entry.artifact.manifest)
+        return rules_of(manifests)
 
     def _record_scan(self, root: bytes, files: Sequence[CataloguedFile]) -> None:
         self._writer.apply([_scan_of(root, files)])
