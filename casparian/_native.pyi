@@ -151,7 +151,7 @@ class Account:
     """What an independent walk found in one source: how many units there are, and where."""
 
     @property
-    def unit(self) -> Literal["record", "line"]: ...
+    def unit(self) -> Literal["record", "line", "cell"]: ...
     @property
     def declared(self) -> int | None:
         """Units that the source's own headers claim."""
@@ -197,6 +197,19 @@ def account_evtx(fd: int, size: int) -> Account:
 
     Raises:
         SourceError: a read failed, or fewer than `size` bytes are there.
+    """
+
+def account_hive(fd: int, size: int, logs: list[tuple[str, int, int]] = []) -> Account:
+    """Find the keys, values and damaged regions of a registry hive. Bad content makes findings, never an error.
+
+    Args:
+        fd: an open file.
+        size: how many of its bytes to read.
+        logs: (role, open file, size) of its transaction logs; a role is `LOG`, `LOG1` or `LOG2`.
+
+    Raises:
+        SourceError: a read failed, fewer bytes are there than said, or there are more than 2 GiB.
+        ValueError: a role is unknown.
     """
 
 def account_lines(fd: int, size: int, *, encoding: str | None = None) -> Account:

@@ -5,14 +5,15 @@
     [[outputs.NAME.columns]]      name, type, nullable, minimum, maximum, pattern, allowed, action,
     doc
 
-Rules: exactly one output is `main`; table names are plain identifiers that collide with nothing of
-ours; an entry stays inside the parser's folder. No file access here: callers pass bytes.
+Rules: at least one output is `main`, and exactly one unless the manifest's unit is `cell`
+(`check_mains`); table names are plain identifiers that collide with nothing of ours; an entry stays
+inside the parser's folder. No file access here: callers pass bytes.
 """
 
 from __future__ import annotations
 
 import re
-from typing import Final, Literal, cast
+from typing import Final, Literal, cast, get_args
 
 from casparian.contracts import columns
 from casparian.contracts.document import Table, quoted, read
@@ -21,11 +22,13 @@ from casparian.domain.contracts import Contract, OutputContract
 from casparian.domain.outputs import RESERVED_TABLES
 from casparian.domain.parsers import (
     COMPANIONS_MAX,
+    AccountName,
     ConfigOption,
     ConfigValue,
     Limits,
     ParserKind,
     ParserManifest,
+    Unit,
     companion_role,
 )
 from casparian.errors import ContractError
@@ -34,6 +37,8 @@ CONTRACT_FILE: Final = "contract.toml"
 MANIFEST_FILE: Final = "parser.toml"
 OUTPUTS_MAX: Final = 64
 COLUMNS_MAX: Final = 1_000
+SEVERAL_MAINS: Final = ("cell",)  # units of more than one kind, each with a table of its own
+_WRITE_MAIN: Final = "write `main = true` in the output whose rows are the units of the evidence"
 
 _NAME: Final = re.compile(r"[a-z][a-z0-9]*([._-][a-z0-9]+)*\Z")
 _VERSION: Final = re.compile(
@@ -70,23 +75,34 @@ def load_contract(raw: bytes, *, file: str = CONTRACT_FILE) -> Contract:
         if outputs_table is None
         else [_output(name, t) for name, t in outputs_table.named_tables()]
     )
-    mains = [output.table for output in outputs if output.main]
     if not outputs or len(outputs) > OUTPUTS_MAX:
         raise document.error(
             "outputs",
             f"declares {len(outputs)} tables, expected 1 to {OUTPUTS_MAX}",
             "add `[outputs.NAME]`",
         )
-    if len(mains) != 1:
-        problem = (
-            f"has {len(mains)} main tables ({quoted(mains)})" if mains else "has no main table"
+    contract = Contract(outputs=tuple(outputs))
+    if not contract.mains:
+        raise document.error("outputs", "has no main table, expected one", _WRITE_MAIN)
+    return contract
+
+
+def check_mains(manifest: ParserManifest, contract: Contract, *, file: str = CONTRACT_FILE) -> None:
+    """Refuse several main tables where a unit is one row of one table.
+
+    Raises:
+        ContractError: `contract.value`.
+    """
+    mains = [output.table for output in contract.mains]
+    if len(mains) > 1 and manifest.unit not in SEVERAL_MAINS:
+        raise ContractError(
+            f"`{show(file)}`: `outputs` has {len(mains)} main tables ({quoted(mains)}),"
+            f" expected exactly one where the unit is a {manifest.unit}",
+            hint=_WRITE_MAIN,
+            code="contract.value",
+            file=file,
+            key="outputs",
         )
-        raise document.error(
-            "outputs",
-            f"{problem}, expected exactly one",
-            "write `main = true` in the output whose rows are the units of the evidence",
-        )
-    return Contract(outputs=tuple(outputs))
 
 
 def load_manifest(raw: bytes, *, file: str = MANIFEST_FILE) -> ParserManifest:
@@ -108,8 +124,8 @@ def load_manifest(raw: bytes, *, file: str = MANIFEST_FILE) -> ParserManifest:
         entry=_entry(table, kind),
         tags=_tags(table),
         companions=_companions(table),
-        unit=cast("Literal['record', 'line']", table.choice("unit", ["record", "line"])),
-        account=cast("Literal['evtx', 'lines']", table.choice("account", ["evtx", "lines"])),
+        unit=cast("Unit", table.choice("unit", get_args(Unit))),
+        account=cast("AccountName", table.choice("account", get_args(AccountName))),
         doc=table.text("doc", ""),
         config=_config(table.table("config")),
         limits=_limits(table.table("limits")),

@@ -39,7 +39,7 @@ class Column(
 
 
 class OutputContract(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One table of a parser. Exactly one output of a parser is `main`: its rows are the ledger's units."""
+    """One table of a parser. The rows of its `main` tables are the ledger's units: one table, unless the unit is a cell."""
 
     table: str
     columns: tuple[Column, ...]
@@ -54,8 +54,13 @@ class Contract(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     @property
     def main(self) -> OutputContract:
-        """The output whose rows are the ledger's units."""
-        return next(output for output in self.outputs if output.main)
+        """The first output whose rows are the ledger's units: units that became no row are set aside in its name."""
+        return self.mains[0]
+
+    @property
+    def mains(self) -> tuple[OutputContract, ...]:
+        """Every output whose rows are the ledger's units."""
+        return tuple(output for output in self.outputs if output.main)
 
     def output(self, table: str) -> OutputContract:
         """The contract of one table; `KeyError` when the parser has no such output."""

@@ -24,7 +24,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Ledger(msgspec.Struct, frozen=True, kw_only=True):
-    """Balance of one source. Counts are in `unit`s of the parser's main output."""
+    """Balance of one source. Counts are in `unit`s, which are the rows of the parser's main outputs."""
 
     unit: str
     declared: Count | None

@@ -10,6 +10,8 @@ import msgspec
 from casparian.domain.contracts import Contract
 
 ConfigValue = str | int | float | bool
+Unit = Literal["record", "line", "cell"]  # what a ledger counts
+AccountName = Literal["evtx", "lines", "hive"]  # the independent walk that says what is present
 
 
 class ParserKind(StrEnum):
@@ -69,8 +71,8 @@ class ParserManifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     entry: str
     tags: tuple[str, ...]
     companions: tuple[str, ...] = ()  # suffixes to a source's name: `.LOG1` of a hive, `-wal`
-    unit: Literal["record", "line"]
-    account: Literal["evtx", "lines"]  # the independent walk that says what is present
+    unit: Unit
+    account: AccountName
     doc: str = ""
     config: dict[str, ConfigOption] = {}
     limits: Limits = Limits()

@@ -142,7 +142,15 @@ def _lines(given: Input) -> _native.Account:
     return _native.account_lines(given.descriptor, given.source.size_bytes)
 
 
-_WALKS: Final[dict[str, Callable[[Input], _native.Account]]] = {"evtx": _evtx, "lines": _lines}
+def _hive(given: Input) -> _native.Account:
+    return _native.account_hive(given.descriptor, given.source.size_bytes, given.logs)
+
+
+_WALKS: Final[dict[str, Callable[[Input], _native.Account]]] = {
+    "evtx": _evtx,
+    "lines": _lines,
+    "hive": _hive,
+}
 
 
 def _attacking(job: GuestJob, bridge: Bridge) -> Work:

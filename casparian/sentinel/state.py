@@ -72,7 +72,7 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def main(self) -> OutputSpec:
-        """The output whose rows are the ledger's units."""
+        """The (first) output whose rows are the ledger's units: its keys stand for the source."""
         return next(output for output in self.outputs if output.contract.main)
 
     @property

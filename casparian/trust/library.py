@@ -20,7 +20,13 @@ from typing import Final
 
 import msgspec
 
-from casparian.contracts.load import CONTRACT_FILE, MANIFEST_FILE, load_contract, load_manifest
+from casparian.contracts.load import (
+    CONTRACT_FILE,
+    MANIFEST_FILE,
+    check_mains,
+    load_contract,
+    load_manifest,
+)
 from casparian.display import show
 from casparian.domain.parsers import ParserArtifact, ParserKind
 from casparian.errors import CasparianError, ContractError, UsageError
@@ -110,7 +116,9 @@ def parser_from_files(directory: str, files: Mapping[str, bytes]) -> ParserArtif
                 path=directory,
             )
     manifest = load_manifest(files[MANIFEST_FILE], file=os.path.join(directory, MANIFEST_FILE))
-    contract = load_contract(files[CONTRACT_FILE], file=os.path.join(directory, CONTRACT_FILE))
+    contract_file = os.path.join(directory, CONTRACT_FILE)
+    contract = load_contract(files[CONTRACT_FILE], file=contract_file)
+    check_mains(manifest, contract, file=contract_file)
     source = manifest.entry.partition(":")[0]
     if manifest.kind is ParserKind.PYTHON and source not in files:
         raise ContractError(

@@ -64,7 +64,9 @@ class Outputs:
             dispatch.quarantine_stage,
             *attempt,
         )
-        self._main = next((i for i, task in enumerate(dispatch.outputs) if task.contract.main), 0)
+        mains = [i for i, task in enumerate(dispatch.outputs) if task.contract.main]
+        self._mains = frozenset(mains)
+        self._first_main = mains[0] if mains else 0
         self._source: Evidence | None = None
         self._ordinals: dict[str, int] = {}
         self.units = Units(dispatch.parser.account)
@@ -111,16 +113,16 @@ class Outputs:
         if sides.rejected.num_rows:
             self._set_aside(batch.output, sides.rejected)
         if sides.valid.num_rows:
-            if batch.output == self._main:
+            if batch.output in self._mains:
                 self.units.add_rows(sides.valid)
             stage = self._stages[batch.output]
             self._store(stage, task.contract, task.contract_hash, sides.valid)
 
     def _set_aside(self, output: int | None, rows: pa.RecordBatch) -> None:
-        """Quarantine rows of an output, or units (`None`) that became no row: these are the main output's."""
-        if output is None or output == self._main:
+        """Quarantine rows of an output, or units (`None`) that became no row: these are the first main output's."""
+        if output is None or output in self._mains:
             self.units.add_quarantined(rows)
-        task = self._dispatch.outputs[self._main if output is None else output]
+        task = self._dispatch.outputs[self._first_main if output is None else output]
         assert self._source is not None
         for part in _bounded(rows):
             table = quarantine.rows(part, table_name=task.contract.table, read=self._source.read)
@@ -176,7 +178,7 @@ class Outputs:
             counts = together.counts[number]
             if number == QUARANTINE_OUTPUT:
                 task, stage, contract = (
-                    self._dispatch.outputs[self._main],
+                    self._dispatch.outputs[self._first_main],
                     self._quarantine,
                     quarantine.QUARANTINE_CONTRACT,
                 )
@@ -189,7 +191,7 @@ class Outputs:
                 contract = task.contract
                 if split(rows, contract).rejected.num_rows:
                     return None
-                _count_rows(kept, rows, counts, contract.table, main=number - 1 == self._main)
+                _count_rows(kept, rows, counts, contract.table, main=number - 1 in self._mains)
             else:
                 return None
             batch = lineage.add_together(

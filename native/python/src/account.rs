@@ -101,6 +101,36 @@ pub(crate) fn account_evtx(py: Python<'_>, fd: i32, size: u64) -> PyResult<Accou
     detached(py, || core::account_evtx(&source)).map(Account)
 }
 
+/// Find the units of a registry hive. `logs` are (role, descriptor, size) of its transaction logs, role one of
+/// `LOG`, `LOG1`, `LOG2`; all descriptors stay the caller's.
+#[pyfunction]
+#[pyo3(signature = (fd, size, logs = Vec::new()))]
+pub(crate) fn account_hive(
+    py: Python<'_>,
+    fd: i32,
+    size: u64,
+    logs: Vec<(String, i32, u64)>,
+) -> PyResult<Account> {
+    let source = FileSource::new(duplicate(fd)?, size);
+    let mut files = Vec::with_capacity(logs.len());
+    for (role, fd, size) in logs {
+        let role = core::LogRole::named(&role)
+            .ok_or_else(|| PyValueError::new_err("a log's role is not one of LOG, LOG1, LOG2"))?;
+        files.push((role, FileSource::new(duplicate(fd)?, size)));
+    }
+    detached(py, || {
+        let logs: Vec<_> = files
+            .iter()
+            .map(|(role, source)| core::HiveLog {
+                role: *role,
+                source,
+            })
+            .collect();
+        core::account_hive(&source, &logs)
+    })
+    .map(Account)
+}
+
 /// Find the lines of a text. `encoding` is used when the text has no byte-order mark.
 #[pyfunction]
 #[pyo3(signature = (fd, size, *, encoding = None))]

@@ -26,7 +26,9 @@ mod _native {
     use pyo3::types::PyDict;
 
     #[pymodule_export]
-    use crate::account::{Account, Tally, WindowDifference, account_evtx, account_lines};
+    use crate::account::{
+        Account, Tally, WindowDifference, account_evtx, account_hive, account_lines,
+    };
     #[pymodule_export]
     use crate::batch::Batch;
     #[pymodule_export]

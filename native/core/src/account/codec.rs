@@ -32,6 +32,7 @@ impl Account {
         out.push(match self.unit {
             Unit::Record => 0,
             Unit::Line => 1,
+            Unit::Cell => 2,
         });
         put_number(&mut out, u64::from(self.declared.is_some()));
         if let Some(declared) = self.declared {
@@ -82,6 +83,7 @@ impl Account {
         let unit = match reader.byte()? {
             0 => Unit::Record,
             1 => Unit::Line,
+            2 => Unit::Cell,
             _ => return Err(invalid("the unit is unknown")),
         };
         let declared = match reader.number()? {

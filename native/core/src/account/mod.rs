@@ -8,10 +8,12 @@
 pub mod codec;
 pub mod evtx;
 pub mod findings;
+pub mod hive;
 pub mod lines;
 
 pub use evtx::account_evtx;
 pub use findings::{Finding, Findings};
+pub use hive::{HiveLog, LogRole, account_hive};
 pub use lines::{TextEncoding, account_lines};
 
 use crate::tally::Windows;
@@ -23,6 +25,8 @@ pub enum Unit {
     Record,
     /// A line of text.
     Line,
+    /// A cell of a registry hive that holds a key or a value, or a damaged region where cells should be.
+    Cell,
 }
 
 impl Unit {
@@ -31,6 +35,7 @@ impl Unit {
         match self {
             Self::Record => "record",
             Self::Line => "line",
+            Self::Cell => "cell",
         }
     }
 }
