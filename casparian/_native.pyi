@@ -343,6 +343,24 @@ class EvtxGroupReader:
 
     Raises:
         As `EvtxReader`.
+class HiveReader:
+    """Decode a registry hive, batch by batch: `registry_keys`, `registry_values`, `registry_hives`,
+    `registry_changes` and `@quarantine`.
+
+    Every batch begins with `@offset`, `@length` (uint64) and `@flags` (uint32). Transaction logs are
+    applied in memory when the hive is dirty; nothing is written.
+
+    Args:
+        fd: an open file; the reader keeps a duplicate of its own.
+        size: how many of its bytes to read, at most 2 GiB.
+        logs: role (`LOG`, `LOG1` or `LOG2`), open file and size of each transaction log.
+        batch_rows: rows after which a batch is given, at least 1.
+        batch_bytes: bytes of values after which a batch is given, at least 1.
+
+    Raises:
+        ValueError: an argument is out of range.
+        SourceError: a file is too large, or, from `__next__`, a read fails; from then on it raises
+            `RuntimeError`.
     """
 
     def __new__(
@@ -359,6 +377,15 @@ class EvtxGroupReader:
     @property
     def rows(self) -> list[dict[str, int]]:
         """Rows by output of each log that is decoded, in order; without outputs that have none."""
+        fd: int,
+        size: int,
+        *,
+        logs: Sequence[tuple[str, int, int]] = [],
+        batch_rows: int = 65536,
+        batch_bytes: int = 8388608,
+    ) -> HiveReader: ...
+    def __iter__(self) -> HiveReader: ...
+    def __next__(self) -> tuple[str, Batch]: ...
 
 def promote_noreplace(src: bytes, dst: bytes) -> Literal["rename", "link"]:
     """Rename `src` to `dst`, which must not exist; tells which way was used.

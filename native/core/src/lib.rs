@@ -10,6 +10,7 @@ pub mod flags;
 pub mod hash;
 pub mod identity;
 pub mod promote;
+pub mod regf;
 pub mod source;
 pub mod tally;
 pub mod walk;

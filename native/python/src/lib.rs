@@ -14,6 +14,7 @@ mod evtx;
 mod hash;
 mod identity;
 mod promote;
+mod regf;
 mod walk;
 
 use pyo3::prelude::*;
@@ -45,6 +46,8 @@ mod _native {
     use crate::identity::{identity_of, tree_hash};
     #[pymodule_export]
     use crate::promote::promote_noreplace;
+    #[pymodule_export]
+    use crate::regf::HiveReader;
     #[pymodule_export]
     use crate::walk::{Entry, walk};
 

@@ -97,3 +97,14 @@ impl Default for EvtxOptions {
         }
     }
 }
+
+/// Append UTF-16 text, little-endian, for the other decoders. Returns whether something was replaced: an unpaired
+/// surrogate or half a unit at the end.
+pub(crate) fn push_utf16(out: &mut Vec<u8>, text: &[u8]) -> bool {
+    text::push_utf16(out, text)
+}
+
+/// A FILETIME as `YYYY-MM-DDTHH:MM:SS.fffffffZ`, for the other decoders; none behind the year 9999.
+pub(crate) fn filetime_text(ticks: u64) -> Option<[u8; 28]> {
+    time::filetime_text(ticks)
+}

@@ -1,0 +1,290 @@
+//! Growing columns: values are appended, and all become one array.
+
+use std::sync::Arc;
+
+use arrow_array::types::ArrowPrimitiveType;
+use arrow_array::{ArrayRef, BinaryArray, BooleanArray, ListArray, PrimitiveArray, StringArray};
+use arrow_buffer::{BooleanBuffer, Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
+use arrow_schema::{ArrowError, FieldRef};
+
+/// One bit for each item.
+#[derive(Debug, Default)]
+struct Bits {
+    words: Vec<u64>,
+    len: usize,
+}
+
+impl Bits {
+    #[inline]
+    fn push(&mut self, bit: bool) {
+        let place = self.len % 64;
+        if place == 0 {
+            self.words.push(0);
+        }
+        if let Some(word) = self.words.last_mut() {
+            *word |= u64::from(bit) << place;
+        }
+        self.len += 1;
+    }
+
+    fn finish(&mut self) -> BooleanBuffer {
+        let len = std::mem::take(&mut self.len);
+        let words = std::mem::take(&mut self.words);
+        BooleanBuffer::new(Buffer::from_vec(words), 0, len)
+    }
+}
+
+/// Which items are missing; costs next to nothing until one is.
+#[derive(Debug, Default)]
+struct Validity {
+    bits: Bits,
+    /// Items before the first that is missing, once there is one.
+    len: usize,
+    nulls: usize,
+}
+
+impl Validity {
+    #[inline]
+    fn push(&mut self, is_valid: bool) {
+        if self.nulls == 0 {
+            if is_valid {
+                self.len += 1;
+                return;
+            }
+            self.bits.words.resize(self.len / 64, u64::MAX);
+            if !self.len.is_multiple_of(64) {
+                self.bits.words.push((1 << (self.len % 64)) - 1);
+            }
+            self.bits.len = self.len;
+        }
+        self.nulls += usize::from(!is_valid);
+        self.bits.push(is_valid);
+    }
+
+    fn finish(&mut self) -> Option<NullBuffer> {
+        self.len = 0;
+        if std::mem::take(&mut self.nulls) == 0 {
+            return None;
+        }
+        Some(NullBuffer::new(self.bits.finish()))
+    }
+}
+
+/// An array's worth of a vector, which keeps room for as many.
+fn take<T>(values: &mut Vec<T>) -> Vec<T> {
+    let room = Vec::with_capacity(values.len());
+    std::mem::replace(values, room)
+}
+
+/// A column of numbers or times.
+#[derive(Debug)]
+pub(super) struct NumberColumn<T: ArrowPrimitiveType> {
+    values: Vec<T::Native>,
+    validity: Validity,
+}
+
+impl<T: ArrowPrimitiveType> NumberColumn<T> {
+    pub(super) fn new() -> Self {
+        Self {
+            values: Vec::new(),
+            validity: Validity::default(),
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.values.len()
+    }
+
+    #[inline]
+    pub(super) fn push(&mut self, value: impl Into<Option<T::Native>>) {
+        let value = value.into();
+        self.validity.push(value.is_some());
+        self.values.push(value.unwrap_or_default());
+    }
+
+    /// The array of all values; the column is empty afterwards.
+    pub(super) fn finish(&mut self) -> PrimitiveArray<T> {
+        let values = take(&mut self.values);
+        PrimitiveArray::new(ScalarBuffer::from(values), self.validity.finish())
+    }
+
+    pub(super) fn finish_ref(&mut self) -> ArrayRef {
+        Arc::new(self.finish())
+    }
+}
+
+/// A column of truth values, all of them known.
+#[derive(Debug, Default)]
+pub(super) struct BoolColumn(Bits);
+
+impl BoolColumn {
+    pub(super) fn push(&mut self, value: bool) {
+        self.0.push(value);
+    }
+
+    pub(super) fn finish_ref(&mut self) -> ArrayRef {
+        Arc::new(BooleanArray::new(self.0.finish(), None))
+    }
+}
+
+/// A column of texts or bytes.
+///
+/// A value is written at the end of [`TextColumn::bytes`] first and becomes an item by [`TextColumn::push`].
+#[derive(Debug)]
+pub(super) struct TextColumn {
+    /// All items, one behind the other, and what is being written.
+    pub(super) bytes: Vec<u8>,
+    offsets: Vec<i32>,
+    validity: Validity,
+}
+
+impl TextColumn {
+    pub(super) fn new() -> Self {
+        Self {
+            bytes: Vec::new(),
+            offsets: vec![0],
+            validity: Validity::default(),
+        }
+    }
+
+    /// How many items there are.
+    pub(super) fn len(&self) -> usize {
+        self.offsets.len() - 1
+    }
+
+    /// Make an item of what was written.
+    #[inline]
+    pub(super) fn push(&mut self) {
+        self.validity.push(true);
+        // Batches are flushed long before 31 bits are used up.
+        self.offsets.push(self.bytes.len() as i32);
+    }
+
+    /// Append a whole item.
+    #[inline]
+    pub(super) fn push_value(&mut self, value: &[u8]) {
+        self.bytes.extend_from_slice(value);
+        self.push();
+    }
+
+    /// Append a missing item; nothing was written.
+    #[inline]
+    pub(super) fn push_null(&mut self) {
+        self.validity.push(false);
+        self.offsets.push(self.bytes.len() as i32);
+    }
+
+    #[inline]
+    pub(super) fn push_text(&mut self, value: Option<&str>) {
+        match value {
+            Some(value) => self.push_value(value.as_bytes()),
+            None => self.push_null(),
+        }
+    }
+
+    fn finish_parts(&mut self) -> (OffsetBuffer<i32>, Buffer, Option<NullBuffer>) {
+        let mut offsets = Vec::with_capacity(self.offsets.len());
+        offsets.push(0);
+        let offsets = std::mem::replace(&mut self.offsets, offsets);
+        (
+            OffsetBuffer::new(ScalarBuffer::from(offsets)),
+            Buffer::from_vec(take(&mut self.bytes)),
+            self.validity.finish(),
+        )
+    }
+
+    /// All items as texts; the column is empty afterwards.
+    ///
+    /// # Errors
+    /// When an item is not UTF-8, which would be a fault of the decoder.
+    pub(super) fn finish_text(&mut self) -> Result<ArrayRef, ArrowError> {
+        let (offsets, bytes, valid) = self.finish_parts();
+        Ok(Arc::new(StringArray::try_new(offsets, bytes, valid)?))
+    }
+
+    /// All items as bytes; the column is empty afterwards.
+    ///
+    /// # Errors
+    /// When the parts do not fit together, which would be a fault of the decoder.
+    pub(super) fn finish_binary(&mut self) -> Result<ArrayRef, ArrowError> {
+        let (offsets, bytes, valid) = self.finish_parts();
+        Ok(Arc::new(BinaryArray::try_new(offsets, bytes, valid)?))
+    }
+}
+
+/// A column of lists of texts.
+#[derive(Debug)]
+pub(super) struct ListColumn {
+    pub(super) items: TextColumn,
+    offsets: Vec<i32>,
+    validity: Validity,
+}
+
+impl ListColumn {
+    pub(super) fn new() -> Self {
+        Self {
+            items: TextColumn::new(),
+            offsets: vec![0],
+            validity: Validity::default(),
+        }
+    }
+
+    /// Make a list of the items that were added since the last one.
+    #[inline]
+    pub(super) fn push(&mut self) {
+        self.validity.push(true);
+        self.offsets.push(self.items.len() as i32);
+    }
+
+    /// Append a missing list; no item was added.
+    #[inline]
+    pub(super) fn push_null(&mut self) {
+        self.validity.push(false);
+        self.offsets.push(self.items.len() as i32);
+    }
+
+    /// Append a list of texts.
+    pub(super) fn push_texts(&mut self, texts: impl IntoIterator<Item = &'static str>) {
+        for text in texts {
+            self.items.push_value(text.as_bytes());
+        }
+        self.push();
+    }
+
+    /// All lists; the column is empty afterwards.
+    ///
+    /// # Errors
+    /// When an item is not UTF-8, which would be a fault of the decoder.
+    pub(super) fn finish(&mut self, item: FieldRef) -> Result<ArrayRef, ArrowError> {
+        let offsets = std::mem::replace(&mut self.offsets, vec![0]);
+        let offsets = OffsetBuffer::new(ScalarBuffer::from(offsets));
+        let items = self.items.finish_text()?;
+        let valid = self.validity.finish();
+        Ok(Arc::new(ListArray::try_new(item, offsets, items, valid)?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow_array::Array;
+    use arrow_array::types::UInt32Type;
+
+    use super::*;
+
+    #[test]
+    fn nulls_may_begin_anywhere() {
+        for first in [0, 1, 63, 64, 65, 130] {
+            let mut column = NumberColumn::<UInt32Type>::new();
+            for place in 0..200_u32 {
+                column.push((place < first || place % 3 == 0).then_some(place));
+            }
+            let array = column.finish();
+            for place in 0..200 {
+                let expected = place < first || place % 3 == 0;
+                assert_eq!(array.is_valid(place as usize), expected);
+            }
+            column.push(7);
+            assert_eq!(column.finish().null_count(), 0);
+        }
+    }
+}

@@ -1,0 +1,248 @@
+//! From a hive and its logs to batches, step by step.
+
+use arrow_array::RecordBatch;
+
+use super::base::BASE_BYTES;
+use super::emit::Emitter;
+use super::hive::Hive;
+use super::image::{IMAGE_BYTES_MAX, Image};
+use super::log::{Log, LogRole, Verdict};
+use super::orphans::Orphans;
+use super::output::Output;
+use super::problem::Problems;
+use super::schema::HIVE_COUNTS;
+use super::tables::{HiveFacts, hive_batch};
+use super::walk::Walk;
+use super::{HiveOptions, HiveOutput};
+use crate::error::CoreError;
+use crate::source::ReadAt;
+
+/// Decodes one hive into record batches.
+///
+/// The hive and its logs are read whole, when the first batch is asked for; there is one more copy of the hive when logs are
+/// applied.
+pub struct HiveDecoder<S: ReadAt> {
+    source: S,
+    logs: Vec<(LogRole, S)>,
+    options: HiveOptions,
+    state: State,
+}
+
+/// How far it is.
+enum State {
+    Unread,
+    Decoding(Box<Decoding>),
+    Finished,
+}
+
+/// A hive that was read.
+struct Decoding {
+    /// As its file has it, when `hive` is what the logs made of it.
+    primary: Option<Image>,
+    hive: Hive,
+    logs: Vec<Log>,
+    emitter: Emitter,
+    phase: Phase,
+}
+
+enum Phase {
+    Damaged(usize),
+    Walk(Walk),
+    Orphans(Orphans),
+    Hive,
+    Done,
+}
+
+impl<S: ReadAt> HiveDecoder<S> {
+    /// A decoder for the hive `source` and its logs, which are looked at in this order.
+    ///
+    /// # Errors
+    /// [`CoreError::Limit`] when one of them is larger than 2 GiB, or there are more than 255 logs.
+    pub fn new(
+        source: S,
+        logs: Vec<(LogRole, S)>,
+        options: HiveOptions,
+    ) -> Result<Self, CoreError> {
+        let sources = std::iter::once(&source).chain(logs.iter().map(|(_, log)| log));
+        for source in sources {
+            if source.len() > IMAGE_BYTES_MAX {
+                return Err(CoreError::Limit {
+                    what: "bytes of a hive or of one of its logs",
+                    limit: IMAGE_BYTES_MAX,
+                    offset: 0,
+                });
+            }
+        }
+        if logs.len() > usize::from(u8::MAX) {
+            return Err(CoreError::Limit {
+                what: "logs of a hive",
+                limit: u64::from(u8::MAX),
+                offset: 0,
+            });
+        }
+        Ok(Self {
+            source,
+            logs,
+            options,
+            state: State::Unread,
+        })
+    }
+
+    /// The next batch of any output, or nothing at the end.
+    ///
+    /// # Errors
+    /// When a source cannot be read, a log makes the hive larger than 2 GiB, or a batch cannot be built. Damage in the
+    /// files is no error.
+    pub fn next_batch(&mut self) -> Result<Option<(HiveOutput, RecordBatch)>, CoreError> {
+        loop {
+            match &mut self.state {
+                State::Unread => {
+                    self.state = State::Decoding(Box::new(self.read()?));
+                }
+                State::Decoding(decoding) => {
+                    if let Some(batch) = decoding.next_batch()? {
+                        return Ok(Some(batch));
+                    }
+                    self.state = State::Finished;
+                }
+                State::Finished => return Ok(None),
+            }
+        }
+    }
+
+    fn read(&self) -> Result<Decoding, CoreError> {
+        let primary = Image::new(read_all(&self.source)?);
+        let mut logs = Vec::with_capacity(self.logs.len());
+        for (role, source) in &self.logs {
+            logs.push(Log::read(*role, read_all(source)?));
+        }
+        logs.sort_by_key(|log| log.role);
+        let recovered = primary.recovered(&mut logs)?;
+        let (image, primary) = match recovered {
+            Some(image) => (image, Some(primary)),
+            None => (primary, None),
+        };
+        // Their bytes are in the image now.
+        for log in &mut logs {
+            log.bytes = Vec::new();
+        }
+        let hive = Hive::new(image);
+        let emitter = Emitter::new(Output::new(self.options), &hive);
+        Ok(Decoding {
+            primary,
+            hive,
+            logs,
+            emitter,
+            phase: Phase::Damaged(0),
+        })
+    }
+}
+
+impl Decoding {
+    fn next_batch(&mut self) -> Result<Option<(HiveOutput, RecordBatch)>, CoreError> {
+        loop {
+            if let Some(batch) = self.emitter.output.take_ready() {
+                return Ok(Some(batch));
+            }
+            if matches!(self.phase, Phase::Done) {
+                return Ok(None);
+            }
+            self.step()?;
+        }
+    }
+
+    /// Do a little, and go on to the next phase when this one is over.
+    fn step(&mut self) -> Result<(), CoreError> {
+        let (hive, emitter) = (&self.hive, &mut self.emitter);
+        match &mut self.phase {
+            Phase::Damaged(next) => match hive.cells.damaged.get(*next) {
+                Some(region) => {
+                    *next += 1;
+                    emitter.quarantine(hive, region.start, region.end, region.reason)?;
+                }
+                None => self.phase = Phase::Walk(Walk::new(hive, emitter)),
+            },
+            Phase::Walk(walk) => {
+                if !walk.step(hive, emitter)? {
+                    self.phase = Phase::Orphans(Orphans::new());
+                }
+            }
+            Phase::Orphans(orphans) => {
+                if !orphans.step(hive, emitter)? {
+                    self.phase = Phase::Hive;
+                }
+            }
+            Phase::Hive => {
+                emitter.output.flush(0, 0)?;
+                let batch = self.hive_row()?;
+                self.emitter.output.push_ready(HiveOutput::Hives, batch);
+                self.phase = Phase::Done;
+            }
+            Phase::Done => {}
+        }
+        Ok(())
+    }
+
+    /// What is to be said of the hive as a whole. Header fields are those of its file, before any log.
+    fn hive_row(&self) -> Result<RecordBatch, CoreError> {
+        let hive = &self.hive;
+        let file = self.primary.as_ref().unwrap_or(&hive.image);
+        let base = &file.base;
+        let mut problems = hive.problems;
+        if !base.signature_ok {
+            problems.add(Problems::HIVE_SIGNATURE);
+        }
+        if !base.checksum_ok {
+            problems.add(Problems::HIVE_CHECKSUM);
+        }
+        if base.checksum_ok && file.bins().len() < base.bins_bytes as usize {
+            problems.add(Problems::HIVE_TRUNCATED);
+        }
+        let is_applied = |log: &Log| log.verdict == Verdict::Applied;
+        if base.is_dirty() && !self.logs.iter().any(is_applied) {
+            problems.add(Problems::HIVE_NOT_RECOVERED);
+        }
+        let root_name = hive.root.and_then(|root| {
+            let mut name = Vec::new();
+            hive.key(root)?.1.name.push_to(&mut name);
+            Some(name)
+        });
+        let output = &self.emitter.output;
+        let cells = hive.cells.counts;
+        let mut counts = [0; HIVE_COUNTS.len()];
+        let figures = [
+            file.len() as u64,
+            hive.image.area().len() as u64,
+            cells.bins,
+            cells.allocated,
+            cells.free,
+            cells.free_bytes,
+            hive.cells.damaged.len() as u64,
+            output.quarantined_cells,
+        ];
+        let figures = figures
+            .into_iter()
+            .chain(output.key_counts)
+            .chain(output.value_counts);
+        for (place, figure) in counts.iter_mut().zip(figures) {
+            *place = figure;
+        }
+        hive_batch(&HiveFacts {
+            base,
+            length: file.len().min(BASE_BYTES) as u64,
+            hive_type: None,
+            root_name,
+            is_recovered: hive.image.is_recovered(),
+            counts,
+            logs: &self.logs,
+            problems,
+        })
+    }
+}
+
+fn read_all<S: ReadAt>(source: &S) -> Result<Vec<u8>, CoreError> {
+    // Checked to be at most 2 GiB.
+    let mut bytes = vec![0; source.len() as usize];
+    source.read_exact_at(&mut bytes, 0)?;
+    Ok(bytes)
+}

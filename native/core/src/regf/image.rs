@@ -1,0 +1,319 @@
+//! The effective image: the hive as it is once its logs have been applied, in memory.
+
+use super::base::{BASE_BYTES, BaseBlock};
+use super::bytes::{array_at, u32_at, u64_at};
+use super::cells::{PAGE_BYTES, size_at};
+use super::log::{Format, Log, Verdict};
+use crate::error::CoreError;
+
+/// Dirty sectors of logs have this size.
+const SECTOR_BYTES: usize = 512;
+/// The largest hive, logs applied: 2 GiB, so that every place fits the format's 31 bits.
+pub(super) const IMAGE_BYTES_MAX: u64 = 1 << 31;
+
+/// A hive in memory.
+#[derive(Debug, Default)]
+pub(super) struct Image {
+    /// From the base block to the end of the file, or what the logs made of it.
+    bytes: Vec<u8>,
+    pub(super) base: BaseBlock,
+    /// Where the live part of the bins ends, from the first bin.
+    area_end: usize,
+    /// For each sector of the bins 0, or one more than the place of the log it came from.
+    origins: Vec<u8>,
+    /// By place in the list of logs.
+    roles: Vec<&'static str>,
+}
+
+/// A cell as a reference to it finds it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Cell<'i> {
+    /// Behind the size field.
+    pub(super) data: &'i [u8],
+    pub(super) is_allocated: bool,
+}
+
+impl Image {
+    /// The hive as its file has it.
+    pub(super) fn new(bytes: Vec<u8>) -> Self {
+        let base = BaseBlock::read(&bytes);
+        let mut image = Self {
+            bytes,
+            base,
+            ..Self::default()
+        };
+        image.measure();
+        image
+    }
+
+    /// Everything behind the base block.
+    pub(super) fn bins(&self) -> &[u8] {
+        self.bytes.get(BASE_BYTES..).unwrap_or_default()
+    }
+
+    /// The live part of the bins.
+    pub(super) fn area(&self) -> &[u8] {
+        self.bins().get(..self.area_end).unwrap_or_default()
+    }
+
+    /// How long the file is, or would be once the logs are applied.
+    pub(super) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// The cell at `at`, in the live part.
+    #[inline]
+    pub(super) fn cell(&self, at: u32) -> Option<Cell<'_>> {
+        let at = at as usize;
+        if !at.is_multiple_of(8) {
+            return None;
+        }
+        let area = self.area();
+        let size = size_at(area, at, area.len())?;
+        Some(Cell {
+            data: area.get(at + 4..at + size.unsigned_abs() as usize)?,
+            is_allocated: size < 0,
+        })
+    }
+
+    /// The log that the bytes at `at` of the bins came from.
+    #[inline]
+    pub(super) fn from_log(&self, at: usize) -> Option<&'static str> {
+        let origin = *self.origins.get(at / SECTOR_BYTES)?;
+        self.roles.get(usize::from(origin).checked_sub(1)?).copied()
+    }
+
+    /// Whether any log was applied.
+    pub(super) fn is_recovered(&self) -> bool {
+        !self.roles.is_empty()
+    }
+
+    /// Find where the live part ends: where the base block says, but not behind the end of the file; a base block
+    /// with a wrong checksum says nothing.
+    fn measure(&mut self) {
+        let available = self.bins().len();
+        self.area_end = if self.base.checksum_ok {
+            let claimed = (self.base.bins_bytes as usize).next_multiple_of(PAGE_BYTES);
+            claimed.min(available)
+        } else {
+            available
+        };
+    }
+
+    /// The hive with what its logs hold, or none when no log was applied; the logs' verdicts say why.
+    ///
+    /// # Errors
+    /// [`CoreError::Limit`] when a log makes the hive larger than [`IMAGE_BYTES_MAX`].
+    pub(super) fn recovered(&self, logs: &mut [Log]) -> Result<Option<Self>, CoreError> {
+        if !self.base.is_dirty() {
+            for log in logs.iter_mut().filter(|log| log.format.is_some()) {
+                log.verdict = Verdict::HiveClean;
+            }
+            return Ok(None);
+        }
+        // Logs of the new format are tried first: a hive that has both was written by the newer system last.
+        if let Some(image) = self.recovered_by_entries(logs)? {
+            return Ok(Some(image));
+        }
+        self.recovered_by_bitmap(logs)
+    }
+
+    fn copy(&self, logs: &[Log]) -> Self {
+        Self {
+            bytes: self.bytes.clone(),
+            base: self.base.clone(),
+            area_end: self.area_end,
+            origins: Vec::new(),
+            roles: logs.iter().map(|log| log.role.name()).collect(),
+        }
+    }
+
+    /// Take the base block from a log when the hive's own is not valid.
+    fn repair_base(&mut self, log: &Log) {
+        if !self.base.is_valid() {
+            self.base = BaseBlock {
+                file_type: 0,
+                ..log.base.clone()
+            };
+        }
+    }
+
+    /// Set how long the bins are; the file grows with them.
+    fn resize(&mut self, bins_bytes: usize) -> Result<(), CoreError> {
+        let length = BASE_BYTES + bins_bytes;
+        if length as u64 > IMAGE_BYTES_MAX {
+            return Err(CoreError::Limit {
+                what: "bytes of a hive with its logs",
+                limit: IMAGE_BYTES_MAX,
+                offset: 0,
+            });
+        }
+        if length > self.bytes.len() {
+            self.bytes.resize(length, 0);
+        }
+        self.base.bins_bytes = bins_bytes as u32;
+        self.measure();
+        Ok(())
+    }
+
+    fn write(&mut self, place: usize, page: &[u8], log: usize) {
+        let at = BASE_BYTES + place;
+        if let Some(target) = self.bytes.get_mut(at..at + page.len()) {
+            target.copy_from_slice(page);
+        }
+        let sectors = self.bins().len().div_ceil(SECTOR_BYTES);
+        self.origins.resize(sectors, 0);
+        let end = (place + page.len()).div_ceil(SECTOR_BYTES);
+        if let Some(origins) = self.origins.get_mut(place / SECTOR_BYTES..end.min(sectors)) {
+            origins.fill(log as u8 + 1);
+        }
+    }
+
+    /// Apply logs of the new format: with a valid base block all of them, in the order of their sequence numbers, and
+    /// without one the latest alone (regf specification, "Multiple transaction log files", "New format").
+    fn recovered_by_entries(&self, logs: &mut [Log]) -> Result<Option<Self>, CoreError> {
+        let mut order: Vec<usize> = (0..logs.len())
+            .filter(|place| logs[*place].format == Some(Format::New))
+            .collect();
+        if self.base.is_valid() {
+            order.sort_by_key(|place| logs[*place].base.primary_sequence);
+        } else {
+            order.sort_by_key(|place| logs[*place].last_sequence());
+            let chosen = order.len().saturating_sub(1);
+            order.drain(..chosen);
+        }
+        let mut image: Option<Self> = None;
+        let mut last: Option<u32> = None;
+        for place in order {
+            let log = &logs[place];
+            let first = log.base.primary_sequence;
+            let continues = match last {
+                Some(last) => first == last.wrapping_add(1),
+                None => !self.base.is_valid() || first >= self.base.secondary_sequence,
+            };
+            if !continues {
+                logs[place].verdict = Verdict::Sequence;
+                continue;
+            }
+            let mut at = log.first_entry();
+            let mut expected = first;
+            let mut applied = 0;
+            // Room behind the last entry holds anything: only the first one must be there.
+            let mut verdict = Verdict::Entry;
+            while let Some(entry) = log.entry(at) {
+                if entry.sequence != expected {
+                    if applied == 0 {
+                        verdict = Verdict::Sequence;
+                    }
+                    break;
+                }
+                let recovered = image.get_or_insert_with(|| self.copy(logs));
+                recovered.repair_base(log);
+                recovered.resize(entry.bins_bytes)?;
+                for (to, page) in &entry.pages {
+                    recovered.write(*to, page, place);
+                }
+                last = Some(entry.sequence);
+                applied += 1;
+                verdict = Verdict::Applied;
+                expected = entry.sequence.wrapping_add(1);
+                at = entry.end;
+            }
+            let log = &mut logs[place];
+            log.verdict = verdict;
+            log.applied = applied;
+            log.sequences = (applied > 0).then(|| (first, expected.wrapping_sub(1)));
+        }
+        if let (Some(image), Some(last)) = (&mut image, last) {
+            image.base.primary_sequence = last;
+            image.base.secondary_sequence = last;
+        }
+        Ok(image)
+    }
+
+    /// Apply one log of the old format: the first that has the hive's time; but the second when it is the newer one, as
+    /// of Windows 8 (regf specification, "Multiple transaction log files", "Old format").
+    fn recovered_by_bitmap(&self, logs: &mut [Log]) -> Result<Option<Self>, CoreError> {
+        // The first bin keeps a copy of the time.
+        let written = if self.base.is_valid() {
+            self.base.last_written
+        } else {
+            u64_at(self.bins(), 20).unwrap_or_default()
+        };
+        let old: Vec<usize> = (0..logs.len())
+            .filter(|place| logs[*place].format == Some(Format::Old))
+            .collect();
+        let newest = old
+            .iter()
+            .copied()
+            .max_by_key(|place| (logs[*place].base.last_written, logs.len() - place));
+        let matching = old
+            .iter()
+            .copied()
+            .find(|place| logs[*place].base.last_written == written);
+        let chosen = match (newest, matching) {
+            (Some(newest), Some(matching))
+                if logs[newest].base.last_written > logs[matching].base.last_written =>
+            {
+                Some(newest)
+            }
+            (_, matching) => matching,
+        };
+        for place in old {
+            if Some(place) != chosen {
+                logs[place].verdict = if logs[place].base.last_written == written {
+                    Verdict::NotChosen
+                } else {
+                    Verdict::Sequence
+                };
+            }
+        }
+        let Some(place) = chosen else {
+            return Ok(None);
+        };
+        let log = &logs[place];
+        let mut image = self.copy(logs);
+        image.repair_base(log);
+        image.resize((log.base.bins_bytes as usize).next_multiple_of(PAGE_BYTES))?;
+        let (runs, is_whole) = log.dirty_runs();
+        let mut verdict = if is_whole {
+            Verdict::Applied
+        } else {
+            Verdict::Entry
+        };
+        let mut applied = 0;
+        'runs: for (start, run) in &runs {
+            for (number, sector) in run.chunks(SECTOR_BYTES).enumerate() {
+                let to = start + number * SECTOR_BYTES;
+                if !is_fitting_sector(self.bins(), to, sector) {
+                    verdict = Verdict::Entry;
+                    break 'runs;
+                }
+                image.write(to, sector, place);
+                applied = 1;
+            }
+        }
+        let log = &mut logs[place];
+        log.verdict = verdict;
+        log.applied = applied;
+        if applied == 0 {
+            log.verdict = Verdict::Entry;
+            return Ok(None);
+        }
+        log.sequences = Some((log.base.primary_sequence, log.base.primary_sequence));
+        image.base.secondary_sequence = image.base.primary_sequence;
+        Ok(Some(image))
+    }
+}
+
+/// Whether a dirty sector that replaces the beginning of a bin begins that bin: recovery stops at one that does not
+/// (regf specification, "Dirty pages").
+fn is_fitting_sector(bins: &[u8], to: usize, sector: &[u8]) -> bool {
+    let replaces_bin = to.is_multiple_of(PAGE_BYTES)
+        && bins.get(to..).is_some_and(|bin| bin.starts_with(b"hbin"))
+        && u32_at(bins, to + 4) == Some(to as u32);
+    !replaces_bin
+        || (array_at(sector, 0) == Some(*b"hbin")
+            && u32_at(sector, 4) == Some(to as u32)
+            && u32_at(sector, 8).is_some_and(|size| size as usize >= PAGE_BYTES))
+}

@@ -1,0 +1,226 @@
+//! A value's data as text, number, list or bytes, by its type.
+//!
+//! The bytes are kept as well whenever the other columns do not give all of them back.
+
+use arrow_array::types::UInt64Type;
+
+use super::bytes::{array_at, u32_at, u64_at};
+use super::columns::{ListColumn, NumberColumn, TextColumn};
+use super::problem::Problems;
+use crate::evtx::push_utf16;
+
+/// Names of types by number (regf specification, "Data types").
+const KINDS: [&str; 12] = [
+    "REG_NONE",
+    "REG_SZ",
+    "REG_EXPAND_SZ",
+    "REG_BINARY",
+    "REG_DWORD",
+    "REG_DWORD_BIG_ENDIAN",
+    "REG_LINK",
+    "REG_MULTI_SZ",
+    "REG_RESOURCE_LIST",
+    "REG_FULL_RESOURCE_DESCRIPTOR",
+    "REG_RESOURCE_REQUIREMENTS_LIST",
+    "REG_QWORD",
+];
+
+/// Append the name of a type; one without a name is its number, `0x0000001f`.
+#[inline]
+pub(super) fn push_kind(out: &mut Vec<u8>, kind: u32) {
+    match KINDS.get(kind as usize) {
+        Some(name) => out.extend_from_slice(name.as_bytes()),
+        None => out.extend_from_slice(format!("{kind:#010x}").as_bytes()),
+    }
+}
+
+/// The columns that a value's data may go to.
+pub(super) struct Columns<'c> {
+    pub(super) text: &'c mut TextColumn,
+    pub(super) number: &'c mut NumberColumn<UInt64Type>,
+    pub(super) list: &'c mut ListColumn,
+    pub(super) raw: &'c mut TextColumn,
+}
+
+/// What was found while rendering.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Rendered {
+    pub(super) problems: Problems,
+    pub(super) is_lossy: bool,
+    /// Whether the bytes must be kept as well.
+    needs_raw: bool,
+}
+
+impl Columns<'_> {
+    /// Append data of type `kind` to all columns; `is_cut` when it is not all of the value's data.
+    #[inline]
+    pub(super) fn push(&mut self, kind: u32, data: Option<&[u8]>, is_cut: bool) -> Rendered {
+        let Some(data) = data else {
+            self.text.push_null();
+            self.number.push(None);
+            self.list.push_null();
+            self.raw.push_null();
+            return Rendered::default();
+        };
+        let mut rendered = Rendered::default();
+        let mut number = None;
+        let mut is_list = false;
+        match kind {
+            1 | 2 | 6 => {
+                rendered = push_text(&mut self.text.bytes, data);
+                self.text.push();
+            }
+            7 => {
+                is_list = true;
+                rendered = push_texts(&mut self.list.items, data);
+                self.list.push();
+                self.text.push_null();
+            }
+            4 | 5 | 11 => {
+                number = read_number(kind, data);
+                let size = if kind == 11 { 8 } else { 4 };
+                if data.len() != size {
+                    rendered.problems.add(Problems::DATA_SIZE);
+                    rendered.needs_raw = true;
+                }
+                match number {
+                    Some(number) => {
+                        push_decimal(&mut self.text.bytes, number);
+                        self.text.push();
+                    }
+                    None => self.text.push_null(),
+                }
+            }
+            _ => {
+                rendered.needs_raw = true;
+                self.text.push_null();
+            }
+        }
+        self.number.push(number);
+        if !is_list {
+            self.list.push_null();
+        }
+        if rendered.needs_raw || is_cut {
+            self.raw.push_value(data);
+        } else {
+            self.raw.push_null();
+        }
+        rendered
+    }
+}
+
+fn read_number(kind: u32, data: &[u8]) -> Option<u64> {
+    match kind {
+        4 => u32_at(data, 0).map(u64::from),
+        5 => array_at(data, 0).map(|bytes| u64::from(u32::from_be_bytes(bytes))),
+        _ => u64_at(data, 0),
+    }
+}
+
+/// Append a text up to its first NUL.
+#[inline]
+pub(super) fn push_text(out: &mut Vec<u8>, data: &[u8]) -> Rendered {
+    let mut rendered = Rendered::default();
+    let start = out.len();
+    let even = data.len() & !1;
+    let (units, half) = data.split_at(even);
+    if half.iter().any(|byte| *byte != 0) {
+        rendered.problems.add(Problems::DATA_SIZE);
+        rendered.needs_raw = true;
+    }
+    // Nearly every text ends with its only NUL.
+    let text = units.strip_suffix(&[0, 0]).unwrap_or(units);
+    let lossy = push_utf16(out, text);
+    let written = out.get(start..).unwrap_or_default();
+    let Some(nul) = memchr::memchr(0, written) else {
+        rendered.is_lossy = lossy;
+        rendered.needs_raw |= lossy;
+        return rendered;
+    };
+    if written.iter().skip(nul).any(|byte| *byte != 0) {
+        rendered.problems.add(Problems::DATA_REMAINDER);
+        rendered.needs_raw = true;
+    }
+    out.truncate(start);
+    let (units, _) = text.as_chunks::<2>();
+    let used = units.iter().take_while(|unit| **unit != [0, 0]).count();
+    rendered.is_lossy = push_utf16(out, text.get(..used * 2).unwrap_or_default());
+    rendered.needs_raw |= rendered.is_lossy;
+    rendered
+}
+
+/// Append the texts of a list, empty ones between others included: they mean something in
+/// `PendingFileRenameOperations`.
+fn push_texts(items: &mut TextColumn, data: &[u8]) -> Rendered {
+    let mut rendered = Rendered::default();
+    let (units, half) = data.as_chunks::<2>();
+    if half.iter().any(|byte| *byte != 0) {
+        rendered.problems.add(Problems::DATA_SIZE);
+        rendered.needs_raw = true;
+    }
+    let used = units.iter().rposition(|unit| *unit != [0, 0]);
+    let end = used.map_or(0, |last| last + 1);
+    let Some(units) = units.get(..end).filter(|units| !units.is_empty()) else {
+        return rendered;
+    };
+    for text in units.split(|unit| *unit == [0, 0]) {
+        rendered.is_lossy |= push_utf16(&mut items.bytes, text.as_flattened());
+        items.push();
+    }
+    rendered.needs_raw |= rendered.is_lossy;
+    rendered
+}
+
+/// Append an unsigned integer in decimal.
+#[inline]
+fn push_decimal(out: &mut Vec<u8>, mut value: u64) {
+    let mut digits = [0_u8; 20];
+    let mut first = digits.len();
+    loop {
+        first -= 1;
+        digits[first] = b'0' + (value % 10) as u8;
+        value /= 10;
+        if value == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[first..]);
+}
+
+/// Bytes that a change shows of a value that is no text.
+const SHOWN_BYTES_MAX: usize = 1_024;
+
+/// Data as one text, for a comparison by eye: texts as they are, lists with a line for each item, everything else in
+/// hexadecimal digits.
+pub(super) fn one_text(kind: u32, data: &[u8]) -> String {
+    let mut out = Vec::new();
+    match kind {
+        1 | 2 | 6 => {
+            push_text(&mut out, data);
+        }
+        7 => {
+            let (units, _) = data.as_chunks::<2>();
+            let used = units.iter().rposition(|unit| *unit != [0, 0]);
+            let units = units.get(..used.map_or(0, |last| last + 1));
+            let texts = units.unwrap_or_default().split(|unit| *unit == [0, 0]);
+            for (number, text) in texts.enumerate() {
+                if number > 0 {
+                    out.push(b'\n');
+                }
+                push_utf16(&mut out, text.as_flattened());
+            }
+        }
+        _ => match read_number(kind, data).filter(|_| matches!(kind, 4 | 5 | 11)) {
+            Some(number) => push_decimal(&mut out, number),
+            None => {
+                for byte in data.iter().take(SHOWN_BYTES_MAX) {
+                    out.extend_from_slice(format!("{byte:02x}").as_bytes());
+                }
+                if data.len() > SHOWN_BYTES_MAX {
+                    out.extend_from_slice("…".as_bytes());
+                }
+            }
+        },
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}

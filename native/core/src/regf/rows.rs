@@ -1,0 +1,350 @@
+//! Rows of the two main outputs: keys and values.
+
+use std::sync::Arc;
+
+use arrow_array::types::{TimestampNanosecondType, UInt32Type, UInt64Type};
+use arrow_array::{ArrayRef, RecordBatch};
+
+use super::bytes::filetime;
+use super::columns::{ListColumn, NumberColumn, TextColumn};
+use super::node::{DataPlace, Key, NOWHERE, Value};
+use super::problem::Problems;
+use super::render;
+use super::schema::{UTC, keys_schema, text_item, values_schema};
+use super::security::Security;
+use crate::error::CoreError;
+use crate::flags::{self, Flags};
+
+/// Bytes that a row has in columns of fixed width, about.
+const FIXED_BYTES_PER_ROW: usize = 128;
+
+/// How a row's cell was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum State {
+    /// Reached from the root.
+    Live,
+    /// Allocated, but nothing leads to it.
+    Orphaned,
+    /// In a free cell, in the slack of a cell, or behind the bins.
+    Deleted,
+    /// In the hive's file, but the logs remove it.
+    Superseded,
+}
+
+impl State {
+    pub(super) const COUNT: usize = 4;
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Live => "live",
+            Self::Orphaned => "orphaned",
+            Self::Deleted => "deleted",
+            Self::Superseded => "superseded",
+        }
+    }
+}
+
+/// Where a row comes from.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place {
+    /// From the first bin.
+    pub(super) cell: u32,
+    /// From the beginning of the file, in bytes.
+    pub(super) offset: u64,
+    pub(super) length: u64,
+    pub(super) flags: Flags,
+    pub(super) state: State,
+    pub(super) from_log: Option<&'static str>,
+}
+
+/// The columns that both outputs have.
+#[derive(Debug)]
+struct Common {
+    offset: NumberColumn<UInt64Type>,
+    length: NumberColumn<UInt64Type>,
+    flags: NumberColumn<UInt32Type>,
+    key_path: TextColumn,
+    state: TextColumn,
+    from_log: TextColumn,
+    problems: ListColumn,
+}
+
+impl Common {
+    fn new() -> Self {
+        Self {
+            offset: NumberColumn::new(),
+            length: NumberColumn::new(),
+            flags: NumberColumn::new(),
+            key_path: TextColumn::new(),
+            state: TextColumn::new(),
+            from_log: TextColumn::new(),
+            problems: ListColumn::new(),
+        }
+    }
+
+    #[inline]
+    fn push(&mut self, place: &Place, more: Flags, path: &[u8], problems: Problems) {
+        self.offset.push(place.offset);
+        self.length.push(place.length);
+        self.flags.push(place.flags | more);
+        self.key_path.push_value(path);
+        self.state.push_value(place.state.name().as_bytes());
+        self.from_log.push_text(place.from_log);
+        if problems.is_none() {
+            self.problems.push_null();
+        } else {
+            self.problems.push_texts(problems.codes());
+        }
+    }
+}
+
+/// The columns of `registry_keys`.
+#[derive(Debug)]
+pub(super) struct KeyRows {
+    common: Common,
+    name: TextColumn,
+    last_write: NumberColumn<TimestampNanosecondType>,
+    key_flags: NumberColumn<UInt32Type>,
+    class_name: TextColumn,
+    owner: TextColumn,
+    group: TextColumn,
+    security_cell: NumberColumn<UInt32Type>,
+    /// Subkeys, values, own cell.
+    counts: [NumberColumn<UInt32Type>; 3],
+    parent_cell: NumberColumn<UInt32Type>,
+    depth: NumberColumn<UInt32Type>,
+}
+
+/// What a key's row says besides the key itself.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct KeyContext<'a> {
+    pub(super) path: &'a [u8],
+    pub(super) class: Option<&'a [u8]>,
+    pub(super) security: &'a Security,
+    pub(super) parent: Option<u32>,
+    pub(super) depth: u32,
+    pub(super) problems: Problems,
+}
+
+/// A reference, unless it is one to nothing.
+fn reference(place: u32) -> Option<u32> {
+    (place != NOWHERE).then_some(place)
+}
+
+impl KeyRows {
+    pub(super) fn new() -> Self {
+        Self {
+            common: Common::new(),
+            name: TextColumn::new(),
+            last_write: NumberColumn::new(),
+            key_flags: NumberColumn::new(),
+            class_name: TextColumn::new(),
+            owner: TextColumn::new(),
+            group: TextColumn::new(),
+            security_cell: NumberColumn::new(),
+            counts: std::array::from_fn(|_| NumberColumn::new()),
+            parent_cell: NumberColumn::new(),
+            depth: NumberColumn::new(),
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.depth.len()
+    }
+
+    /// How many bytes the columns hold, about.
+    pub(super) fn byte_size(&self) -> usize {
+        self.common.key_path.bytes.len()
+            + self.name.bytes.len()
+            + self.class_name.bytes.len()
+            + self.len() * (FIXED_BYTES_PER_ROW + 64)
+    }
+
+    pub(super) fn push(&mut self, place: &Place, key: &Key<'_>, context: &KeyContext<'_>) {
+        let mut problems = context.problems;
+        let mut flags = flags::NONE;
+        let mut lossy = key.name.push_to(&mut self.name.bytes);
+        self.name.push();
+        let last_write = filetime(key.last_write);
+        if last_write.is_none() && key.last_write != 0 {
+            problems.add(Problems::TIME_STRANGE);
+        }
+        self.last_write.push(last_write);
+        self.key_flags.push(u32::from(key.flags));
+        match context.class {
+            Some(class) => {
+                lossy |= crate::evtx::push_utf16(&mut self.class_name.bytes, class);
+                self.class_name.push();
+            }
+            None => self.class_name.push_null(),
+        }
+        self.owner.push_text(context.security.owner.as_deref());
+        self.group.push_text(context.security.group.as_deref());
+        self.security_cell.push(reference(key.security));
+        let counts = [key.subkey_count, key.value_count, place.cell];
+        for (column, count) in self.counts.iter_mut().zip(counts) {
+            column.push(count);
+        }
+        self.parent_cell.push(context.parent);
+        self.depth.push(context.depth);
+        if lossy {
+            flags |= flags::LOSSY_TEXT;
+        }
+        self.common.push(place, flags, context.path, problems);
+    }
+
+    /// All rows as one batch; no row is left.
+    pub(super) fn finish(&mut self) -> Result<RecordBatch, CoreError> {
+        let common = &mut self.common;
+        let [subkeys, values, cell] = &mut self.counts;
+        let columns: Vec<ArrayRef> = vec![
+            common.offset.finish_ref(),
+            common.length.finish_ref(),
+            common.flags.finish_ref(),
+            common.key_path.finish_text()?,
+            self.name.finish_text()?,
+            Arc::new(self.last_write.finish().with_timezone(UTC)),
+            self.key_flags.finish_ref(),
+            self.class_name.finish_text()?,
+            self.owner.finish_text()?,
+            self.group.finish_text()?,
+            self.security_cell.finish_ref(),
+            subkeys.finish_ref(),
+            values.finish_ref(),
+            cell.finish_ref(),
+            self.parent_cell.finish_ref(),
+            self.depth.finish_ref(),
+            common.state.finish_text()?,
+            common.from_log.finish_text()?,
+            common.problems.finish(text_item())?,
+        ];
+        Ok(RecordBatch::try_new(keys_schema(), columns)?)
+    }
+}
+
+/// The columns of `registry_values`.
+#[derive(Debug)]
+pub(super) struct ValueRows {
+    common: Common,
+    name: TextColumn,
+    kind: NumberColumn<UInt32Type>,
+    kind_name: TextColumn,
+    text: TextColumn,
+    number: NumberColumn<UInt64Type>,
+    list: ListColumn,
+    raw: TextColumn,
+    data_size: NumberColumn<UInt32Type>,
+    data_cell: NumberColumn<UInt32Type>,
+    key_cell: NumberColumn<UInt32Type>,
+    value_cell: NumberColumn<UInt32Type>,
+    value_flags: NumberColumn<UInt32Type>,
+}
+
+/// What a value's row says besides the value itself.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ValueContext<'a> {
+    pub(super) path: &'a [u8],
+    pub(super) key_cell: Option<u32>,
+    pub(super) data: Option<&'a [u8]>,
+    pub(super) problems: Problems,
+}
+
+impl ValueRows {
+    pub(super) fn new() -> Self {
+        Self {
+            common: Common::new(),
+            name: TextColumn::new(),
+            kind: NumberColumn::new(),
+            kind_name: TextColumn::new(),
+            text: TextColumn::new(),
+            number: NumberColumn::new(),
+            list: ListColumn::new(),
+            raw: TextColumn::new(),
+            data_size: NumberColumn::new(),
+            data_cell: NumberColumn::new(),
+            key_cell: NumberColumn::new(),
+            value_cell: NumberColumn::new(),
+            value_flags: NumberColumn::new(),
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.kind.len()
+    }
+
+    /// How many bytes the columns hold, about.
+    pub(super) fn byte_size(&self) -> usize {
+        self.common.key_path.bytes.len()
+            + self.name.bytes.len()
+            + self.text.bytes.len()
+            + self.raw.bytes.len()
+            + self.list.items.bytes.len()
+            + self.len() * FIXED_BYTES_PER_ROW
+    }
+
+    pub(super) fn push(&mut self, place: &Place, value: &Value<'_>, context: &ValueContext<'_>) {
+        let mut problems = context.problems;
+        let mut lossy = false;
+        match value.name {
+            Some(name) => {
+                lossy = name.push_to(&mut self.name.bytes);
+                self.name.push();
+            }
+            None => self.name.push_null(),
+        }
+        self.kind.push(value.kind);
+        render::push_kind(&mut self.kind_name.bytes, value.kind);
+        self.kind_name.push();
+        let mut columns = render::Columns {
+            text: &mut self.text,
+            number: &mut self.number,
+            list: &mut self.list,
+            raw: &mut self.raw,
+        };
+        let is_cut = !problems.is_none();
+        let rendered = columns.push(value.kind, context.data, is_cut);
+        problems.add(rendered.problems);
+        lossy |= rendered.is_lossy;
+        self.data_size.push(value.data_bytes);
+        self.data_cell.push(match value.data {
+            DataPlace::Inline(_) => None,
+            DataPlace::Cell(place) => reference(place),
+        });
+        self.key_cell.push(context.key_cell);
+        self.value_cell.push(place.cell);
+        self.value_flags.push(u32::from(value.flags));
+        let flags = if lossy {
+            flags::LOSSY_TEXT
+        } else {
+            flags::NONE
+        };
+        self.common.push(place, flags, context.path, problems);
+    }
+
+    /// All rows as one batch; no row is left.
+    pub(super) fn finish(&mut self) -> Result<RecordBatch, CoreError> {
+        let common = &mut self.common;
+        let columns: Vec<ArrayRef> = vec![
+            common.offset.finish_ref(),
+            common.length.finish_ref(),
+            common.flags.finish_ref(),
+            common.key_path.finish_text()?,
+            self.name.finish_text()?,
+            self.kind.finish_ref(),
+            self.kind_name.finish_text()?,
+            self.text.finish_text()?,
+            self.number.finish_ref(),
+            self.list.finish(text_item())?,
+            self.raw.finish_binary()?,
+            self.data_size.finish_ref(),
+            self.data_cell.finish_ref(),
+            self.key_cell.finish_ref(),
+            self.value_cell.finish_ref(),
+            self.value_flags.finish_ref(),
+            common.state.finish_text()?,
+            common.from_log.finish_text()?,
+            common.problems.finish(text_item())?,
+        ];
+        Ok(RecordBatch::try_new(values_schema(), columns)?)
+    }
+}
