@@ -7,7 +7,8 @@
 //!     that its base block says, not below the file's secondary number. An entry that is broken or out of order
 //!     ends that log; the next log goes on where its first entry has the number that follows.
 //!     When the base block of the file is not valid, only the log with the latest entries is used, base block included.
-//!   * Old logs are cumulative: one that was written when the file was, or a newer one beside it.
+//!   * Old logs are cumulative: one that was written when the file was, or a newer one beside it. When the base block of
+//!     the file is not valid, the newest, if it is not older than the first bin.
 
 use super::base::{BASE_BYTES, Base, SECTOR_BYTES};
 use super::bytes::{u32_at, u64_at};
@@ -203,27 +204,23 @@ impl Image {
         findings: &mut Findings,
         applied: &mut Vec<String>,
     ) {
-        let written = if self.is_base_valid() {
-            self.base.map_or(0, |base| base.last_written)
+        let latest = logs.iter().rev().max_by_key(|log| log.base.last_written);
+        let chosen = if self.is_base_valid() {
+            let written = self.base.map_or(0, |base| base.last_written);
+            let matches = |log: &Log| log.base.last_written == written;
+            latest.filter(|log| log.base.last_written >= written && logs.iter().any(matches))
         } else {
-            u64_at(&self.bytes, FIRST_BIN_TIME_AT).unwrap_or(0)
+            // The write that the log is about may have been cut short before it came to the first bin.
+            let written = u64_at(&self.bytes, FIRST_BIN_TIME_AT).unwrap_or(0);
+            latest.filter(|log| log.base.last_written >= written)
         };
-        let Some(matching) = logs.iter().find(|log| log.base.last_written == written) else {
+        let Some(log) = chosen else {
             for log in &logs {
-                refuse(
-                    findings,
-                    log.role,
-                    ("log.stale", "it was not written when the file was"),
-                );
+                let why = ("log.stale", "it was not written when the file was");
+                refuse(findings, log.role, why);
             }
             return;
         };
-        let log = logs
-            .iter()
-            .rev()
-            .max_by_key(|log| log.base.last_written)
-            .filter(|log| log.base.last_written > written)
-            .unwrap_or(matching);
         let runs = match log.dirty_runs() {
             Ok(runs) => runs,
             Err(why) => return refuse(findings, log.role, why),
