@@ -3,9 +3,12 @@
 use arrow_array::RecordBatch;
 
 use super::base::BASE_BYTES;
+use super::changes;
+use super::deleted::Deleted;
 use super::emit::Emitter;
 use super::hive::Hive;
 use super::image::{IMAGE_BYTES_MAX, Image};
+use super::lists::push_subkeys;
 use super::log::{Log, LogRole, Verdict};
 use super::orphans::Orphans;
 use super::output::Output;
@@ -13,6 +16,7 @@ use super::problem::Problems;
 use super::schema::HIVE_COUNTS;
 use super::tables::{HiveFacts, hive_batch};
 use super::walk::Walk;
+use super::work::Work;
 use super::{HiveOptions, HiveOutput};
 use crate::error::CoreError;
 use crate::source::ReadAt;
@@ -38,7 +42,7 @@ enum State {
 /// A hive that was read.
 struct Decoding {
     /// As its file has it, when `hive` is what the logs made of it.
-    primary: Option<Image>,
+    primary: Option<Hive>,
     hive: Hive,
     logs: Vec<Log>,
     emitter: Emitter,
@@ -49,6 +53,8 @@ enum Phase {
     Damaged(usize),
     Walk(Walk),
     Orphans(Orphans),
+    Changes,
+    Deleted(Deleted),
     Hive,
     Done,
 }
@@ -57,21 +63,21 @@ impl<S: ReadAt> HiveDecoder<S> {
     /// A decoder for the hive `source` and its logs, which are looked at in this order.
     ///
     /// # Errors
-    /// [`CoreError::Limit`] when one of them is larger than 2 GiB, or there are more than 255 logs.
+    /// [`CoreError::Limit`] when they are larger than 2 GiB together, or there are more than 255 logs.
     pub fn new(
         source: S,
         logs: Vec<(LogRole, S)>,
         options: HiveOptions,
     ) -> Result<Self, CoreError> {
-        let sources = std::iter::once(&source).chain(logs.iter().map(|(_, log)| log));
-        for source in sources {
-            if source.len() > IMAGE_BYTES_MAX {
-                return Err(CoreError::Limit {
-                    what: "bytes of a hive or of one of its logs",
-                    limit: IMAGE_BYTES_MAX,
-                    offset: 0,
-                });
-            }
+        let total = logs
+            .iter()
+            .fold(source.len(), |sum, (_, log)| sum.saturating_add(log.len()));
+        if total > IMAGE_BYTES_MAX {
+            return Err(CoreError::Limit {
+                what: "bytes of a hive and its logs",
+                limit: IMAGE_BYTES_MAX,
+                offset: 0,
+            });
         }
         if logs.len() > usize::from(u8::MAX) {
             return Err(CoreError::Limit {
@@ -91,8 +97,7 @@ impl<S: ReadAt> HiveDecoder<S> {
     /// The next batch of any output, or nothing at the end.
     ///
     /// # Errors
-    /// When a source cannot be read, a log makes the hive larger than 2 GiB, or a batch cannot be built. Damage in the
-    /// files is no error.
+    /// When a source cannot be read or a batch cannot be built. Damage in the files is no error.
     pub fn next_batch(&mut self) -> Result<Option<(HiveOutput, RecordBatch)>, CoreError> {
         loop {
             match &mut self.state {
@@ -117,9 +122,9 @@ impl<S: ReadAt> HiveDecoder<S> {
             logs.push(Log::read(*role, read_all(source)?));
         }
         logs.sort_by_key(|log| log.role);
-        let recovered = primary.recovered(&mut logs)?;
+        let recovered = primary.recovered(&mut logs);
         let (image, primary) = match recovered {
-            Some(image) => (image, Some(primary)),
+            Some(image) => (image, Some(Hive::new(primary))),
             None => (primary, None),
         };
         // Their bytes are in the image now.
@@ -169,6 +174,17 @@ impl Decoding {
             }
             Phase::Orphans(orphans) => {
                 if !orphans.step(hive, emitter)? {
+                    self.phase = Phase::Changes;
+                }
+            }
+            Phase::Changes => {
+                if let Some(primary) = &self.primary {
+                    changes::compare(primary, hive, emitter)?;
+                }
+                self.phase = Phase::Deleted(Deleted::new(hive, &emitter.seen));
+            }
+            Phase::Deleted(deleted) => {
+                if !deleted.step(hive, emitter)? {
                     self.phase = Phase::Hive;
                 }
             }
@@ -186,7 +202,7 @@ impl Decoding {
     /// What is to be said of the hive as a whole. Header fields are those of its file, before any log.
     fn hive_row(&self) -> Result<RecordBatch, CoreError> {
         let hive = &self.hive;
-        let file = self.primary.as_ref().unwrap_or(&hive.image);
+        let file = &self.primary.as_ref().unwrap_or(hive).image;
         let base = &file.base;
         let mut problems = hive.problems;
         if !base.signature_ok {
@@ -230,7 +246,7 @@ impl Decoding {
         hive_batch(&HiveFacts {
             base,
             length: file.len().min(BASE_BYTES) as u64,
-            hive_type: None,
+            hive_type: hive_type(hive, &base.file_name),
             root_name,
             is_recovered: hive.image.is_recovered(),
             counts,
@@ -245,4 +261,54 @@ fn read_all<S: ReadAt>(source: &S) -> Result<Vec<u8>, CoreError> {
     let mut bytes = vec![0; source.len() as usize];
     source.read_exact_at(&mut bytes, 0)?;
     Ok(bytes)
+}
+
+/// Which of Windows' hives it is, by the file name in its base block or else by subkeys of its root.
+fn hive_type(hive: &Hive, file_name: &[u8]) -> Option<&'static str> {
+    const FILES: [(&str, &str); 13] = [
+        ("ntuser.dat", "NTUSER"),
+        ("usrclass.dat", "USRCLASS"),
+        ("system", "SYSTEM"),
+        ("software", "SOFTWARE"),
+        ("sam", "SAM"),
+        ("security", "SECURITY"),
+        ("default", "DEFAULT"),
+        ("components", "COMPONENTS"),
+        ("drivers", "DRIVERS"),
+        ("amcache.hve", "AMCACHE"),
+        ("bcd", "BCD"),
+        ("elam", "ELAM"),
+        ("syscache.hve", "SYSCACHE"),
+    ];
+    const SUBKEYS: [(&str, &str); 8] = [
+        ("select", "SYSTEM"),
+        ("sam", "SAM"),
+        ("policy", "SECURITY"),
+        ("local settings", "USRCLASS"),
+        ("appevents", "NTUSER"),
+        ("inventoryapplicationfile", "AMCACHE"),
+        ("objects", "BCD"),
+        ("classes", "SOFTWARE"),
+    ];
+    let mut text = Vec::new();
+    crate::evtx::push_utf16(&mut text, file_name);
+    let path = String::from_utf8_lossy(&text).to_lowercase();
+    let file = path.rsplit(['\\', '/']).next().unwrap_or_default();
+    if let Some((_, kind)) = FILES.iter().find(|(name, _)| *name == file) {
+        return Some(kind);
+    }
+    let (_, root) = hive.key(hive.root?)?;
+    let mut subkeys = Vec::new();
+    let mut work = Work::for_bytes(0);
+    push_subkeys(&hive.image, root.subkeys, &mut work, &mut subkeys);
+    let names: Vec<String> = subkeys
+        .iter()
+        .filter_map(|at| {
+            let mut name = Vec::new();
+            hive.key(*at)?.1.name.push_to(&mut name);
+            Some(String::from_utf8_lossy(&name).to_lowercase())
+        })
+        .collect();
+    let is_there = |(name, _): &&(&str, &str)| names.iter().any(|there| there == name);
+    SUBKEYS.iter().find(is_there).map(|(_, kind)| *kind)
 }

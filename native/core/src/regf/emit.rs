@@ -4,6 +4,7 @@ use super::base::BASE_BYTES;
 use super::bits::Places;
 use super::bytes::u32_at;
 use super::data::{self, Lookup};
+use super::deleted::is_plausible_value;
 use super::hive::Hive;
 use super::node::{Key, NOWHERE, Value};
 use super::output::Output;
@@ -56,6 +57,11 @@ impl Emitter {
                 ..Security::default()
             },
         }
+    }
+
+    /// From here on, keys are of another image.
+    pub(super) fn forget_security(&mut self) {
+        self.security = SecurityCache::default();
     }
 
     /// Where the row of the cell at `at` comes from. What is no unit is recovered from slack.
@@ -184,6 +190,10 @@ impl Emitter {
         if self.seen.contains(to as usize) {
             return Ok(Problems::VALUES_REPEATED);
         }
+        if state == State::Deleted && !is_plausible_value(&value, hive.image.bins().len()) {
+            return Ok(Problems::VALUES_DANGLING);
+        }
+        self.seen.insert(to as usize);
         self.value(hive, to, length, &value, Some(at), path, state)?;
         Ok(Problems::NONE)
     }
@@ -200,7 +210,6 @@ impl Emitter {
         path: &[u8],
         state: State,
     ) -> Result<(), CoreError> {
-        self.seen.insert(at as usize);
         let (data, mut problems) = data::fetch(
             hive,
             value,

@@ -4,11 +4,13 @@ use super::base::{BASE_BYTES, BaseBlock};
 use super::bytes::{array_at, u32_at, u64_at};
 use super::cells::{PAGE_BYTES, size_at};
 use super::log::{Format, Log, Verdict};
-use crate::error::CoreError;
 
 /// Dirty sectors of logs have this size.
 const SECTOR_BYTES: usize = 512;
-/// The largest hive, logs applied: 2 GiB, so that every place fits the format's 31 bits.
+/// To what size logs may always let a hive grow, though they and it are smaller: a hive that was cut off can be much shorter
+/// than it was.
+const GROWTH_FREE_BYTES: usize = 64 << 20;
+/// The largest hive and its logs together: 2 GiB, so that every place fits the format's 31 bits.
 pub(super) const IMAGE_BYTES_MAX: u64 = 1 << 31;
 
 /// A hive in memory.
@@ -101,21 +103,18 @@ impl Image {
     }
 
     /// The hive with what its logs hold, or none when no log was applied; the logs' verdicts say why.
-    ///
-    /// # Errors
-    /// [`CoreError::Limit`] when a log makes the hive larger than [`IMAGE_BYTES_MAX`].
-    pub(super) fn recovered(&self, logs: &mut [Log]) -> Result<Option<Self>, CoreError> {
+    pub(super) fn recovered(&self, logs: &mut [Log]) -> Option<Self> {
         if !self.base.is_dirty() {
             for log in logs.iter_mut().filter(|log| log.format.is_some()) {
                 log.verdict = Verdict::HiveClean;
             }
-            return Ok(None);
+            return None;
         }
         // Logs of the new format are tried first: a hive that has both was written by the newer system last.
-        if let Some(image) = self.recovered_by_entries(logs)? {
-            return Ok(Some(image));
-        }
-        self.recovered_by_bitmap(logs)
+        let files = logs.iter().map(|log| log.bytes.len()).sum::<usize>() + self.len();
+        let length_max = files.max(GROWTH_FREE_BYTES).next_multiple_of(PAGE_BYTES);
+        self.recovered_by_entries(logs, length_max)
+            .or_else(|| self.recovered_by_bitmap(logs, length_max))
     }
 
     fn copy(&self, logs: &[Log]) -> Self {
@@ -138,22 +137,14 @@ impl Image {
         }
     }
 
-    /// Set how long the bins are; the file grows with them.
-    fn resize(&mut self, bins_bytes: usize) -> Result<(), CoreError> {
-        let length = BASE_BYTES + bins_bytes;
-        if length as u64 > IMAGE_BYTES_MAX {
-            return Err(CoreError::Limit {
-                what: "bytes of a hive with its logs",
-                limit: IMAGE_BYTES_MAX,
-                offset: 0,
-            });
-        }
+    /// Set how long the bins are; the file grows with them, but not over `length_max`.
+    fn resize(&mut self, bins_bytes: usize, length_max: usize) {
+        let length = (BASE_BYTES + bins_bytes.next_multiple_of(PAGE_BYTES)).min(length_max);
         if length > self.bytes.len() {
             self.bytes.resize(length, 0);
         }
         self.base.bins_bytes = bins_bytes as u32;
         self.measure();
-        Ok(())
     }
 
     fn write(&mut self, place: usize, page: &[u8], log: usize) {
@@ -171,7 +162,7 @@ impl Image {
 
     /// Apply logs of the new format: with a valid base block all of them, in the order of their sequence numbers, and
     /// without one the latest alone (regf specification, "Multiple transaction log files", "New format").
-    fn recovered_by_entries(&self, logs: &mut [Log]) -> Result<Option<Self>, CoreError> {
+    fn recovered_by_entries(&self, logs: &mut [Log], length_max: usize) -> Option<Self> {
         let mut order: Vec<usize> = (0..logs.len())
             .filter(|place| logs[*place].format == Some(Format::New))
             .collect();
@@ -207,9 +198,13 @@ impl Image {
                     }
                     break;
                 }
+                if !are_within(&entry.pages, length_max) {
+                    verdict = Verdict::Entry;
+                    break;
+                }
                 let recovered = image.get_or_insert_with(|| self.copy(logs));
                 recovered.repair_base(log);
-                recovered.resize(entry.bins_bytes)?;
+                recovered.resize(entry.bins_bytes, length_max);
                 for (to, page) in &entry.pages {
                     recovered.write(*to, page, place);
                 }
@@ -228,82 +223,89 @@ impl Image {
             image.base.primary_sequence = last;
             image.base.secondary_sequence = last;
         }
-        Ok(image)
+        image
     }
 
-    /// Apply one log of the old format: the first that has the hive's time; but the second when it is the newer one, as
-    /// of Windows 8 (regf specification, "Multiple transaction log files", "Old format").
-    fn recovered_by_bitmap(&self, logs: &mut [Log]) -> Result<Option<Self>, CoreError> {
-        // The first bin keeps a copy of the time.
-        let written = if self.base.is_valid() {
-            self.base.last_written
+    /// Apply one log of the old format: the newest, when one of them was written when the hive was. With a base block
+    /// that is not valid it must only be as new as the first bin, which keeps a time of its own (regf specification,
+    /// "Multiple transaction log files", "Old format", as of Windows 8).
+    fn recovered_by_bitmap(&self, logs: &mut [Log], length_max: usize) -> Option<Self> {
+        let old = |log: &&Log| log.format == Some(Format::Old);
+        let newest = logs
+            .iter()
+            .filter(old)
+            .map(|log| log.base.last_written)
+            .max()?;
+        let is_fitting = if self.base.is_valid() {
+            let written = self.base.last_written;
+            newest >= written
+                && logs
+                    .iter()
+                    .filter(old)
+                    .any(|log| log.base.last_written == written)
         } else {
-            u64_at(self.bins(), 20).unwrap_or_default()
+            newest >= u64_at(self.bins(), 20).unwrap_or_default()
         };
-        let old: Vec<usize> = (0..logs.len())
-            .filter(|place| logs[*place].format == Some(Format::Old))
-            .collect();
-        let newest = old
-            .iter()
-            .copied()
-            .max_by_key(|place| (logs[*place].base.last_written, logs.len() - place));
-        let matching = old
-            .iter()
-            .copied()
-            .find(|place| logs[*place].base.last_written == written);
-        let chosen = match (newest, matching) {
-            (Some(newest), Some(matching))
-                if logs[newest].base.last_written > logs[matching].base.last_written =>
-            {
-                Some(newest)
+        let mut chosen = None;
+        for (place, log) in logs.iter_mut().enumerate() {
+            if log.format != Some(Format::Old) {
+                continue;
             }
-            (_, matching) => matching,
-        };
-        for place in old {
-            if Some(place) != chosen {
-                logs[place].verdict = if logs[place].base.last_written == written {
-                    Verdict::NotChosen
-                } else {
-                    Verdict::Sequence
-                };
+            if !is_fitting {
+                log.verdict = Verdict::Sequence;
+            } else if chosen.is_none() && log.base.last_written == newest {
+                chosen = Some(place);
             }
         }
-        let Some(place) = chosen else {
-            return Ok(None);
-        };
-        let log = &logs[place];
-        let mut image = self.copy(logs);
-        image.repair_base(log);
-        image.resize((log.base.bins_bytes as usize).next_multiple_of(PAGE_BYTES))?;
-        let (runs, is_whole) = log.dirty_runs();
-        let mut verdict = if is_whole {
-            Verdict::Applied
-        } else {
-            Verdict::Entry
-        };
-        let mut applied = 0;
-        'runs: for (start, run) in &runs {
-            for (number, sector) in run.chunks(SECTOR_BYTES).enumerate() {
-                let to = start + number * SECTOR_BYTES;
-                if !is_fitting_sector(self.bins(), to, sector) {
+        let place = chosen?;
+        let log = logs.get(place)?;
+        let mut verdict = Verdict::Applied;
+        let mut image = None;
+        match log.dirty_runs() {
+            None => verdict = Verdict::Format,
+            Some((runs, is_whole)) => {
+                if !is_whole || runs.is_empty() {
                     verdict = Verdict::Entry;
-                    break 'runs;
                 }
-                image.write(to, sector, place);
-                applied = 1;
+                if !runs.is_empty() && are_within(&runs, length_max) {
+                    let recovered = image.insert(self.copy(logs));
+                    recovered.repair_base(log);
+                    recovered.resize(log.base.bins_bytes as usize, length_max);
+                    if !recovered.write_runs(self.bins(), &runs, place) {
+                        verdict = Verdict::Entry;
+                    }
+                }
             }
         }
-        let log = &mut logs[place];
+        let log = logs.get_mut(place)?;
         log.verdict = verdict;
-        log.applied = applied;
-        if applied == 0 {
-            log.verdict = Verdict::Entry;
-            return Ok(None);
-        }
+        let mut image: Self = image?;
+        log.applied = 1;
         log.sequences = Some((log.base.primary_sequence, log.base.primary_sequence));
         image.base.secondary_sequence = image.base.primary_sequence;
-        Ok(Some(image))
+        Some(image)
     }
+
+    /// Write dirty sectors up to the first that does not fit. Returns whether all did.
+    fn write_runs(&mut self, before: &[u8], runs: &[(usize, &[u8])], log: usize) -> bool {
+        for (start, run) in runs {
+            for (number, sector) in run.chunks(SECTOR_BYTES).enumerate() {
+                let to = start + number * SECTOR_BYTES;
+                if !is_fitting_sector(before, to, sector) {
+                    return false;
+                }
+                self.write(to, sector, log);
+            }
+        }
+        true
+    }
+}
+
+/// Whether pages lie below `length_max` of the file.
+fn are_within(pages: &[(usize, &[u8])], length_max: usize) -> bool {
+    pages
+        .iter()
+        .all(|(to, page)| BASE_BYTES + to + page.len() <= length_max)
 }
 
 /// Whether a dirty sector that replaces the beginning of a bin begins that bin: recovery stops at one that does not

@@ -63,7 +63,7 @@ pub(super) enum Verdict {
     Empty,
     /// The base block is not valid, or its two sequence numbers differ.
     BaseBlock,
-    /// Neither `DIRT` nor `HvLE` where it must be.
+    /// It does not say that it is a log, or there is no bitmap where there must be one.
     Format,
     /// The sequence number or time does not continue the hive.
     Sequence,
@@ -108,10 +108,9 @@ impl Log {
     pub(super) fn read(role: LogRole, bytes: Vec<u8>) -> Self {
         let base = BaseBlock::read(&bytes);
         let is_whole = base.is_valid() && base.primary_sequence == base.secondary_sequence;
-        let body = bytes.get(SECTOR_BYTES..).unwrap_or_default();
         let format = match base.file_type {
-            1 | 2 if body.starts_with(b"DIRT") => Some(Format::Old),
-            6 if body.starts_with(b"HvLE") => Some(Format::New),
+            1 | 2 => Some(Format::Old),
+            6 => Some(Format::New),
             _ => None,
         };
         let verdict = if bytes.iter().all(|byte| *byte == 0) {
@@ -136,13 +135,16 @@ impl Log {
 
     /// The dirty runs of a log of the old format, as (place from the first bin, bytes); a run is what lies together.
     ///
-    /// Cut short where the log ends; the second value says whether it does.
-    pub(super) fn dirty_runs(&self) -> (Vec<(usize, &[u8])>, bool) {
+    /// Cut short where the log ends; the second value says whether all are there. None when there is no bitmap.
+    pub(super) fn dirty_runs(&self) -> Option<(Vec<(usize, &[u8])>, bool)> {
+        if !self.bytes.get(SECTOR_BYTES..)?.starts_with(b"DIRT") {
+            return None;
+        }
         let bins_bytes = self.base.bins_bytes as usize;
         let bitmap_bytes = bins_bytes / SECTOR_BYTES / 8;
         let bitmap_start = SECTOR_BYTES + 4;
         let Some(bitmap) = self.bytes.get(bitmap_start..bitmap_start + bitmap_bytes) else {
-            return (Vec::new(), false);
+            return Some((Vec::new(), false));
         };
         let mut from = (bitmap_start + bitmap_bytes).next_multiple_of(SECTOR_BYTES);
         let mut runs = Vec::new();
@@ -164,12 +166,12 @@ impl Log {
             }
             let length = (sector - first) * SECTOR_BYTES;
             let Some(bytes) = self.bytes.get(from..from + length) else {
-                return (runs, false);
+                return Some((runs, false));
             };
             runs.push((first * SECTOR_BYTES, bytes));
             from += length;
         }
-        (runs, true)
+        Some((runs, true))
     }
 
     /// The entry of the new format at `at`, when it is whole and both of its hashes are right.

@@ -1,7 +1,7 @@
 //! Marvin32, the hash that seals entries of transaction logs (regf specification, "Log entries").
 
-/// The seed of the registry: bytes 82 EF 4D 88 7A 4E 55 C5.
-const SEED: [u32; 2] = [0x884d_ef82, 0xc555_4e7a];
+/// The seed of the registry, bytes 82 EF 4D 88 7A 4E 55 C5 read as one big-endian number: low half, high half.
+const SEED: [u32; 2] = [0x7a4e_55c5, 0x82ef_4d88];
 
 /// The hash of `bytes`: low half first in the file.
 pub(super) fn marvin32(bytes: &[u8]) -> u64 {

@@ -63,6 +63,7 @@ impl Orphans {
             match Value::read(cell.data) {
                 Ok(value) => {
                     let state = State::Orphaned;
+                    emitter.seen.insert(at);
                     emitter.value(hive, at as u32, length, &value, None, b"?", state)?;
                 }
                 Err(reason) => quarantine(hive, emitter, at, length, reason)?,
