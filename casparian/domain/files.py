@@ -69,7 +69,6 @@ class Decision(StrEnum):
     SKIPPED = "skipped"  # nothing to do; the reason says why
     REJECTED = "rejected"  # trust, contract or sink mode refuses
     UNMATCHED = "unmatched"  # no parser takes its tags
-    COMPANION = "companion"  # read together with the file that it belongs to
     UNREADABLE = "unreadable"  # could not be read
     IGNORED = "ignored"  # link or special file
 

@@ -235,14 +235,16 @@ class ScanResult(msgspec.Struct, frozen=True, kw_only=True, tag="scan_result"):
 
 
 class FileCounts(msgspec.Struct, frozen=True, kw_only=True):
-    """`seen = selected + skipped + unmatched + unreadable + companions`; `failed` is a part of `selected`."""
+    """`seen = selected + skipped + unmatched + unreadable`; `failed` is a part of `selected`.
+
+    A file that is read with the one it belongs to, and by no parser of its own, is skipped.
+    """
 
     seen: int = 0
     selected: int = 0
     skipped: int = 0
     unmatched: int = 0
     unreadable: int = 0
-    companions: int = 0  # read with the files that they belong to, and by no parser of their own
     failed: int = 0
 
 

@@ -100,7 +100,7 @@ def make_plan(
     history = context.history([f.source_id for f in files if f.source_id is not None])
     chosen: dict[int, list[CataloguedFile]] = {index: [] for index in range(len(found))}
     first_path: dict[tuple[int, str], str] = {}
-    unmatched = unreadable = companions = 0
+    unmatched = unreadable = 0
     accepted_engine = 0
     for file in files:
         if file.status is FileStatus.LINK:
@@ -128,9 +128,8 @@ def make_plan(
             tally.add(file, Decision.SKIPPED, PlanReason.NOT_SELECTED, why)
             continue
         if not takers and file.companion_of is not None:
-            companions += 1
             detail = f"belongs to {file.companion_of}"
-            tally.add(file, Decision.COMPANION, PlanReason.COMPANION, detail)
+            tally.add(file, Decision.SKIPPED, PlanReason.COMPANION, detail)
             continue
         if not takers:
             unmatched += 1
@@ -156,7 +155,6 @@ def make_plan(
         tally,
         unmatched,
         unreadable,
-        companions,
         accepted_engine,
         context.now_ns,
     )
@@ -260,7 +258,6 @@ def _assemble(
     tally: _Tally,
     unmatched: int,
     unreadable: int,
-    companions: int,
     accepted_engine: int,
     now_ns: int,
 ) -> PlanReady:
@@ -282,9 +279,8 @@ def _assemble(
     counts = control.FileCounts(
         seen=seen,
         selected=len(selected_paths),
-        skipped=seen - len(selected_paths) - unmatched - unreadable - companions,
+        skipped=seen - len(selected_paths) - unmatched - unreadable,
         unmatched=unmatched,
-        companions=companions,
         unreadable=unreadable,
     )
     return PlanReady(

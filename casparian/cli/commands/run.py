@@ -154,15 +154,7 @@ def document_of(result: control.RunResult) -> dict[str, Any]:
         "cancelled": result.cancelled,
         "files": {
             name: getattr(result.files, name)
-            for name in (
-                "seen",
-                "selected",
-                "skipped",
-                "unmatched",
-                "unreadable",
-                "companions",
-                "failed",
-            )
+            for name in ("seen", "selected", "skipped", "unmatched", "unreadable", "failed")
         },
         "jobs": {
             name: getattr(result.jobs, name)
