@@ -78,8 +78,8 @@ def test_a_hive_is_read_with_its_logs_and_again_only_when_one_of_them_changes(
         "b/SYSTEM": "[('LOG1', 'other')]",
         "c/SOFTWARE": "[]",
     }
-    assert first["files"]["companions"] == 3
-    assert first["files"]["unmatched"] + first["files"]["selected"] == 4
+    assert first["reasons"] == {"new": 3, "companion": 3, "no_parser": 1}
+    assert (first["files"]["skipped"], first["files"]["unmatched"]) == (3, 1)
     assert first["ledger"]["balanced"]
 
     again = world.run()

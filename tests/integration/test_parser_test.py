@@ -199,3 +199,29 @@ def test_a_table_that_only_one_pass_has_is_a_difference() -> None:
         found = first_difference("t", first, second)
         assert found is not None
         assert f"only the {which} pass" in found.message
+
+
+def test_companions_lie_beside_the_file_and_are_no_files_of_their_own(tmp_path: Path) -> None:
+    folder = tmp_path / "acme.beside"
+    folder.mkdir()
+    (folder / "parser.toml").write_text(
+        'schema_version = 1\nname = "acme.beside"\nversion = "1.0.0"\nkind = "python"\n'
+        'entry = "parser.py:parse"\ntags = ["any"]\ncompanions = [".LOG1"]\nunit = "line"\naccount = "lines"\n'
+    )
+    (folder / "contract.toml").write_text(
+        'schema_version = 1\n[outputs.beside]\nmain = true\ncolumns = [ { name = "text", type = "utf8" } ]\n'
+    )
+    (folder / "parser.py").write_text(
+        "from casparian.sdk import Row\n"
+        "def parse(ctx):\n"
+        "    beside = {role: log.read().decode() for role, log in ctx.source.companions.items()}\n"
+        "    yield 'beside', Row(0, ctx.source.size, {'text': str(beside)})\n"
+    )
+    (tmp_path / "hive").write_bytes(b"one")
+    (tmp_path / "HIVE.log1").write_bytes(b"its log")
+    files = [str(tmp_path / name) for name in ("HIVE.log1", "hive")]
+    report = run_test(load_parser(folder), files, {})
+    assert report.passed
+    assert [source.path for source in report.sources] == ["hive"]
+    (table,) = report.tables
+    assert [row["text"] for row in table.sample] == ["{'LOG1': 'its log'}"]

@@ -18,6 +18,7 @@ from casparian.domain.parsers import Limits, ParserKind
 from casparian.paths import Home
 from casparian.protocol import identity
 from casparian.protocol.worker import (
+    CompanionTask,
     Dispatch,
     OutputTask,
     ParserTask,
@@ -76,8 +77,10 @@ class World:
             (folder / f"{name}.py").write_text(textwrap.dedent(text))
         self.artifact_hash = hash_artifact(read_artifact(str(folder)))
 
-    def source(self, content: bytes, name: str | None = None) -> Path:
-        """Add a source."""
+    def source(
+        self, content: bytes, name: str | None = None, *, companions: dict[str, bytes] | None = None
+    ) -> Path:
+        """Add a source, with what belongs to it by role: `NAME.ROLE` beside it."""
         index = len(self.sources)
         path = self.directory / (name or f"source-{index}.log")
         path.write_bytes(content)
@@ -90,9 +93,22 @@ class World:
             size_bytes=len(content),
             path=os.fsencode(path),
             display_path=path.name,
+            companions=tuple(
+                self._companion(path, role, beside) for role, beside in (companions or {}).items()
+            ),
         )
         self.sources.append(task)
         return path
+
+    def _companion(self, path: Path, role: str, content: bytes) -> CompanionTask:
+        beside = path.with_name(f"{path.name}.{role}")
+        beside.write_bytes(content)
+        return CompanionTask(
+            role=role,
+            source_hash=blake3.blake3(content).hexdigest(),
+            size_bytes=len(content),
+            path=os.fsencode(beside),
+        )
 
     def dispatch(self, **changes: Any) -> Dispatch:
         """The dispatch of all sources so far."""

@@ -376,3 +376,28 @@ def test_no_value_makes_a_loader_fail_in_another_way(text: str, key: str) -> Non
     except ContractError:
         return
     assert [column.name for column in read.main.columns] == [text if key == "name" else "a"]
+
+
+def test_companions_are_suffixes_and_none_by_default() -> None:
+    assert load_manifest(manifest().encode()).companions == ()
+    read = load_manifest(manifest(companions='[".LOG1", "-wal"]').encode())
+    assert read.companions == (".LOG1", "-wal")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        '["LOG1"]',
+        '["."]',
+        '[".LOG1/.."]',
+        '[".LOG 1"]',
+        '[".log1", ".LOG1"]',
+        '[".wal", "-wal"]',
+        '[".a", ".b", ".c", ".d", ".e", ".f", ".g", ".h"]',
+        '".LOG1"',
+    ],
+)
+def test_companions_that_cannot_be_are_refused_by_name(value: str) -> None:
+    with pytest.raises(ContractError, match="companions") as caught:
+        load_manifest(manifest(companions=value).encode())
+    assert caught.value.code.startswith("manifest.")
