@@ -24,7 +24,7 @@ from casparian.control.parser_test import (
 from casparian.domain.isolation import IsolationLevel
 from casparian.paths import first_party_parsers
 from casparian.protocol.worker import SourceReceipt
-from casparian.trust.library import ParserLibrary
+from casparian.trust.library import ParserLibrary, load_parser
 
 MANIFEST = """
 schema_version = 1
