@@ -343,6 +343,24 @@ class EvtxGroupReader:
 
     Raises:
         As `EvtxReader`.
+    """
+
+    def __new__(
+        cls,
+        sources: list[tuple[int, int]],
+        *,
+        batch_rows: int = 65536,
+        batch_bytes: int = 8388608,
+        fault: str | None = None,
+        plans: EvtxPlans | None = None,
+    ) -> EvtxGroupReader: ...
+    def __iter__(self) -> EvtxGroupReader: ...
+    def __next__(self) -> tuple[str, Batch]: ...
+    @property
+    def rows(self) -> list[dict[str, int]]:
+        """Rows by output of each log that is decoded, in order; without outputs that have none."""
+
+@final
 class HiveReader:
     """Decode a registry hive, batch by batch: `registry_keys`, `registry_values`, `registry_hives`,
     `registry_changes` and `@quarantine`.
@@ -365,18 +383,6 @@ class HiveReader:
 
     def __new__(
         cls,
-        sources: list[tuple[int, int]],
-        *,
-        batch_rows: int = 65536,
-        batch_bytes: int = 8388608,
-        fault: str | None = None,
-        plans: EvtxPlans | None = None,
-    ) -> EvtxGroupReader: ...
-    def __iter__(self) -> EvtxGroupReader: ...
-    def __next__(self) -> tuple[str, Batch]: ...
-    @property
-    def rows(self) -> list[dict[str, int]]:
-        """Rows by output of each log that is decoded, in order; without outputs that have none."""
         fd: int,
         size: int,
         *,
