@@ -199,7 +199,7 @@ def account_evtx(fd: int, size: int) -> Account:
         SourceError: a read failed, or fewer than `size` bytes are there.
     """
 
-def account_hive(fd: int, size: int, logs: list[tuple[str, int, int]] = []) -> Account:
+def account_hive(fd: int, size: int, logs: Sequence[tuple[str, int, int]] = []) -> Account:
     """Find the keys, values and damaged regions of a registry hive. Bad content makes findings, never an error.
 
     Args:
@@ -362,9 +362,9 @@ class EvtxGroupReader:
 
 @final
 class HiveReader:
-    """Decode a registry hive, batch by batch: `registry_keys`, `registry_values`, `registry_hives`,
-    `registry_changes` and `@quarantine`.
+    """Decode a registry hive, batch by batch.
 
+    The outputs are `registry_keys`, `registry_values`, `registry_hives`, `registry_changes` and `@quarantine`.
     Every batch begins with `@offset`, `@length` (uint64) and `@flags` (uint32). Transaction logs are
     applied in memory when the hive is dirty; nothing is written.
 

@@ -107,8 +107,14 @@ def _fault(job: GuestJob) -> str | None:
     return None if fault is None else str(fault)
 
 
+def _registry(given: Input, job: GuestJob) -> Iterator[tuple[str, Any]]:
+    del job  # it has no settings
+    return _native.HiveReader(given.descriptor, given.source.size_bytes, logs=given.logs)
+
+
 _NATIVE_ENTRIES: Final[dict[str, Callable[[Input, GuestJob], Iterator[tuple[str, Any]]]]] = {
-    "evtx": _evtx
+    "evtx": _evtx,
+    "registry": _registry,
 }
 _NATIVE_GROUPS: Final[dict[str, Callable[[list[Input], GuestJob], _GroupReader]]] = {
     "evtx": _evtx_group
