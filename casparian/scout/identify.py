@@ -72,6 +72,10 @@ _EXTENSIONS: Final[dict[bytes, frozenset[str]]] = {
     b".edb": frozenset({"ese"}),
 }
 
+_REGISTRY_BIN: Final = b"hbin"
+_REGISTRY_BASE_BYTES: Final = 4096
+_REGISTRY_LOG_PARTS: Final = (b"DIRT", b"HvLE")
+_SECTOR_BYTES: Final = 512
 _EVTX_CHUNK: Final = b"ElfChnk\0"
 _EVTX_RECORD: Final = b"\x2a\x2a\0\0"
 _EVTX_HEADER_BYTES: Final = 4096
@@ -91,7 +95,10 @@ def identify(head: bytes, name: bytes, size: int) -> tuple[Tag, ...]:
         return (("empty", "content: the file has no bytes"),)
     extension = _extension(name)
     tags = (
-        _by_magic(head) or _evtx_without_magic(head, extension, size) or identify_text(head, size)
+        _by_magic(head)
+        or _evtx_without_magic(head, extension, size)
+        or _registry_without_magic(head)
+        or identify_text(head, size)
     )
     promised = _EXTENSIONS.get(extension)
     if promised is not None and promised.isdisjoint(tag for tag, _ in tags):
@@ -113,9 +120,12 @@ def _by_magic(head: bytes) -> tuple[Tag, ...]:
 
 
 def _registry(head: bytes) -> Tag:
-    """A hive or its transaction log: the file type is the 32-bit value at 28 (0 is a hive)."""
+    """A hive or its transaction log: the file type is the 32-bit value at 28 (0 is a hive).
+
+    What a log holds begins behind the first sector.
+    """
     kind = int.from_bytes(head[28:32], "little")
-    if kind in (1, 2, 6):
+    if kind in (1, 2, 6) or head.startswith(_REGISTRY_LOG_PARTS, _SECTOR_BYTES):
         return ("registry-log", "content: transaction log of a registry hive")
     return ("registry", "content: registry hive")
 
@@ -153,6 +163,24 @@ def _evtx_without_magic(head: bytes, extension: bytes, size: int) -> tuple[Tag, 
             return (("evtx", "content: event record at 4608; both headers are damaged"),)
         if not head[:_EVTX_HEADER_BYTES].strip(b"\0") and len(head) <= _EVTX_HEADER_BYTES:
             return (("evtx", "name: `.evtx`; the file header is zeroed"),)
+    return ()
+
+
+def _registry_without_magic(head: bytes) -> tuple[Tag, ...]:
+    """A hive whose base block is damaged: bins begin at 4096, each with a magic of its own.
+
+    Where the kept head ends at 4096, what is left of the base block must do (M. Suhanov, "Windows
+    registry file format specification", "Base block"): version 1.3 to 1.6 at 20, type 0 at 28,
+    format 1 at 32, the root key in the first cell at 36, and whole pages of bins at 40.
+    """
+    if head.startswith(_REGISTRY_BIN, _REGISTRY_BASE_BYTES):
+        return (("registry", "content: registry bin at 4096; the base block is damaged"),)
+    major, minor, kind, form, root, bins = (
+        int.from_bytes(head[at : at + 4], "little") for at in (20, 24, 28, 32, 36, 40)
+    )
+    whole_pages = bins > 0 and bins % _REGISTRY_BASE_BYTES == 0
+    if (major, kind, form, root) == (1, 0, 1, 32) and 3 <= minor <= 6 and whole_pages:
+        return (("registry", "content: fields of a hive's base block; its magic is damaged"),)
     return ()
 
 
