@@ -4,7 +4,7 @@
 //! ([`slot`]). Layout: "Windows XML Event Log (EVTX)" by the libyal project, sections 2 to 4. This walk shares no
 //! code with the decoder, which is the point of it.
 
-mod slot;
+pub(super) mod slot;
 
 use std::fmt::Write as _;
 

@@ -7,11 +7,13 @@
 
 pub mod codec;
 pub mod evtx;
+pub mod evtx_carve;
 pub mod findings;
 pub mod hive;
 pub mod lines;
 
 pub use evtx::account_evtx;
+pub use evtx_carve::account_evtx_carved;
 pub use findings::{Finding, Findings};
 pub use hive::{HiveLog, LogRole, account_hive};
 pub use lines::{TextEncoding, account_lines};
@@ -51,7 +53,7 @@ pub struct Account {
     pub present: u64,
     /// How many of `present` are damaged regions.
     pub damaged: u64,
-    /// Whole records behind the live area, outside of `present`.
+    /// Whole records behind the live area, or found by carving: outside of `present`.
     pub slack_records: u64,
     /// The units of `present` by place.
     pub windows: Windows,

@@ -303,8 +303,8 @@ impl<S: ReadAt> EvtxDecoder<S> {
             flags: slot.flags,
             header_record_id: header_record_id(&slot.chunk, at),
             time_written: u64_at(chunk, at + 16).unwrap_or_default(),
-            chunk: slot.number,
-            chunk_crc_ok: slot.chunk.header_crc_ok && slot.chunk.data_crc_ok,
+            chunk: Some(slot.number),
+            chunk_crc_ok: Some(slot.chunk.header_crc_ok && slot.chunk.data_crc_ok),
         });
         Outcome::Row
     }

@@ -21,9 +21,9 @@ pub(super) const CHUNK_HEADER_BYTES: usize = 512;
 /// Bytes of a record before its BinXML: magic, size, identifier, time.
 pub(super) const RECORD_HEADER_BYTES: usize = 24;
 /// The smallest record: its header and the copy of its size.
-const RECORD_BYTES_MIN: usize = 28;
-const CHUNK_MAGIC: [u8; 8] = *b"ElfChnk\0";
-const RECORD_MAGIC: [u8; 4] = [0x2a, 0x2a, 0, 0];
+pub(super) const RECORD_BYTES_MIN: usize = 28;
+pub(super) const CHUNK_MAGIC: [u8; 8] = *b"ElfChnk\0";
+pub(super) const RECORD_MAGIC: [u8; 4] = [0x2a, 0x2a, 0, 0];
 
 /// The fields of a chunk header that are read, as they stand there.
 #[derive(Debug, Clone, Copy)]
@@ -100,6 +100,16 @@ impl<'c> Chunk<'c> {
             }
         }
         Some(chunk)
+    }
+
+    /// Whether a slot begins with a whole header whose checksum is right and whose end is possible.
+    pub(super) fn has_right_header(slot: &[u8]) -> bool {
+        slot.starts_with(&CHUNK_MAGIC)
+            && ChunkHeader::read(slot).is_some_and(|header| {
+                let end = header.free_space_offset as usize;
+                (CHUNK_HEADER_BYTES..=SLOT_BYTES).contains(&end)
+                    && header_crc(slot) == Some(header.header_crc)
+            })
     }
 
     /// Whether the file ends before the slot does.

@@ -14,6 +14,7 @@
 
 mod bytes;
 mod cache;
+mod carve;
 mod columns;
 mod damage;
 mod decoder;
@@ -36,6 +37,7 @@ mod value;
 mod walk;
 
 pub use cache::PlanCache;
+pub use carve::EvtxCarver;
 pub use decoder::EvtxDecoder;
 pub use fault::Fault;
 pub use schema::{chunks_schema, events_schema, quarantine_schema};

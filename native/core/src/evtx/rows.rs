@@ -40,8 +40,9 @@ pub(super) struct Frame {
     pub(super) header_record_id: u64,
     /// A FILETIME; zero when unknown.
     pub(super) time_written: u64,
-    pub(super) chunk: u32,
-    pub(super) chunk_crc_ok: bool,
+    /// Absent for a carved record outside of any chunk.
+    pub(super) chunk: Option<u32>,
+    pub(super) chunk_crc_ok: Option<bool>,
 }
 
 /// The row that is being written.
@@ -395,8 +396,8 @@ impl EventRows {
         let template = row.payload_template.or(row.outer_template);
         self.template_id
             .push_value(template.as_ref().map(<[u8; 36]>::as_slice));
-        self.chunk.push(Some(frame.chunk));
-        self.chunk_crc_ok.append_value(frame.chunk_crc_ok);
+        self.chunk.push(frame.chunk);
+        self.chunk_crc_ok.append_option(frame.chunk_crc_ok);
     }
 
     /// The time of the record's header; when its column cannot hold it, the lists do.

@@ -70,7 +70,7 @@ static EVENTS: LazyLock<SchemaRef> = LazyLock::new(|| {
         required("data_values", texts()),
         required("data_types", DataType::List(type_item())),
         optional("template_id", DataType::Utf8),
-        required("chunk", DataType::UInt32),
+        optional("chunk", DataType::UInt32),
         optional("chunk_crc_ok", DataType::Boolean),
     ])
 });
@@ -110,7 +110,8 @@ static QUARANTINE: LazyLock<SchemaRef> = LazyLock::new(|| {
 
 /// `evtx_events`: one row for each record.
 ///
-/// `chunk_crc_ok` says whether both checksums of the chunk are right. Values without a column of their own
+/// `chunk_crc_ok` says whether both checksums of the chunk are right; it and `chunk` are null for a carved record
+/// outside of any chunk. Values without a column of their own
 /// are in three lists of equal length; `data_types` holds BinXML type codes ([MS-EVEN6] 2.2.12).
 pub fn events_schema() -> SchemaRef {
     Arc::clone(&EVENTS)

@@ -8,34 +8,34 @@ const CHUNK_MAGIC: &[u8; 8] = b"ElfChnk\0";
 /// Size of a whole slot, in bytes.
 const SLOT_BYTES: usize = 65_536;
 /// Records begin behind the chunk header and its string and template tables.
-pub(super) const FIRST_RECORD: usize = 512;
+pub(in crate::account) const FIRST_RECORD: usize = 512;
 const SECTOR_BYTES: usize = 512;
 /// Magic, size, id and time before the event, the repeated size after it.
 const RECORD_BYTES_MIN: usize = 28;
 
 /// A slot that is not all zeros, examined.
-pub(super) struct Slot<'bytes> {
+pub(in crate::account) struct Slot<'bytes> {
     /// What the file has of it.
-    pub(super) bytes: &'bytes [u8],
-    pub(super) magic_ok: bool,
-    pub(super) header_crc_ok: bool,
-    pub(super) data_crc_ok: bool,
+    pub(in crate::account) bytes: &'bytes [u8],
+    pub(in crate::account) magic_ok: bool,
+    pub(in crate::account) header_crc_ok: bool,
+    pub(in crate::account) data_crc_ok: bool,
     /// Whether the free-space offset can be believed, so that slack can be told from damage.
-    pub(super) trusted: bool,
+    pub(in crate::account) trusted: bool,
     /// Where the live area ends.
-    pub(super) live_end: usize,
+    pub(in crate::account) live_end: usize,
     /// How many records a believable header claims.
-    pub(super) records_claimed: Option<u64>,
+    pub(in crate::account) records_claimed: Option<u64>,
 }
 
 /// A record, as far as accounting looks at it.
-pub(super) struct RecordSpan {
-    pub(super) size: usize,
-    pub(super) id: u64,
+pub(in crate::account) struct RecordSpan {
+    pub(in crate::account) size: usize,
+    pub(in crate::account) id: u64,
 }
 
 impl<'bytes> Slot<'bytes> {
-    pub(super) fn examine(bytes: &'bytes [u8]) -> Self {
+    pub(in crate::account) fn examine(bytes: &'bytes [u8]) -> Self {
         let available = bytes.len();
         let magic_ok = bytes.starts_with(CHUNK_MAGIC);
         let header_crc_ok = match (bytes.get(..120), bytes.get(128..512), u32_at(bytes, 124)) {
@@ -73,7 +73,7 @@ impl<'bytes> Slot<'bytes> {
     }
 
     /// The record that begins at `at` and ends at or before `limit`.
-    pub(super) fn record_at(&self, at: usize, limit: usize) -> Option<RecordSpan> {
+    pub(in crate::account) fn record_at(&self, at: usize, limit: usize) -> Option<RecordSpan> {
         let space = self.bytes.get(at..limit)?;
         if !space.starts_with(&super::RECORD_MAGIC) {
             return None;
@@ -90,7 +90,7 @@ impl<'bytes> Slot<'bytes> {
     }
 
     /// Where the first record at or after `from` begins, at whatever byte.
-    pub(super) fn find_record(
+    pub(in crate::account) fn find_record(
         &self,
         from: usize,
         limit: usize,
@@ -109,7 +109,7 @@ impl<'bytes> Slot<'bytes> {
     /// Beginnings of records in `from..until` whose closing size is zeros: (start, size that the header says).
     ///
     /// What overwrites old records comes from the front, so it takes their beginnings, never their ends.
-    pub(super) fn endless_records(
+    pub(in crate::account) fn endless_records(
         &self,
         from: usize,
         until: usize,
@@ -133,7 +133,7 @@ impl<'bytes> Slot<'bytes> {
     }
 
     /// Where the damaged region that begins at `at` ends; `None` when only free space is left.
-    pub(super) fn damage_end(&self, at: usize, magic: &Finder<'_>) -> Option<usize> {
+    pub(in crate::account) fn damage_end(&self, at: usize, magic: &Finder<'_>) -> Option<usize> {
         if let Some(next) = self.find_record(at + 1, self.live_end, magic) {
             return Some(next);
         }
@@ -146,7 +146,7 @@ impl<'bytes> Slot<'bytes> {
     }
 
     /// Runs of whole zero sectors with other bytes of the slack before and after: (start, length).
-    pub(super) fn zeroed_slack(&self) -> Vec<(usize, usize)> {
+    pub(in crate::account) fn zeroed_slack(&self) -> Vec<(usize, usize)> {
         let slack = &self.bytes[self.live_end..];
         let nonzero = |byte: &u8| *byte != 0;
         let (Some(first), Some(last)) = (
@@ -181,7 +181,7 @@ fn records_claimed(bytes: &[u8]) -> u64 {
     }
 }
 
-pub(super) fn all_zero(bytes: &[u8]) -> bool {
+pub(in crate::account) fn all_zero(bytes: &[u8]) -> bool {
     bytes
         .chunks(64)
         .all(|part| part.iter().fold(0, |all, byte| all | byte) == 0)
@@ -191,11 +191,11 @@ fn array_at<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
     bytes.get(at..)?.first_chunk().copied()
 }
 
-pub(super) fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
+pub(in crate::account) fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
     array_at(bytes, at).map(u16::from_le_bytes)
 }
 
-pub(super) fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+pub(in crate::account) fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
     array_at(bytes, at).map(u32::from_le_bytes)
 }
 

@@ -1,0 +1,354 @@
+//! Records and chunks in any source: unallocated space, a memory image, a log without its header.
+//!
+//! Each record that is found is a row or a quarantine row, flagged [`flags::CARVED`]; chunks whose header or
+//! records have a right checksum are rows of `evtx_chunks`. Nothing here counts as present. Work is bounded by
+//! a budget for each 64 KiB that are searched, as it is for each chunk of a log.
+
+mod anchor;
+mod scan;
+
+use std::collections::VecDeque;
+
+use arrow_array::RecordBatch;
+
+use self::anchor::{Base, covers, guesses};
+use self::scan::{Found, Scanner};
+use super::bytes::{nonzero_count, u64_at};
+use super::cache::{ChunkPlans, PlanCache};
+use super::damage::{Damage, Decoded, Reason};
+use super::layout::{Chunk, RECORD_HEADER_BYTES, SLOT_BYTES};
+use super::limits::Budget;
+use super::record::Decoder;
+use super::rows::{EventRows, Frame};
+use super::slots::SlotStack;
+use super::tables::{ChunkCounts, ChunkRows, QuarantineRows};
+use super::{EvtxOptions, EvtxOutput};
+use crate::error::CoreError;
+use crate::flags::{self, Flags};
+use crate::source::ReadAt;
+
+/// Work that looking for a record's chunk costs.
+const GUESS_WORK: u32 = 1_024;
+/// Work that going to another chunk costs.
+const ROOM_WORK: u32 = 256;
+
+/// Carves one source into record batches. Memory is bounded whatever the size of the source.
+pub struct EvtxCarver<S: ReadAt> {
+    source: S,
+    options: EvtxOptions,
+    scanner: Scanner,
+    /// The chunk that the scan is in, when there is one.
+    chunk: Option<OpenChunk>,
+    chunks_found: u32,
+    room: Room,
+    budget: Budget,
+    /// Which 64 KiB the budget is for.
+    stride: u64,
+    events: EventRows,
+    chunks: ChunkRows,
+    quarantine: QuarantineRows,
+    cache: PlanCache,
+    plans: ChunkPlans,
+    values: SlotStack,
+    rows: u64,
+    ready: VecDeque<(EvtxOutput, RecordBatch)>,
+    is_scanned: bool,
+}
+
+/// A chunk that was found, and what was found in it.
+struct OpenChunk {
+    number: u32,
+    at: u64,
+    bytes: Vec<u8>,
+    live_end: usize,
+    /// Where another chunk begins in it, else its end.
+    limit: usize,
+    flags: Flags,
+    crc_ok: bool,
+    counts: ChunkCounts,
+    recovered_bytes: usize,
+}
+
+/// The bytes of one chunk, real or supposed, by which records are decoded.
+#[derive(Default)]
+struct Room {
+    base: Option<Base>,
+    bytes: Vec<u8>,
+}
+
+impl Room {
+    /// Read what there is of a chunk at `base`; zeros stand for what would be before the source.
+    fn enter<S: ReadAt>(&mut self, source: &S, base: Base) -> Result<(), CoreError> {
+        self.base = None;
+        let before = base.min(0).unsigned_abs().min(SLOT_BYTES as u64) as usize;
+        let start = base.max(0).cast_unsigned();
+        let left = source.len().saturating_sub(start);
+        let size = left.min((SLOT_BYTES - before) as u64) as usize;
+        self.bytes.clear();
+        self.bytes.resize(before + size, 0);
+        let real = self.bytes.get_mut(before..).unwrap_or_default();
+        source.read_exact_at(real, start)?;
+        self.base = Some(base);
+        Ok(())
+    }
+}
+
+impl<S: ReadAt> EvtxCarver<S> {
+    /// A carver for `source`.
+    pub fn new(source: S, options: EvtxOptions) -> Self {
+        Self {
+            source,
+            options,
+            scanner: Scanner::new(),
+            chunk: None,
+            chunks_found: 0,
+            room: Room::default(),
+            budget: Budget::new(),
+            stride: 0,
+            events: EventRows::new(),
+            chunks: ChunkRows::new(),
+            quarantine: QuarantineRows::new(),
+            cache: PlanCache::new(),
+            plans: ChunkPlans::new(),
+            values: SlotStack::new(),
+            rows: 0,
+            ready: VecDeque::new(),
+            is_scanned: false,
+        }
+    }
+
+    /// The next batch of any output, or nothing at the end.
+    ///
+    /// # Errors
+    /// When the source cannot be read, or a batch cannot be built. What cannot be decoded is no error.
+    pub fn next_batch(&mut self) -> Result<Option<(EvtxOutput, RecordBatch)>, CoreError> {
+        loop {
+            if let Some(batch) = self.ready.pop_front() {
+                return Ok(Some(batch));
+            }
+            if self.is_scanned {
+                return Ok(None);
+            }
+            match self.scanner.next(&self.source)? {
+                Some(Found::Chunk { at }) => self.open_chunk(at)?,
+                Some(Found::Record { at, size }) => self.record(at, size)?,
+                None => {
+                    self.is_scanned = true;
+                    self.close_chunk();
+                    self.flush(1, 0)?;
+                }
+            }
+            if !self.is_scanned {
+                let EvtxOptions {
+                    batch_rows,
+                    batch_bytes,
+                    ..
+                } = self.options;
+                self.flush(batch_rows.max(1), batch_bytes.max(1))?;
+            }
+        }
+    }
+
+    fn open_chunk(&mut self, at: u64) -> Result<(), CoreError> {
+        if let Some(open) = &mut self.chunk {
+            open.limit = open.limit.min(at.saturating_sub(open.at) as usize);
+        }
+        self.close_chunk();
+        let left = self.source.len().saturating_sub(at);
+        let mut bytes = vec![0; left.min(SLOT_BYTES as u64) as usize];
+        self.source.read_exact_at(&mut bytes, at)?;
+        let Some(chunk) = Chunk::read(&bytes) else {
+            return Ok(());
+        };
+        let mut flags = flags::CARVED;
+        if chunk.is_cut() {
+            flags |= flags::CUT;
+        } else if !chunk.data_crc_ok {
+            flags |= flags::CRC_BAD;
+        }
+        self.chunk = Some(OpenChunk {
+            number: self.chunks_found,
+            at,
+            live_end: chunk.live_end,
+            limit: SLOT_BYTES,
+            flags,
+            crc_ok: chunk.header_crc_ok && chunk.data_crc_ok,
+            counts: ChunkCounts::default(),
+            recovered_bytes: 0,
+            bytes,
+        });
+        self.chunks_found = self.chunks_found.saturating_add(1);
+        Ok(())
+    }
+
+    /// Make a row of the chunk at hand: another one begins, or the scan is behind it.
+    fn close_chunk(&mut self) {
+        let Some(mut open) = self.chunk.take() else {
+            return;
+        };
+        if let Some(chunk) = Chunk::read(&open.bytes) {
+            let limit = open.limit.min(open.bytes.len());
+            let slack = open.bytes.get(chunk.live_end..limit);
+            let slack = nonzero_count(slack.unwrap_or_default());
+            open.counts.slack_bytes = slack.saturating_sub(open.recovered_bytes) as u32;
+            let rows = &mut self.chunks;
+            rows.push(open.number, open.at, open.flags, &chunk, &open.counts);
+        }
+    }
+
+    /// Make the record at `at` a row, or put it into quarantine.
+    fn record(&mut self, at: u64, size: usize) -> Result<(), CoreError> {
+        let record = self.scanner.bytes(at).get(..size).unwrap_or_default();
+        let record = record.to_vec();
+        let stride = at / SLOT_BYTES as u64;
+        if stride != self.stride {
+            self.stride = stride;
+            self.budget = Budget::new();
+        }
+        if let Some(open) = &self.chunk
+            && !covers(open.at.cast_signed(), at, size)
+            && at >= open.at + SLOT_BYTES as u64
+        {
+            self.close_chunk();
+        }
+        let decoded = self.decode(&record, at)?;
+        let in_chunk = self
+            .chunk
+            .as_mut()
+            .filter(|open| covers(open.at.cast_signed(), at, size));
+        let mut flags = flags::CARVED | flags::RECOVERED;
+        let mut chunk = None;
+        if let Some(open) = in_chunk
+            && decoded
+                .as_ref()
+                .map_or(true, |base| *base == open.at.cast_signed())
+        {
+            let is_live = at - open.at < open.live_end as u64;
+            flags = open.flags;
+            if is_live {
+                match &decoded {
+                    Ok(_) => open
+                        .counts
+                        .add_record(u64_at(&record, 8).unwrap_or_default()),
+                    Err(_) => open.counts.quarantined += 1,
+                }
+            } else {
+                flags = flags & !flags::CRC_BAD | flags::RECOVERED | flags::SLACK;
+                open.counts.slack_records += 1;
+                open.recovered_bytes += nonzero_count(&record);
+            }
+            chunk = Some((open.number, open.crc_ok));
+        }
+        if let Err(damage) = decoded {
+            self.quarantine.push(at, flags, &damage, &record);
+            return Ok(());
+        }
+        self.rows += 1;
+        if self.options.fault.drops_row(self.rows) {
+            self.events.roll_back();
+            return Ok(());
+        }
+        self.events.commit(&Frame {
+            offset: at,
+            length: size as u64,
+            flags,
+            header_record_id: u64_at(&record, 8).unwrap_or_default(),
+            time_written: u64_at(&record, 16).unwrap_or_default(),
+            chunk: chunk.map(|(number, _)| number),
+            chunk_crc_ok: chunk.map(|(_, crc_ok)| crc_ok),
+        });
+        Ok(())
+    }
+
+    /// Write the row of a record; gives the beginning of the chunk by which it was decoded.
+    ///
+    /// The outer error is the source's, the inner one says why there is no row.
+    fn decode(&mut self, record: &[u8], at: u64) -> Result<Decoded<Base>, CoreError> {
+        let nearby = [
+            self.chunk.as_ref().map(|open| open.at.cast_signed()),
+            self.room.base,
+            self.scanner.last_magic.map(u64::cast_signed),
+        ];
+        let mut tried: Vec<Base> = Vec::new();
+        let mut first_damage = None;
+        let nearby = nearby.into_iter().flatten();
+        for base in nearby.filter(|base| covers(*base, at, record.len())) {
+            if tried.contains(&base) {
+                continue;
+            }
+            tried.push(base);
+            match self.decode_at(base, at, record.len())? {
+                Ok(()) => return Ok(Ok(base)),
+                Err(damage) => first_damage = first_damage.or(Some(damage)),
+            }
+        }
+        if let Err(damage) = self.budget.spend(GUESS_WORK, RECORD_HEADER_BYTES) {
+            return Ok(Err(first_damage.unwrap_or(damage)));
+        }
+        for base in guesses(&self.source, record, at)? {
+            if tried.contains(&base) {
+                continue;
+            }
+            tried.push(base);
+            match self.decode_at(base, at, record.len())? {
+                Ok(()) => return Ok(Ok(base)),
+                Err(damage) => first_damage = first_damage.or(Some(damage)),
+            }
+        }
+        Ok(Err(first_damage.unwrap_or_else(|| {
+            Damage::new(
+                Reason::Template,
+                RECORD_HEADER_BYTES,
+                "what the record refers to in its chunk is not here",
+            )
+        })))
+    }
+
+    /// Write the row of the record at `at` as one of the chunk at `base`.
+    fn decode_at(&mut self, base: Base, at: u64, size: usize) -> Result<Decoded<()>, CoreError> {
+        if self.room.base != Some(base) {
+            if let Err(damage) = self.budget.spend(ROOM_WORK, RECORD_HEADER_BYTES) {
+                return Ok(Err(damage));
+            }
+            self.plans.clear();
+            self.room.enter(&self.source, base)?;
+        }
+        // The caller has checked that the chunk covers the record.
+        let start = (at.cast_signed() - base) as usize;
+        let end = start + size - 4;
+        self.events.begin(self.budget.record_text_bytes());
+        let mut decoder = Decoder {
+            chunk: &self.room.bytes,
+            rows: &mut self.events,
+            plans: &mut self.plans,
+            cache: &mut self.cache,
+            budget: &mut self.budget,
+            slots: &mut self.values,
+        };
+        let decoded = decoder.record(start + RECORD_HEADER_BYTES..end);
+        self.budget.spend_text(self.events.text_bytes());
+        if decoded.is_err() {
+            self.events.roll_back();
+        }
+        Ok(decoded)
+    }
+
+    /// Finish the batches that have `rows_min` rows or `bytes_min` bytes.
+    fn flush(&mut self, rows_min: usize, bytes_min: usize) -> Result<(), CoreError> {
+        let is_due =
+            |rows: usize, bytes: usize| rows > 0 && (rows >= rows_min || bytes >= bytes_min);
+        if is_due(self.events.len(), self.events.byte_size()) {
+            let batch = self.events.finish()?;
+            self.ready.push_back((EvtxOutput::Events, batch));
+        }
+        if is_due(self.quarantine.len(), self.quarantine.byte_size()) {
+            let batch = self.quarantine.finish()?;
+            self.ready.push_back((EvtxOutput::Quarantine, batch));
+        }
+        if is_due(self.chunks.len(), 0) {
+            let batch = self.chunks.finish()?;
+            self.ready.push_back((EvtxOutput::Chunks, batch));
+        }
+        Ok(())
+    }
+}
