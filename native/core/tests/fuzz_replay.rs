@@ -1,0 +1,41 @@
+//! Every input that a fuzzer ever found, and a few of each target's seeds, through the same checks.
+
+mod fuzz_checks;
+
+use std::fs;
+use std::path::Path;
+
+/// The inputs of one target: `fuzz_findings/TARGET/NAME`, each named for what was wrong.
+fn inputs(target: &str) -> Vec<(String, Vec<u8>)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz_findings").join(target);
+    let mut found: Vec<_> = fs::read_dir(&folder)
+        .unwrap_or_else(|error| panic!("{}: {error}", folder.display()))
+        .map(|entry| {
+            let path = entry.expect("a readable folder").path();
+            let content = fs::read(&path).expect("a readable input");
+            (path.display().to_string(), content)
+        })
+        .collect();
+    found.sort();
+    assert!(!found.is_empty(), "{} is empty", folder.display());
+    found
+}
+
+#[test]
+fn what_fuzzers_found_is_found_no_more() {
+    for (target, check) in fuzz_checks::CHECKS {
+        for (name, bytes) in inputs(target) {
+            println!("{name}"); // shown when the check panics
+            check(&bytes);
+            // Also with its end cut off, and with a byte changed here and there.
+            for part in 1..8 {
+                check(&bytes[..bytes.len() * part / 8]);
+                let mut changed = bytes.clone();
+                if let Some(byte) = changed.get_mut(bytes.len() * part / 8) {
+                    *byte ^= 1 << part;
+                }
+                check(&changed);
+            }
+        }
+    }
+}
