@@ -7,6 +7,9 @@
 #   make test-all             the same with what takes minutes
 #   make simulate             histories of the sentinel, simulated (SEEDS=10000)
 #   make storm                kill processes at random moments: KILLS=200, SEED=…, SINKS=parquet,csv,duckdb, MODES=…
+#   make bench                our stages beside the readers of others: STAGES=…, RUNS=5, SIZE_MB=256, DISSECT=1, PAGE=1
+#   make instructions         count instructions of the hot loops: fails on 5 % more (UPDATE=1 takes the counts as they are)
+#   make fuzz                 search for input that breaks a decoder: TIME=60 (seconds a target), TARGETS=event_log,…
 #   make lint                 formatters, linters, types, import rules
 #   make docs                 write the generated reference pages again
 #   make clean                remove builds and `.venv`, never a home and never evidence
@@ -69,6 +72,29 @@ MODES ?= append,replace,error
 storm: $(VENV)/.dev $(VENV)/.native
 	$(BIN)/python -m tests.storm --kills $(KILLS) $(if $(SEED),--seed $(SEED)) --sinks $(SINKS) --modes $(MODES)
 
+RUNS ?= 5
+SIZE_MB ?= 256
+STAGES ?=
+PAGE ?=
+DISSECT ?=
+BENCH_BASELINES := build/bench/baselines
+
+.PHONY: bench
+bench: $(VENV)/.native $(BENCH_BASELINES)/.installed$(if $(DISSECT),-dissect)
+	$(BIN)/python -m tests.bench --baselines $(BENCH_BASELINES)/bin/python --runs $(RUNS) --size-mb $(SIZE_MB) \
+	  $(if $(STAGES),--stages $(STAGES)) $(if $(PAGE),--page docs/reference/benchmark.md) $(ARGS)
+
+UPDATE ?=
+.PHONY: instructions
+instructions: $(VENV)/.native
+	$(BIN)/python -m tests.instructions $(if $(UPDATE),--update) $(ARGS)
+
+TIME ?= 60
+TARGETS ?=
+.PHONY: fuzz
+fuzz: $(VENV)/.native
+	$(BIN)/python -m tests.fuzz --time $(TIME) $(if $(TARGETS),--targets $(TARGETS)) $(ARGS)
+
 .PHONY: lint
 lint: $(VENV)/.dev $(VENV)/.native
 	$(BIN)/ruff check .
@@ -124,4 +150,17 @@ $(VENV)/.native: $(VENV)/.runtime $(NATIVE_SOURCES)
 	@echo 'building the native module (release)'
 	@VIRTUAL_ENV="$(CURDIR)/$(VENV)" PATH="$(CURDIR)/$(BIN):$$PATH" PIP_QUIET=1 PIP_DISABLE_PIP_VERSION_CHECK=1 \
 	  $(BIN)/maturin develop --quiet --release --locked
+	@touch $@
+
+# The readers that `make bench` compares with live by themselves; nothing of ours depends on them.
+$(BENCH_BASELINES)/.installed: $(VENV)/.tools requirements/bench.txt
+	@echo 'installing the locked baselines of the benchmark'
+	@mkdir -p build/bench
+	@$(BIN)/python -m venv --clear $(BENCH_BASELINES)
+	@$(BENCH_BASELINES)/bin/python -m pip --disable-pip-version-check install --quiet --require-hashes -r requirements/bench.txt
+	@touch $@
+
+# AGPL: compared with only when asked for.
+$(BENCH_BASELINES)/.installed-dissect: $(BENCH_BASELINES)/.installed requirements/bench-dissect.txt
+	@$(BENCH_BASELINES)/bin/python -m pip --disable-pip-version-check install --quiet --require-hashes -r requirements/bench-dissect.txt
 	@touch $@

@@ -91,7 +91,9 @@ def _events() -> Iterator[Event]:
     fields += [(f"Null{size}", make.null(bytes(size))) for size in (0, 4)]
     yield windows_event(system, event_data(*fields))
     numbers = [kind for kind in ValueType if kind.name.startswith(("INT", "UINT", "HEX", "BOOL"))]
-    yield windows_event(system, event_data(*((kind.name, make.number(kind, 1)) for kind in numbers)))
+    yield windows_event(
+        system, event_data(*((kind.name, make.number(kind, 1)) for kind in numbers))
+    )
     yield windows_event(
         system,
         event_data(
