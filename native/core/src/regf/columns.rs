@@ -72,7 +72,7 @@ impl Validity {
 
 /// An array's worth of a vector, which keeps room for as many.
 fn take<T>(values: &mut Vec<T>) -> Vec<T> {
-    let room = Vec::with_capacity(values.len());
+    let room = Vec::with_capacity(values.len() + values.len() / 8);
     std::mem::replace(values, room)
 }
 
@@ -100,6 +100,12 @@ impl<T: ArrowPrimitiveType> NumberColumn<T> {
         let value = value.into();
         self.validity.push(value.is_some());
         self.values.push(value.unwrap_or_default());
+    }
+
+    /// Append to a column none of whose items is missing.
+    #[inline]
+    pub(super) fn push_known(&mut self, value: T::Native) {
+        self.values.push(value);
     }
 
     /// The array of all values; the column is empty afterwards.
@@ -163,7 +169,7 @@ impl TextColumn {
     /// Append a whole item.
     #[inline]
     pub(super) fn push_value(&mut self, value: &[u8]) {
-        self.bytes.extend_from_slice(value);
+        push_short(&mut self.bytes, value);
         self.push();
     }
 
@@ -264,12 +270,48 @@ impl ListColumn {
     }
 }
 
+/// Append bytes that are few as a rule: short ones are copied without a call.
+#[inline]
+fn push_short(out: &mut Vec<u8>, bytes: &[u8]) {
+    let (blocks, rest) = bytes.as_chunks::<16>();
+    if blocks.len() > 2 {
+        out.extend_from_slice(bytes);
+        return;
+    }
+    for block in blocks {
+        out.extend_from_slice(block);
+    }
+    if let Some(last) = bytes.last_chunk::<16>() {
+        // What is left is the end of the last sixteen bytes: write it over those that are there.
+        out.truncate(out.len() + rest.len() - 16);
+        out.extend_from_slice(last);
+        return;
+    }
+    let (blocks, rest) = rest.as_chunks::<4>();
+    for block in blocks {
+        out.extend_from_slice(block);
+    }
+    for byte in rest {
+        out.push(*byte);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use arrow_array::Array;
     use arrow_array::types::UInt32Type;
 
     use super::*;
+
+    #[test]
+    fn short_bytes_are_copied_whole() {
+        let bytes: Vec<u8> = (0..=255).collect();
+        for length in 0..=100 {
+            let mut out = b"before".to_vec();
+            push_short(&mut out, &bytes[..length]);
+            assert_eq!(out[6..], bytes[..length]);
+        }
+    }
 
     #[test]
     fn nulls_may_begin_anywhere() {

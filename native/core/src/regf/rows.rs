@@ -84,9 +84,9 @@ impl Common {
 
     #[inline]
     fn push(&mut self, place: &Place, more: Flags, path: &[u8], problems: Problems) {
-        self.offset.push(place.offset);
-        self.length.push(place.length);
-        self.flags.push(place.flags | more);
+        self.offset.push_known(place.offset);
+        self.length.push_known(place.length);
+        self.flags.push_known(place.flags | more);
         self.key_path.push_value(path);
         self.state.push_value(place.state.name().as_bytes());
         self.from_log.push_text(place.from_log);
@@ -170,7 +170,7 @@ impl KeyRows {
             problems.add(Problems::TIME_STRANGE);
         }
         self.last_write.push(last_write);
-        self.key_flags.push(u32::from(key.flags));
+        self.key_flags.push_known(u32::from(key.flags));
         match context.class {
             Some(class) => {
                 lossy |= crate::evtx::push_utf16(&mut self.class_name.bytes, class);
@@ -183,10 +183,10 @@ impl KeyRows {
         self.security_cell.push(reference(key.security));
         let counts = [key.subkey_count, key.value_count, place.cell];
         for (column, count) in self.counts.iter_mut().zip(counts) {
-            column.push(count);
+            column.push_known(count);
         }
         self.parent_cell.push(context.parent);
-        self.depth.push(context.depth);
+        self.depth.push_known(context.depth);
         if lossy {
             flags |= flags::LOSSY_TEXT;
         }
@@ -292,7 +292,7 @@ impl ValueRows {
             }
             None => self.name.push_null(),
         }
-        self.kind.push(value.kind);
+        self.kind.push_known(value.kind);
         render::push_kind(&mut self.kind_name.bytes, value.kind);
         self.kind_name.push();
         let mut columns = render::Columns {
@@ -305,14 +305,14 @@ impl ValueRows {
         let rendered = columns.push(value.kind, context.data, is_cut);
         problems.add(rendered.problems);
         lossy |= rendered.is_lossy;
-        self.data_size.push(value.data_bytes);
+        self.data_size.push_known(value.data_bytes);
         self.data_cell.push(match value.data {
             DataPlace::Inline(_) => None,
             DataPlace::Cell(place) => reference(place),
         });
         self.key_cell.push(context.key_cell);
-        self.value_cell.push(place.cell);
-        self.value_flags.push(u32::from(value.flags));
+        self.value_cell.push_known(place.cell);
+        self.value_flags.push_known(u32::from(value.flags));
         let flags = if lossy {
             flags::LOSSY_TEXT
         } else {

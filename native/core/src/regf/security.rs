@@ -23,7 +23,10 @@ pub(super) struct Security {
 /// The descriptors that were read: a hive has few, and each serves many keys.
 #[derive(Debug, Default)]
 pub(super) struct SecurityCache {
-    known: HashMap<u32, Security>,
+    known: Vec<Security>,
+    by_cell: HashMap<u32, usize>,
+    /// The one that was asked for last: keys beside each other mostly share theirs.
+    last: Option<(u32, usize)>,
 }
 
 /// Descriptors that are kept at a time, so that lies about them cost no memory.
@@ -33,12 +36,24 @@ impl SecurityCache {
     /// The security of keys that refer to the cell at `place`.
     #[inline]
     pub(super) fn at(&mut self, image: &Image, place: u32) -> &Security {
+        let number = match self.last {
+            Some((last, number)) if last == place => number,
+            _ => self.find(image, place),
+        };
+        &self.known[number]
+    }
+
+    fn find(&mut self, image: &Image, place: u32) -> usize {
         if self.known.len() >= KNOWN_MAX {
-            self.known.clear();
+            *self = Self::default();
         }
-        self.known
-            .entry(place)
-            .or_insert_with(|| read(image, place).unwrap_or_default())
+        let known = &mut self.known;
+        let number = *self.by_cell.entry(place).or_insert_with(|| {
+            known.push(read(image, place).unwrap_or_default());
+            known.len() - 1
+        });
+        self.last = Some((place, number));
+        number
     }
 }
 
