@@ -81,12 +81,6 @@ BAD_CONTRACTS = {
     "version true": ("schema_version = true", "contract.version", "True"),
     "no output": ("schema_version = 1", "contract.value", "outputs"),
     "no main": (contract("{ name = 'a', type = 'utf8' }", ""), "contract.value", "no main table"),
-    "two mains": (
-        contract("{ name = 'a', type = 'utf8' }")
-        + "[outputs.b]\nmain = true\ncolumns = [{ name = 'a', type = 'utf8' }]",
-        "contract.value",
-        "2 main tables",
-    ),
     "no columns": (contract(""), "contract.value", "outputs.events.columns"),
     "unknown key": (
         column(name="'a'", type="'utf8'", nulable="false"),

@@ -30,6 +30,17 @@ type = "utf8"
 """
 
 
+TWO_MAINS = (
+    CONTRACT
+    + """[outputs.more]
+main = true
+[[outputs.more.columns]]
+name = "a"
+type = "utf8"
+"""
+)
+
+
 def parser(root: Path, folder: str, *, name: str | None = None, **files: str) -> Path:
     directory = root / folder
     directory.mkdir(parents=True)
@@ -162,3 +173,19 @@ def test_only_the_very_bytes_under_the_same_name_are_trusted(tmp_path: Path) -> 
         assert raised.value.hint
     with pytest.raises(Refused, match="not the one"):
         verdict.check(changed, allowed)
+
+
+def test_two_main_tables_are_refused_where_a_unit_is_one_row_of_one_table(tmp_path: Path) -> None:
+    directory = parser(tmp_path, "two.mains", contract_toml=TWO_MAINS)
+    with pytest.raises(ContractError, match="2 main tables") as raised:
+        load_parser(directory)
+    assert raised.value.code == "contract.value"
+    assert "main = true" in (raised.value.hint or "")
+
+
+def test_units_of_several_kinds_have_a_main_table_each(tmp_path: Path) -> None:
+    manifest = MANIFEST.format(name="two.mains").replace('unit = "line"', 'unit = "cell"')
+    directory = parser(tmp_path, "two.mains", contract_toml=TWO_MAINS, parser_toml=manifest)
+    contract = load_parser(directory).contract
+    assert [output.table for output in contract.mains] == ["events", "more"]
+    assert contract.main.table == "events"

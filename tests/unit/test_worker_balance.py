@@ -11,6 +11,7 @@ from casparian import _native
 from casparian.domain.ledger import Ledger
 from casparian.domain.lineage import FLAG_BITS
 from casparian.worker.balance import Units, balance
+from tests.factories.hives import rich_hive, walk
 
 TEXT = b"".join(b"line %d\n" % n for n in range(300_000)) + b"\n \nlast"
 RECOVERED, SLACK = FLAG_BITS["recovered"], FLAG_BITS["slack"]
@@ -159,3 +160,29 @@ def test_empty_batches_count_nothing(batch: pa.RecordBatch) -> None:
     units.add_rows(batch)
     units.add_quarantined(batch)
     assert units.live == 0
+
+
+def test_keys_found_in_free_cells_are_no_disagreement_of_the_walk() -> None:
+    hive = rich_hive()
+    walked = walk(hive.data)
+    cells = [(cell.offset, cell.length) for cell in hive.cells if cell.state != "deleted"]
+    units = Units("hive")
+    units.add_rows(rows(cells[:50]))
+    units.add_rows(rows(cells[50:]))
+    units.add_rows(rows([(5_000, 88)], RECOVERED | SLACK))
+    found = balance(units, walked, "cell")
+    assert found.balanced
+    assert (found.unit, found.rows, found.recovered_extra) == ("cell", len(cells), 1)
+    assert {finding.code for finding in found.findings} == {"key.unlisted"}
+
+
+def test_a_lost_cell_is_a_finding_that_says_where() -> None:
+    hive = rich_hive()
+    cells = [(cell.offset, cell.length) for cell in hive.cells if cell.state != "deleted"]
+    lost = cells.pop(70)
+    units = Units("hive")
+    units.add_rows(rows(cells))
+    found = balance(units, walk(hive.data), "cell")
+    assert (found.balanced, found.lost) == (False, 1)
+    (finding,) = [finding for finding in found.findings if finding.code == "cell.lost"]
+    assert finding.offset <= lost[0] < finding.offset + finding.length

@@ -80,12 +80,12 @@ pub fn account_hive<S: ReadAt + ?Sized>(
         account.findings.add("hive.too_short", 0, size, || {
             format!("{size} bytes are less than the base block of {BASE_BYTES}")
         });
-        return Ok(account);
     }
     let image = Image::build(source, logs, &mut account.findings)?;
-    let Some(base) = image.base else {
+    let base = image.base;
+    if image.bytes.len() < BASE_BYTES {
         return Ok(account);
-    };
+    }
     let end = image.area_end();
     check_base(&image, base, &mut account.findings);
     let mut links = Links::new(&image.bytes, base.minor_version);

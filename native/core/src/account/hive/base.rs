@@ -31,20 +31,23 @@ pub(super) struct Base {
 }
 
 impl Base {
-    /// Read the first sector; `None` when there are fewer bytes.
-    pub(super) fn read(bytes: &[u8]) -> Option<Self> {
-        let sector: &[u8; SECTOR_BYTES] = bytes.first_chunk()?;
-        Some(Self {
+    /// Read the first sector; what is cut off it counts as zeros, and its checksum as wrong.
+    pub(super) fn read(bytes: &[u8]) -> Self {
+        let mut sector = [0; SECTOR_BYTES];
+        let there = bytes.len().min(SECTOR_BYTES);
+        sector[..there].copy_from_slice(&bytes[..there]);
+        let number = |at| u32_at(&sector, at).unwrap_or(0);
+        Self {
             magic_ok: sector.starts_with(MAGIC),
-            checksum_ok: u32_at(sector, CHECKSUM_AT)? == checksum(sector),
-            primary_sequence: u32_at(sector, 4)?,
-            secondary_sequence: u32_at(sector, 8)?,
-            last_written: u64_at(sector, 12)?,
-            minor_version: u32_at(sector, 24)?,
-            file_type: u32_at(sector, 28)?,
-            root: u32_at(sector, 36)?,
-            bins_bytes: u32_at(sector, 40)?,
-        })
+            checksum_ok: there == SECTOR_BYTES && number(CHECKSUM_AT) == checksum(&sector),
+            primary_sequence: number(4),
+            secondary_sequence: number(8),
+            last_written: u64_at(&sector, 12).unwrap_or(0),
+            minor_version: number(24),
+            file_type: number(28),
+            root: number(36),
+            bins_bytes: number(40),
+        }
     }
 
     /// Whether its fields may be believed.

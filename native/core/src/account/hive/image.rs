@@ -29,20 +29,18 @@ const FIRST_BIN_TIME_AT: usize = BASE_BYTES + 20;
 #[derive(Debug)]
 pub(super) struct Image {
     pub(super) bytes: Vec<u8>,
-    /// Of the image, so from a log when the file's own was of no use; `None` without one sector.
-    pub(super) base: Option<Base>,
+    /// Of the image, so from a log when the file's own was of no use.
+    pub(super) base: Base,
 }
 
 impl Image {
     /// Where the bins end: what the base block claims, when its checksum holds and the bytes are there.
     pub(super) fn area_end(&self) -> usize {
-        match self.base {
-            Some(base) if base.checksum_ok => {
-                let claimed = (base.bins_bytes as usize).next_multiple_of(BASE_BYTES);
-                self.bytes.len().min(BASE_BYTES + claimed)
-            }
-            _ => self.bytes.len(),
+        if !self.base.checksum_ok {
+            return self.bytes.len();
         }
+        let claimed = (self.base.bins_bytes as usize).next_multiple_of(BASE_BYTES);
+        self.bytes.len().min(BASE_BYTES + claimed)
     }
 
     /// Read everything and apply what applies.
@@ -61,13 +59,13 @@ impl Image {
                 offset: source.len(),
             });
         }
+        let bytes = read(source)?;
+        let primary = Base::read(&bytes);
         let mut image = Self {
-            bytes: read(source)?,
-            base: None,
+            bytes,
+            base: primary,
         };
-        image.base = Base::read(&image.bytes);
-        let primary = image.base;
-        if primary.is_none_or(|base| !base.is_dirty()) {
+        if !primary.is_dirty() {
             return Ok(image);
         }
         let mut usable = Vec::new();
@@ -75,7 +73,7 @@ impl Image {
             match Log::read(log.role, read(log.source)?) {
                 Ok(log) => usable.push(log),
                 // An empty second log is the usual state.
-                Err(("log.empty", _)) if log.source.is_empty() => {}
+                Err(("log.empty", _)) => {}
                 Err(why) => refuse(findings, log.role, why),
             }
         }
@@ -89,10 +87,6 @@ impl Image {
         Ok(image)
     }
 
-    fn is_base_valid(&self) -> bool {
-        self.base.is_some_and(|base| base.is_valid())
-    }
-
     /// Numbered entries of one log or of several, each number one above the one before.
     fn apply_entries(
         &mut self,
@@ -103,15 +97,12 @@ impl Image {
     ) {
         let mut next = None;
         let mut lowest = 0;
-        match self.base.filter(Base::is_valid) {
-            Some(base) => {
-                lowest = base.secondary_sequence;
-                logs.sort_by_key(|log| log.base.primary_sequence);
-            }
-            None => {
-                logs.sort_by_key(Log::last_sequence);
-                logs.drain(..logs.len().saturating_sub(1));
-            }
+        if self.base.is_valid() {
+            lowest = self.base.secondary_sequence;
+            logs.sort_by_key(|log| log.base.primary_sequence);
+        } else {
+            logs.sort_by_key(Log::last_sequence);
+            logs.drain(..logs.len().saturating_sub(1));
         }
         for log in &logs {
             let first = log.base.primary_sequence;
@@ -184,12 +175,8 @@ impl Image {
         bytes_max: u64,
     ) -> Result<(), (&'static str, &'static str)> {
         self.grow(entry.bins_bytes, &entry.pages, bytes_max)?;
-        if !self.is_base_valid() {
-            self.base = Some(log.base);
-        }
-        if let Some(base) = &mut self.base {
-            base.bins_bytes = entry.bins_bytes;
-        }
+        self.repair_base(log);
+        self.base.bins_bytes = entry.bins_bytes;
         for page in &entry.pages {
             self.write(log, page);
         }
@@ -205,8 +192,8 @@ impl Image {
         applied: &mut Vec<String>,
     ) {
         let latest = logs.iter().rev().max_by_key(|log| log.base.last_written);
-        let chosen = if self.is_base_valid() {
-            let written = self.base.map_or(0, |base| base.last_written);
+        let chosen = if self.base.is_valid() {
+            let written = self.base.last_written;
             let matches = |log: &Log| log.base.last_written == written;
             latest.filter(|log| log.base.last_written >= written && logs.iter().any(matches))
         } else {
@@ -228,10 +215,8 @@ impl Image {
         if let Err(why) = self.grow(log.base.bins_bytes, &runs, bytes_max) {
             return refuse(findings, log.role, why);
         }
-        match &mut self.base {
-            Some(base) if base.is_valid() => base.bins_bytes = log.base.bins_bytes,
-            base => *base = Some(log.base),
-        }
+        self.repair_base(log);
+        self.base.bins_bytes = log.base.bins_bytes;
         let mut sectors = 0;
         for page in runs.iter().flat_map(sectors_of) {
             if !self.is_fitting(log, &page) {
@@ -246,6 +231,13 @@ impl Image {
             sectors += 1;
         }
         applied.push(format!("{} with {sectors} sectors", log.role.name()));
+    }
+
+    /// The base block that a log kept takes the place of one that is not valid.
+    fn repair_base(&mut self, log: &Log) {
+        if !self.base.is_valid() {
+            self.base = log.base;
+        }
     }
 
     /// Make room for bins of this size; none when it is more than file and logs could fill.
@@ -311,8 +303,7 @@ fn refuse(findings: &mut Findings, role: LogRole, (code, why): (&'static str, &'
 }
 
 /// Say once that the file is dirty, and what came of it.
-fn report(primary: Option<Base>, applied: &[String], findings: &mut Findings) {
-    let Some(base) = primary else { return };
+fn report(base: Base, applied: &[String], findings: &mut Findings) {
     let state = if base.is_valid() {
         format!(
             "a write was cut short (sequence numbers {} and {})",

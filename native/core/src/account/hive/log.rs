@@ -5,7 +5,7 @@
 
 use super::LogRole;
 use super::base::{BASE_BYTES, Base, SECTOR_BYTES};
-use super::bytes::{u32_at, u64_at};
+use super::bytes::{all_zero, u32_at, u64_at};
 use super::marvin::marvin32;
 
 const ENTRY_HEADER_BYTES: usize = 40;
@@ -43,9 +43,13 @@ impl Log {
         role: LogRole,
         bytes: Vec<u8>,
     ) -> Result<Self, (&'static str, &'static str)> {
-        let Some(base) = Base::read(&bytes) else {
-            return Err(("log.empty", "it has less than one sector"));
-        };
+        if all_zero(&bytes) {
+            return Err(("log.empty", "it has nothing in it"));
+        }
+        if bytes.len() < SECTOR_BYTES {
+            return Err(("log.cut", "it has less than one sector"));
+        }
+        let base = Base::read(&bytes);
         if !base.magic_ok {
             return Err((
                 "log.magic",

@@ -288,7 +288,10 @@ fn a_cut_file_is_said_to_be_cut() {
     let cut = account(&image[..BIN + 4096 + 100]);
     assert_eq!(codes(&cut), ["source.truncated", "bin.damaged"]);
     assert_eq!(cut.present, 4);
-    assert_eq!(codes(&account(&image[..100])), ["hive.too_short"]);
+    assert_eq!(
+        codes(&account(&image[..100])),
+        ["hive.too_short", "hive.dirty"]
+    );
 }
 
 #[test]
@@ -459,6 +462,8 @@ fn sectors_of_an_old_log_are_applied_when_it_has_the_time_of_the_hive() {
     seal(&mut log);
     let cut = with_logs(&image, &[(LogRole::Log, &log)]);
     assert_eq!((cut.present, codes(&cut)[0]), (3, "log.cut"));
+    let empty = with_logs(&image, &[(LogRole::Log1, &[]), (LogRole::Log2, &[0; 600])]);
+    assert_eq!(codes(&empty), ["hive.dirty"]);
 }
 
 #[test]
