@@ -7,15 +7,15 @@ The worker is the one that jobs run in, with the same confinement; its files go 
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from casparian import clock, processes
+from casparian import clock
+from casparian.appliance import worker_once
 from casparian.config import load
 from casparian.display import show
 from casparian.domain.contracts import OutputContract
@@ -23,24 +23,12 @@ from casparian.domain.isolation import IsolationLevel
 from casparian.domain.lineage import LINEAGE_VERSION
 from casparian.domain.outputs import Sink, SinkKind
 from casparian.domain.parsers import ConfigValue, ParserArtifact
-from casparian.errors import CasparianError
 from casparian.paths import Home
 from casparian.protocol.identity import contract_hash
-from casparian.protocol.worker import (
-    Conclude,
-    Dispatch,
-    OutputTask,
-    ParserTask,
-    Receipt,
-    SourceTask,
-    decode,
-    encode,
-)
+from casparian.protocol.worker import Dispatch, OutputTask, ParserTask, Receipt, SourceTask
 from casparian.query import scratch
 from casparian.query.values import json_rows
 from casparian.sinks.uri import default_settings
-
-_ERROR_CHARACTERS_MAX: Final = 500
 
 
 class Rederived:
@@ -158,28 +146,8 @@ def _dispatch(
 
 
 def _run(home: Home, dispatch: Dispatch) -> Receipt:
-    process = subprocess.run(
-        processes.command("worker", home, "--once"),
-        input=encode(dispatch),
-        capture_output=True,
-        check=False,
-        env=processes.host_environment(),
-    )
-    if process.returncode != 0:
-        said = process.stderr.decode(errors="replace").strip()[-_ERROR_CHARACTERS_MAX:]
-        raise _failed(f"the worker ended with {process.returncode}: {show(said)}")
-    receipt = decode(process.stdout, Conclude).receipt
-    if receipt.code is not None:
-        raise _failed(f"{receipt.code}: {show(receipt.message)}")
+    receipt = worker_once.run(home, dispatch)
     for source in receipt.sources:
         if source.code is not None:
-            raise _failed(f"{source.code}: {show(source.message)}")
+            raise worker_once.failed(f"{source.code}: {show(source.message)}")
     return receipt
-
-
-def _failed(message: str) -> CasparianError:
-    return CasparianError(
-        f"The source could not be read again: {message}",
-        code="rederive.failed",
-        hint="`HOME/logs/worker-once.log` has the details",
-    )

@@ -38,6 +38,9 @@ COMMANDS: Final[dict[str, Entry]] = {
     "quarantine": Entry("Tables", "quarantine", "See what was set aside, and why."),
     "ledger": Entry("Proof", "ledger", "Show for each source what was there and where it went."),
     "why": Entry("Proof", "why", "Prove a row: read its bytes again and derive it again."),
+    "verify": Entry(
+        "Proof", "verify", "Compare committed rows with what independent readers find."
+    ),
     "lineage": Entry(
         "Proof", "lineage", "Show the chain from a row, file or table to its evidence."
     ),

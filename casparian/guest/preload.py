@@ -43,6 +43,8 @@ _LEAN_MODULES: Final = (
     "casparian._native", "casparian.guest.job", "linecache", "tokenize", "traceback", "warnings",
 )
 # fmt: on
+READER_PREFIX: Final = "reader:"
+_READERS: Final = frozenset({"evtx", "pyevtx", "pyregf"})  # other readers, for a second opinion
 _CODECS_ELSEWHERE: Final = ("encodings.mbcs", "encodings.oem")  # of Windows
 
 _zones: list[
@@ -102,8 +104,10 @@ def _codecs() -> list[str]:
 
 
 def _import_extra(name: str) -> None:
-    top = name.partition(".")[0]
-    if top != "pyarrow" and top not in sys.stdlib_module_names:
+    reader = name.removeprefix(READER_PREFIX)
+    if reader != name and reader in _READERS:
+        name = reader  # no parser.toml can name it so: what a parser runs on is in its identity
+    elif name.partition(".")[0] not in {"pyarrow", *sys.stdlib_module_names}:
         raise PreloadError(
             f"`preload` names `{name}`: only modules of the standard library and of pyarrow can be loaded"
         )
