@@ -199,6 +199,13 @@ def account_evtx(fd: int, size: int) -> Account:
         SourceError: a read failed, or fewer than `size` bytes are there.
     """
 
+def account_evtx_carved(fd: int, size: int) -> Account:
+    """Count the event records that carving must find in a source of any kind, as `slack_records`; nothing is `present`.
+
+    Raises:
+        SourceError: a read failed, or fewer than `size` bytes are there.
+    """
+
 def account_hive(fd: int, size: int, logs: Sequence[tuple[str, int, int]] = []) -> Account:
     """Find the keys, values and damaged regions of a registry hive. Bad content makes findings, never an error.
 
@@ -359,6 +366,43 @@ class EvtxGroupReader:
     @property
     def rows(self) -> list[dict[str, int]]:
         """Rows by output of each log that is decoded, in order; without outputs that have none."""
+
+@final
+class EvtxCarveReader:
+    """Find event records and chunks by their signatures, at any offset of any file; as `EvtxReader` otherwise.
+
+    Raises:
+        ValueError: an argument is out of range.
+        SourceError: from `__next__`, when a read fails; from then on it raises `RuntimeError`.
+    """
+
+    def __new__(
+        cls,
+        fd: int,
+        size: int,
+        *,
+        batch_rows: int = 65536,
+        batch_bytes: int = 8388608,
+    ) -> EvtxCarveReader: ...
+    def __iter__(self) -> EvtxCarveReader: ...
+    def __next__(self) -> tuple[str, Batch]: ...
+
+def render_evtx(
+    fd: int, size: int, offset: int, length: int, *, carved: bool = False
+) -> tuple[str, str, int]:
+    """Render the event record at a place of a file: as XML, as JSON, and how many characters XML could not hold.
+
+    Args:
+        fd: an open file.
+        size: of the file, in bytes.
+        offset: where the record begins, in bytes.
+        length: of the record, in bytes.
+        carved: its chunk may begin anywhere, not only where a log has one.
+
+    Raises:
+        ValueError: no record is there, or its event cannot be read.
+        SourceError: a read failed.
+    """
 
 @final
 class HiveReader:

@@ -201,7 +201,7 @@ class _Proof:
     def _check_parser(self) -> ParserArtifact | None:
         """The parser to run again; `None` when it is not the one that ran, or may not run."""
         expected = self._recorded["artifact_hash"]
-        artifact, found, problem = _parser_on_disk(self._recorded, self._home)
+        artifact, found, problem = parser_on_disk(self._recorded, self._home)
         self._verified["parser"] = found == expected
         if found != expected:
             self._differ("parser.artifact_hash", expected, found or problem)
@@ -321,7 +321,7 @@ class _Proof:
         return rederived.row(table, "_cf_ordinal", self._row_id.ordinal) or "missing"
 
 
-def _parser_on_disk(
+def parser_on_disk(
     recorded: dict[str, Any], home: Home
 ) -> tuple[ParserArtifact | None, str | None, str]:
     """The parser, its hash, and what is wrong: from where it ran, else from where it is now."""

@@ -34,6 +34,7 @@ COMMANDS: Final[dict[str, Entry]] = {
     "scan": Entry("Evidence to tables", "scan", "Discover a directory: walk, hash, identify, tag."),
     "run": Entry("Evidence to tables", "run", "Take a directory of evidence to committed tables."),
     "query": Entry("Tables", "query", "Ask committed tables a question in SQL."),
+    "show": Entry("Tables", "show", "Show a row column by column, or its event as Windows has it."),
     "outputs": Entry("Tables", "outputs", "List committed output files."),
     "quarantine": Entry("Tables", "quarantine", "See what was set aside, and why."),
     "ledger": Entry("Proof", "ledger", "Show for each source what was there and where it went."),

@@ -214,7 +214,9 @@ def _wait_for_socket(
                     hint=f"look at `{home.logs}`",
                 ) from error
             if notice is not None and waited_seconds > _NOTICE_SECONDS and not told:
-                notice("waiting for the sentinel, which starts and puts right what a sudden end may have left")
+                notice(
+                    "waiting for the sentinel, which starts and puts right what a sudden end may have left"
+                )
                 told = True
         time.sleep(pause_seconds)
         pause_seconds = min(pause_seconds * 1.6, _POLL_SECONDS_MAX)

@@ -74,6 +74,7 @@ def run_request(
     max_quarantine: str | None = None,
     min_isolation: str | None = None,
     batch_files: int | None = None,
+    carve: bool = False,
 ) -> control.Run:
     """The request of `casparian run`: flags over configured settings.
 
@@ -97,6 +98,7 @@ def run_request(
         quarantine_percent_max=percent_max,
         min_isolation=IsolationLevel(min_isolation or settings.min_isolation),
         batch_files=batch_files,
+        carve=carve,
     )
 
 

@@ -16,6 +16,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from casparian import _native
+from casparian.guest.accountants import walk_of
 from casparian.guest.bridge import Bridge, HostGone
 from casparian.guest.descriptors import close_all
 from casparian.guest.importer import compiled_modules
@@ -122,7 +123,7 @@ def _no_group(given: list[Input]) -> None:
 
 
 def _accounting(job: GuestJob, bridge: Bridge) -> Works:
-    walk = _WALKS[job.account]
+    walk = walk_of(job)
 
     def account(given: Input) -> None:
         bridge.send(Opcode.BRIDGE_ACCOUNT, walk(given).to_bytes())
@@ -132,25 +133,6 @@ def _accounting(job: GuestJob, bridge: Bridge) -> Works:
             account(one)
 
     return Works(account, account_all)
-
-
-def _evtx(given: Input) -> _native.Account:
-    return _native.account_evtx(given.descriptor, given.source.size_bytes)
-
-
-def _lines(given: Input) -> _native.Account:
-    return _native.account_lines(given.descriptor, given.source.size_bytes)
-
-
-def _hive(given: Input) -> _native.Account:
-    return _native.account_hive(given.descriptor, given.source.size_bytes, given.logs)
-
-
-_WALKS: Final[dict[str, Callable[[Input], _native.Account]]] = {
-    "evtx": _evtx,
-    "lines": _lines,
-    "hive": _hive,
-}
 
 
 def _attacking(job: GuestJob, bridge: Bridge) -> Work:

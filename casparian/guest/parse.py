@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Final, Protocol
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final
 
 import pyarrow as pa
 
-from casparian import _native
 from casparian.domain.parsers import ParserKind
 from casparian.guest.bridge import Bridge
+from casparian.guest.decoders import DECODERS, GROUP_DECODERS
 from casparian.guest.importer import load_entry
 from casparian.guest.input import Input
 from casparian.protocol.frame import Opcode
@@ -33,7 +33,7 @@ def parsing(job: GuestJob, bridge: Bridge) -> Callable[[Input], None]:
     """What to do with each source of a job that parses."""
     sender = _Sender(job, bridge)
     if job.kind is ParserKind.NATIVE:
-        native = _NATIVE_ENTRIES[job.entry]
+        native = DECODERS[job.entry]
 
         def decode(given: Input) -> None:
             sender.begin()
@@ -61,18 +61,9 @@ def parsing(job: GuestJob, bridge: Bridge) -> Callable[[Input], None]:
     return parse
 
 
-class _GroupReader(Protocol):
-    """Batches of several sources; at the end it knows the rows of each by output."""
-
-    def __iter__(self) -> Iterator[tuple[str, Any]]: ...
-
-    @property
-    def rows(self) -> Sequence[Mapping[str, int]]: ...
-
-
 def parsing_together(job: GuestJob, bridge: Bridge) -> Callable[[list[Input]], None] | None:
     """What to do with several small sources; nothing when the parser takes one at a time."""
-    native = _NATIVE_GROUPS.get(job.entry) if job.kind is ParserKind.NATIVE else None
+    native = GROUP_DECODERS.get(job.entry) if job.kind is ParserKind.NATIVE else None
     if native is None:
         return None
     sender = _Sender(job, bridge)
@@ -85,40 +76,6 @@ def parsing_together(job: GuestJob, bridge: Bridge) -> Callable[[list[Input]], N
         sender.end_all(reader.rows)
 
     return decode
-
-
-# Compiled templates: a guest serves one job, and logs of one machine have the same ones.
-_PLANS: Final = _native.EvtxPlans()
-
-
-def _evtx(given: Input, job: GuestJob) -> Iterator[tuple[str, Any]]:
-    size_bytes = given.source.size_bytes
-    return _native.EvtxReader(given.descriptor, size_bytes, fault=_fault(job), plans=_PLANS)
-
-
-def _evtx_group(given: list[Input], job: GuestJob) -> _GroupReader:
-    sources = [(one.descriptor, one.source.size_bytes) for one in given]
-    return _native.EvtxGroupReader(sources, fault=_fault(job), plans=_PLANS)
-
-
-def _fault(job: GuestJob) -> str | None:
-    """A fault is taken only by a build made to prove that the ledger sees it; every other build refuses."""
-    fault = job.config.get("fault")
-    return None if fault is None else str(fault)
-
-
-def _registry(given: Input, job: GuestJob) -> Iterator[tuple[str, Any]]:
-    del job  # it has no settings
-    return _native.HiveReader(given.descriptor, given.source.size_bytes, logs=given.logs)
-
-
-_NATIVE_ENTRIES: Final[dict[str, Callable[[Input, GuestJob], Iterator[tuple[str, Any]]]]] = {
-    "evtx": _evtx,
-    "registry": _registry,
-}
-_NATIVE_GROUPS: Final[dict[str, Callable[[list[Input], GuestJob], _GroupReader]]] = {
-    "evtx": _evtx_group
-}
 
 
 class _Sender:

@@ -60,6 +60,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True, tag="run"):
     quarantine_percent_max: float | None = None
     min_isolation: IsolationLevel = IsolationLevel.FULL
     batch_files: int | None = None  # files of a job at most; `None`: the product's own choice
+    carve: bool = False  # give files that no parser takes to the parsers that can carve
 
 
 class Select(msgspec.Struct, frozen=True, kw_only=True, tag="select"):

@@ -58,6 +58,18 @@ QUARANTINE_COLUMNS: Final = (
     Column(name="raw", type="binary"),
 )
 
+RENDER_ENTRY: Final = "evtx_render"  # renders one record; settings: offset, length, carved
+RENDERED: Final = OutputContract(
+    table="rendered",
+    main=True,
+    columns=(
+        Column(name="xml", type="utf8", nullable=False),
+        Column(name="json", type="utf8", nullable=False),
+        Column(name="unfit_for_xml", type="int64", nullable=False),
+        Column(name="problem", type="utf8"),
+    ),
+)
+
 
 class GuestJob(msgspec.Struct, frozen=True, kw_only=True):
     """What a guest is to do. `files` holds the verified bytes of a Python parser, by relative path.

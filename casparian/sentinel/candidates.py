@@ -36,14 +36,26 @@ class PlanContext(msgspec.Struct, frozen=True, kw_only=True):
     now_ns: int
 
 
+CARVE = "carve"  # the setting of a parser that can carve
+
+
 class Candidate:
-    """A parser that may take files of this run, with everything that goes into its keys."""
+    """A parser that may take files of this run, with everything that goes into its keys.
+
+    With `carves` it takes what no other takes, and searches it by signature.
+    """
 
     def __init__(
-        self, context: PlanContext, request: control.Run, artifact: ParserArtifact
+        self,
+        context: PlanContext,
+        request: control.Run,
+        artifact: ParserArtifact,
+        *,
+        carves: bool = False,
     ) -> None:
         manifest = artifact.manifest
         self.artifact = artifact
+        self.carves = carves
         self.refused: Refused | None = None
         try:
             verdict.verify(artifact)
@@ -52,7 +64,10 @@ class Candidate:
         override = overrides.find_override(context.home.contracts, manifest.name)
         self.contract = overrides.effective(artifact.contract, override)
         self.origin = "parser" if override is None else "laboratory"
-        config = settings.effective_config(manifest, request.parser_config.get(manifest.name, {}))
+        given = dict(request.parser_config.get(manifest.name, {}))
+        if carves:
+            given[CARVE] = True
+        config = settings.effective_config(manifest, given)
         outputs = tuple(
             _output_spec(output, _sink_of(context, request, output.table))
             for output in self.contract.outputs
@@ -74,8 +89,8 @@ class Candidate:
         )
 
     def takes(self, file: CataloguedFile) -> bool:
-        """Whether the file carries one of the parser's tags."""
-        return not set(self.artifact.manifest.tags).isdisjoint(file.tags)
+        """Whether the file carries one of the parser's tags; what is only carved carries none of them."""
+        return not self.carves and not set(self.artifact.manifest.tags).isdisjoint(file.tags)
 
 
 def quarantine_sink(home: Home) -> Sink:
@@ -112,6 +127,24 @@ def _output_spec(output: OutputContract, sink: Sink) -> OutputSpec:
     )
 
 
+def _carvers(
+    context: PlanContext, request: control.Run, found: Sequence[Candidate]
+) -> list[Candidate]:
+    """The parsers that can carve, once more."""
+    able = [
+        c.artifact
+        for c in found
+        if CARVE in (options := c.artifact.manifest.config) and options[CARVE].type == "boolean"
+    ]
+    if not able:
+        raise UsageError(
+            "no parser of this run can carve",
+            code="run.carve",
+            hint="`windows.evtx` can: leave out `--parser`, or add `--parser windows.evtx`",
+        )
+    return [Candidate(context, request, artifact, carves=True) for artifact in able]
+
+
 def candidates(
     context: PlanContext, request: control.Run
 ) -> tuple[list[Candidate], list[control.FileProblem]]:
@@ -143,6 +176,8 @@ def candidates(
             request.selection, name=artifact.manifest.name, directory=artifact.directory
         ):
             found.append(Candidate(context, request, artifact))
+    if request.carve:
+        found += _carvers(context, request, found)
     tables = {output.contract.table for c in found for output in c.spec.outputs}
     unknown = [table for table in request.sinks if table and table not in tables]
     if unknown:

@@ -6,6 +6,7 @@ Rules, per (file, parser), in this order:
   3. Error mode: a living materialization of (dataset, source) refuses the file.
   4. The same key in every output is a skip. A key that differs says in which part.
   5. A lasting failure under the same key is not tried again without `--retry-failed`.
+With `carve`, a file that no parser takes goes to the parsers that can carve, and the same rules apply.
 
 The planner reads the disk and the database, changes neither, and runs beside the sentinel's loop.
 """
@@ -124,6 +125,8 @@ def make_plan(
             mtime_ns=file.mtime_ns,
         )
         takers = [(index, c) for index, c in enumerate(found) if c.takes(file)]
+        if not takers and file.size_bytes:
+            takers = [(index, c) for index, c in enumerate(found) if c.carves]
         if why is not None and (takers or request.selection.tags or request.selection.include):
             tally.add(file, Decision.SKIPPED, PlanReason.NOT_SELECTED, why)
             continue
@@ -274,6 +277,10 @@ def _assemble(
         else item
         for item in tally.items
     ]
+    by_parser: Counter[str] = Counter()
+    for index, candidate in enumerate(found):
+        if chosen[index]:
+            by_parser[candidate.artifact.label] += len(chosen[index])
     seen = sum(f.status not in (FileStatus.LINK, FileStatus.SPECIAL) for f in files)
     selected_paths = {file.path for batch in chosen.values() for file in batch}
     counts = control.FileCounts(
@@ -299,7 +306,7 @@ def _assemble(
                 origin=c.origin,
             )
             for c in found
-            if c.refused is None
+            if c.refused is None and not c.carves
             for output in c.spec.outputs
         ),
         expected=tuple(
@@ -313,12 +320,12 @@ def _assemble(
                 declared_at_ns=now_ns,
             )
             for c in found
-            if c.refused is None
+            if c.refused is None and not c.carves
             for output in c.spec.outputs
         ),
         problems=tuple(tally.problems),
         rejected=dict(tally.rejected),
-        by_parser={c.artifact.label: len(chosen[i]) for i, c in enumerate(found) if chosen[i]},
+        by_parser=dict(by_parser),
         accepted_engine=accepted_engine,
         unbalanced=tally.unbalanced,
     )

@@ -157,7 +157,7 @@ def _finding(difference: _native.WindowDifference, unit: str, window_bytes: int)
 
 def _slack_differs(walked: int, accounted: int) -> Finding:
     """Slack is outside `present`, so it cannot unbalance a ledger; yet a difference must be seen."""
-    message = f"the walk found {walked} records in slack, {accounted} are rows or quarantined"
+    message = f"the walk found {walked} records in slack or by carving, {accounted} are rows or quarantined"
     return Finding(code="slack.mismatch", offset=0, length=0, message=message)
 
 

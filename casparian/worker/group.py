@@ -21,7 +21,11 @@ from casparian.protocol.worker import Dispatch, SourceTask
 def groups(dispatch: Dispatch) -> Iterator[tuple[SourceTask, ...]]:
     """The sources of a job in order, those that go together in one tuple."""
     parser = dispatch.parser
-    together = parser.kind is ParserKind.NATIVE and parser.entry in GROUP_ENTRIES
+    together = (
+        parser.kind is ParserKind.NATIVE
+        and parser.entry in GROUP_ENTRIES
+        and not parser.config.get("carve")
+    )
     waiting: list[SourceTask] = []
     size_bytes = 0
     for task in dispatch.sources:

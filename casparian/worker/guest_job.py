@@ -20,7 +20,7 @@ def to_account(parser: ParserTask) -> GuestJob:
         kind=ParserKind.NATIVE,
         entry="",
         account=parser.account,
-        config={},
+        config={"carve": True} if parser.config.get("carve") is True else {},
         outputs=(),
         files={},
         limits=parser.limits,

@@ -58,6 +58,11 @@ _CONTRACT: Final = ("contract", "lineage")
     metavar="PARSER.KEY=VALUE",
     help="A parser's setting for this run",
 )
+@click.option(
+    "--carve",
+    is_flag=True,
+    help="Search files that no parser takes for event log records: unallocated space, memory, broken logs",
+)
 @click.option("--retry-failed", is_flag=True, help="Try again what failed for good before")
 @click.option("--accept-engine", is_flag=True, help="Keep rows that an earlier engine made")
 @click.option("--strict", is_flag=True, help="Exit with 7 when a ledger does not balance")

@@ -4,6 +4,8 @@
 
 mod evtx_world;
 
+use casparian_core::evtx::{RecordPlace, render_record};
+use casparian_core::source::SliceSource;
 use evtx_world::*;
 use proptest::prelude::*;
 
@@ -91,6 +93,16 @@ proptest! {
         let outcome = decode(&file);
         outcome.items();
         outcome.raw();
+        // What comes out can be shown, and what shows comes from where its row says.
+        let places = outcome.u64s("@offset").into_iter().zip(outcome.u64s("@length"));
+        for (offset, length) in places {
+            let place = RecordPlace { offset: offset.unwrap(), length: length.unwrap(), carved: false };
+            let rendered = render_record(&SliceSource(file.as_slice()), place).unwrap();
+            serde_json::from_str::<serde_json::Value>(&rendered.json).unwrap();
+        }
+        let carved = carve(&file);
+        carved.items();
+        carved.raw();
     }
 
     #[test]
@@ -117,6 +129,7 @@ proptest! {
         // As a chunk, and as the BinXML of a record.
         let mut file = log(std::slice::from_ref(&noise));
         decode(&file);
+        carve(&file);
         let mut chunk = ChunkBuilder::new();
         chunk.begin_record(1);
         chunk.bytes.extend_from_slice(&noise);
@@ -124,6 +137,8 @@ proptest! {
         file = log(&[chunk.finish()]);
         let outcome = decode(&file);
         prop_assert_eq!(outcome.ids().len() + outcome.reasons().len(), 1);
+        let carved = carve(&file);
+        prop_assert_eq!(carved.ids().len() + carved.reasons().len(), 1);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::errors::{detached, to_exception};
 /// What an independent walk found in one source.
 #[pyclass(frozen, eq, module = "casparian._native")]
 #[derive(PartialEq)]
-pub(crate) struct Account(core::Account);
+pub(crate) struct Account(pub(crate) core::Account);
 
 #[pymethods]
 impl Account {

@@ -11,6 +11,7 @@ mod confine;
 mod descriptor;
 mod errors;
 mod evtx;
+mod evtx_carve;
 mod hash;
 mod identity;
 mod promote;
@@ -40,6 +41,8 @@ mod _native {
     use crate::errors::SourceError;
     #[pymodule_export]
     use crate::evtx::{EvtxGroupReader, EvtxPlans, EvtxReader};
+    #[pymodule_export]
+    use crate::evtx_carve::{EvtxCarveReader, account_evtx_carved, render_evtx};
     #[pymodule_export]
     use crate::hash::{FileDigest, digest_fd, digest_fds, digest_files};
     #[pymodule_export]

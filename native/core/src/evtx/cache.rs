@@ -68,7 +68,7 @@ impl PlanCache {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Definition {
     guid: [u8; 16],
-    start: usize,
+    pub(super) start: usize,
     pub(super) end: usize,
 }
 

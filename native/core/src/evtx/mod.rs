@@ -24,6 +24,10 @@ mod limits;
 mod piece;
 mod plan;
 mod record;
+mod render;
+mod render_json;
+mod render_tree;
+mod render_xml;
 mod rows;
 mod schema;
 mod slots;
@@ -40,6 +44,7 @@ pub use cache::PlanCache;
 pub use carve::EvtxCarver;
 pub use decoder::EvtxDecoder;
 pub use fault::Fault;
+pub use render::{RecordPlace, RenderedRecord, render_record};
 pub use schema::{chunks_schema, events_schema, quarantine_schema};
 
 /// An output of the decoder.

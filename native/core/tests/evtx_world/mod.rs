@@ -12,8 +12,11 @@ pub mod json;
 pub mod log;
 pub mod outcome;
 
+#[allow(unused_imports, reason = "each test file uses a part")]
 pub use binxml::*;
+#[allow(unused_imports, reason = "each test file uses a part")]
 pub use log::*;
+#[allow(unused_imports, reason = "each test file uses a part")]
 pub use outcome::*;
 
 pub const FILE_HEADER_BYTES: usize = 4_096;

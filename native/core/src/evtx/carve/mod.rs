@@ -16,7 +16,7 @@ use self::scan::{Found, Scanner};
 use super::bytes::{nonzero_count, u64_at};
 use super::cache::{ChunkPlans, PlanCache};
 use super::damage::{Damage, Decoded, Reason};
-use super::layout::{Chunk, RECORD_HEADER_BYTES, SLOT_BYTES};
+use super::layout::{CHUNK_MAGIC, Chunk, RECORD_HEADER_BYTES, SLOT_BYTES};
 use super::limits::Budget;
 use super::record::Decoder;
 use super::rows::{EventRows, Frame};
@@ -29,6 +29,8 @@ use crate::source::ReadAt;
 
 /// Work that looking for a record's chunk costs.
 const GUESS_WORK: u32 = 1_024;
+/// Magics before a record that are tried when it is rendered.
+const MAGICS_MAX: usize = 8;
 /// Work that going to another chunk costs.
 const ROOM_WORK: u32 = 256;
 
@@ -67,6 +69,29 @@ struct OpenChunk {
     crc_ok: bool,
     counts: ChunkCounts,
     recovered_bytes: usize,
+}
+
+/// Where the chunk of a carved record may begin, the likeliest place first: at a chunk's magic before it, or where
+/// the record itself says.
+pub(super) fn bases<S: ReadAt>(source: &S, record: &[u8], at: u64) -> Result<Vec<Base>, CoreError> {
+    let first = at.saturating_sub(SLOT_BYTES as u64);
+    let mut before = vec![0; (at - first) as usize];
+    source.read_exact_at(&mut before, first)?;
+    let magics = memchr::memmem::rfind_iter(&before, &CHUNK_MAGIC);
+    let magics = magics.map(|place| (first + place as u64).cast_signed());
+    let mut found: Vec<Base> = magics
+        .filter(|base| covers(*base, at, record.len()))
+        .take(MAGICS_MAX)
+        .collect();
+    found.extend(guesses(source, record, at)?);
+    Ok(found)
+}
+
+/// The bytes of a chunk, real or supposed.
+pub(super) fn chunk_at<S: ReadAt>(source: &S, base: Base) -> Result<Vec<u8>, CoreError> {
+    let mut room = Room::default();
+    room.enter(source, base)?;
+    Ok(room.bytes)
 }
 
 /// The bytes of one chunk, real or supposed, by which records are decoded.

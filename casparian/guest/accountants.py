@@ -1,0 +1,38 @@
+"""The independent walks of the native module, by the name that `account` in parser.toml gives them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from casparian import _native
+from casparian.guest.input import Input
+from casparian.protocol.guest import GuestJob
+
+Walk = Callable[[Input], _native.Account]
+
+
+def walk_of(job: GuestJob) -> Walk:
+    """What counts the units of a job's sources."""
+    if job.account == "evtx" and job.config.get("carve"):
+        return _evtx_carved
+    return _WALKS[job.account]
+
+
+def _evtx(given: Input) -> _native.Account:
+    return _native.account_evtx(given.descriptor, given.source.size_bytes)
+
+
+def _evtx_carved(given: Input) -> _native.Account:
+    return _native.account_evtx_carved(given.descriptor, given.source.size_bytes)
+
+
+def _lines(given: Input) -> _native.Account:
+    return _native.account_lines(given.descriptor, given.source.size_bytes)
+
+
+def _hive(given: Input) -> _native.Account:
+    return _native.account_hive(given.descriptor, given.source.size_bytes, given.logs)
+
+
+_WALKS: Final[dict[str, Walk]] = {"evtx": _evtx, "lines": _lines, "hive": _hive}
