@@ -166,7 +166,8 @@ impl Walk {
         let mut records = 0;
         let mut at = slot::FIRST_RECORD;
         while at < slot.live_end {
-            if let Some(record) = slot.record_at(at, slot.live_end) {
+            // A whole record that begins before the free-space offset is live, wherever it ends.
+            if let Some(record) = slot.record_at(at, slot.bytes.len()) {
                 self.unit(base + at as u64, record.size as u64)?;
                 self.follow_id(record.id, base + at as u64, record.size as u64);
                 records += 1;

@@ -6,7 +6,8 @@
 //!
 //! Rules, for a slot that is not all zeros:
 //!   * It is *trusted* when its header and magic are right, or its data checksum proves its end. Then
-//!     records are looked for up to the free space offset; behind it is slack.
+//!     records are looked for up to the free space offset; behind it is slack. A whole record that begins before
+//!     that offset is live, even when it ends behind it: then the offset is wrong, and not the record.
 //!   * Otherwise the whole slot is searched.
 //!   * What is no record, up to the next one, is one damaged region.
 
@@ -131,12 +132,12 @@ impl<'c> Chunk<'c> {
         (u32_at(self.bytes, at + size_bytes - 4)? == size).then_some(size_bytes)
     }
 
-    /// The first valid record at or behind `at`, as position and size. Every position is tried.
+    /// The first valid record that begins in `at..limit`, as position and size. Every position is tried.
     fn next_record(&self, at: usize, limit: usize) -> Option<(usize, usize)> {
         let window = self.bytes.get(at..limit)?;
         memchr::memchr_iter(RECORD_MAGIC[0], window).find_map(|distance| {
             let position = at + distance;
-            self.record_size(position, limit)
+            self.record_size(position, self.bytes.len())
                 .map(|size| (position, size))
         })
     }
@@ -158,7 +159,7 @@ impl<'c> Chunk<'c> {
             if at >= self.live_end {
                 return None;
             }
-            let unit = match self.record_size(at, self.live_end) {
+            let unit = match self.record_size(at, self.bytes.len()) {
                 Some(size) => Unit::Record { at, size },
                 None => {
                     let next = self.next_record(at + 1, self.live_end);

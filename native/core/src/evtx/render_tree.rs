@@ -4,6 +4,7 @@
 //!   * An element whose content has an optional substitution without a value is not there; nor is an
 //!     attribute made of one. `Event` itself stays.
 //!   * An element whose whole content is an array is repeated for each item.
+//!   * A value that does not suit its type is shown as hexadecimal bytes.
 //!   * BinXML as a value stands for the elements in it.
 
 use std::ops::Range;
@@ -14,7 +15,7 @@ use super::damage::{Damage, Decoded, Reason};
 use super::limits::{Budget, DEPTH_MAX, ELEMENTS_MAX};
 use super::piece::push_static;
 use super::slots::{Slot, SlotStack, read_slots};
-use super::text::push_utf16;
+use super::text::{push_hex_bytes, push_utf16};
 use super::token::{Token, TokenReader, Utf16};
 use super::value::{self, is_absent, render, render_item, split_item};
 use super::walk::Piece;
@@ -318,11 +319,15 @@ impl<'c, 'b> Builder<'c, 'b> {
     fn whole(&mut self, slot: Slot) -> Decoded<Text> {
         let (at, bytes) = (slot.range().start, slot.bytes(self.chunk));
         let mut out = Vec::new();
-        render(slot.type_code, bytes, &mut out).map_err(|reason| unsuitable(reason, at))?;
-        let type_code = if value::is_array(slot.type_code) {
-            value::STRING
-        } else {
-            slot.type_code
+        let type_code = match render(slot.type_code, bytes, &mut out) {
+            Ok(_) if value::is_array(slot.type_code) => value::STRING,
+            Ok(_) => slot.type_code,
+            Err(_) => {
+                // What does not suit its type is shown as the bytes that it is.
+                out.clear();
+                push_hex_bytes(&mut out, bytes);
+                value::BINARY
+            }
         };
         self.text(out, type_code, at)
     }

@@ -89,7 +89,7 @@ impl<'bytes> Slot<'bytes> {
         })
     }
 
-    /// Where the first record at or after `from` begins, at whatever byte.
+    /// Where the first record that begins in `from..limit` does, at whatever byte.
     pub(in crate::account) fn find_record(
         &self,
         from: usize,
@@ -99,7 +99,7 @@ impl<'bytes> Slot<'bytes> {
         let mut from = from;
         loop {
             let candidate = from + magic.find(self.bytes.get(from..limit)?)?;
-            if self.record_at(candidate, limit).is_some() {
+            if self.record_at(candidate, self.bytes.len()).is_some() {
                 return Some(candidate);
             }
             from = candidate + 1;

@@ -43,6 +43,8 @@ pub struct EvtxCarver<S: ReadAt> {
     chunk: Option<OpenChunk>,
     chunks_found: u32,
     room: Room,
+    /// By which chunk the last record was decoded, or the one that has begun since.
+    likeliest: Option<Base>,
     budget: Budget,
     /// Which 64 KiB the budget is for.
     stride: u64,
@@ -128,6 +130,7 @@ impl<S: ReadAt> EvtxCarver<S> {
             chunk: None,
             chunks_found: 0,
             room: Room::default(),
+            likeliest: None,
             budget: Budget::new(),
             stride: 0,
             events: EventRows::new(),
@@ -191,6 +194,7 @@ impl<S: ReadAt> EvtxCarver<S> {
         } else if !chunk.data_crc_ok {
             flags |= flags::CRC_BAD;
         }
+        self.likeliest = Some(at.cast_signed());
         self.chunk = Some(OpenChunk {
             number: self.chunks_found,
             at,
@@ -289,9 +293,10 @@ impl<S: ReadAt> EvtxCarver<S> {
     ///
     /// The outer error is the source's, the inner one says why there is no row.
     fn decode(&mut self, record: &[u8], at: u64) -> Result<Decoded<Base>, CoreError> {
+        // A guess that was right is tried first: records of one chunk lie together, and each try costs work.
         let nearby = [
+            self.likeliest,
             self.chunk.as_ref().map(|open| open.at.cast_signed()),
-            self.room.base,
             self.scanner.last_magic.map(u64::cast_signed),
         ];
         let mut tried: Vec<Base> = Vec::new();
@@ -303,7 +308,10 @@ impl<S: ReadAt> EvtxCarver<S> {
             }
             tried.push(base);
             match self.decode_at(base, at, record.len())? {
-                Ok(()) => return Ok(Ok(base)),
+                Ok(()) => {
+                    self.likeliest = Some(base);
+                    return Ok(Ok(base));
+                }
                 Err(damage) => first_damage = first_damage.or(Some(damage)),
             }
         }
@@ -316,7 +324,10 @@ impl<S: ReadAt> EvtxCarver<S> {
             }
             tried.push(base);
             match self.decode_at(base, at, record.len())? {
-                Ok(()) => return Ok(Ok(base)),
+                Ok(()) => {
+                    self.likeliest = Some(base);
+                    return Ok(Ok(base));
+                }
                 Err(damage) => first_damage = first_damage.or(Some(damage)),
             }
         }
