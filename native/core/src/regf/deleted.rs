@@ -183,9 +183,13 @@ fn candidates(hive: &Hive, seen: &Places) -> Vec<u32> {
     if !slack.is_empty() {
         let used = used_bytes(hive, slack.keys().copied());
         for (start, places) in slack {
-            let used = used.get(&start).copied().unwrap_or(usize::MAX);
-            let is_behind = |at: &&usize| **at + 4 >= start.saturating_add(used);
-            found.extend(places.iter().filter(is_behind).map(|at| *at as u32));
+            let used = used.get(&start).copied();
+            let is_free = |at: &&usize| match used {
+                Some(used) => **at + 4 >= start.saturating_add(used),
+                // Nothing refers to the cell: it may have swallowed others when its size was damaged.
+                None => size_at(bins, **at, bins.len()).is_some(),
+            };
+            found.extend(places.iter().filter(is_free).map(|at| *at as u32));
         }
         found.sort_unstable();
     }
@@ -205,7 +209,7 @@ fn has_signature(words: &[[u8; 8]]) -> bool {
 }
 
 /// How many bytes of these allocated cells are in use, their size fields included. A cell that nothing refers to
-/// has no entry: all of it may be in use.
+/// has no entry.
 fn used_bytes(hive: &Hive, cells: impl Iterator<Item = usize>) -> HashMap<usize, usize> {
     let area = hive.image.area();
     let mut used: HashMap<usize, Option<usize>> = HashMap::new();

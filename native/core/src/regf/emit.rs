@@ -5,7 +5,7 @@ use super::bits::Places;
 use super::bytes::u32_at;
 use super::data::{self, Lookup};
 use super::deleted::is_plausible_value;
-use super::hive::Hive;
+use super::hive::{Container, Hive};
 use super::node::{Key, NOWHERE, Value};
 use super::output::Output;
 use super::problem::{Problems, Reason};
@@ -265,9 +265,9 @@ pub(super) fn lookup(state: State) -> Lookup {
 /// Why a cell that something refers to is no unit.
 #[cold]
 pub(super) fn what_is_wrong_with(hive: &Hive, at: u32) -> Problems {
-    if hive.cells.damaged_at(at as usize).is_some() {
-        Problems::CELL_DAMAGED
-    } else {
-        Problems::CELL_FREE
+    match hive.container(at as usize) {
+        Container::Free { .. } => Problems::CELL_FREE,
+        Container::Allocated { .. } => Problems::CELL_INSIDE,
+        Container::Outside { .. } => Problems::CELL_DAMAGED,
     }
 }

@@ -44,6 +44,7 @@ problems! {
     HIVE_ROOT = 26 "hive.root",
     HIVE_TRUNCATED = 27 "hive.truncated",
     HIVE_NOT_RECOVERED = 28 "hive.not_recovered",
+    CELL_INSIDE = 29 "cell.inside_other",
 }
 
 impl Problems {
