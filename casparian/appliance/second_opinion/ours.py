@@ -43,9 +43,15 @@ def filetime(ns: int | None) -> int | None:
     return None if ns is None else ns // 100 + _UNIX_EPOCH
 
 
-def folded(text: str | None) -> str | None:
-    """A name in which both readers' code pages look the same."""
-    return None if text is None else text.translate(_TO_LATIN)
+def folded(name: str | None) -> str | None:
+    """A name as every reader can give it: one code page, and cut at a NUL, which ends a name for libregf."""
+    return None if name is None else name.translate(_TO_LATIN).partition("\0")[0] or None
+
+
+def folded_path(path: str | None) -> str:
+    """The same of a key's path, name by name; the root is the empty path."""
+    parts = (folded(part) or "" for part in (path or "").split("\\"))
+    return "" if path == "\\" else "\\".join(parts)
 
 
 def _events(query: Query, source_ids: list[str]) -> BySource:
@@ -84,14 +90,14 @@ def _hives(query: Query, source_ids: list[str]) -> BySource:
         f"SELECT _cf_source_id, state, key_path, epoch_ns(last_write) FROM registry_keys {where}",
         source_ids,
     ):
-        item = Item((_path(path),), (filetime(written),))
+        item = Item((folded_path(path),), (filetime(written),))
         pools.add(source, KEYS, item, extra=state != "live")
     for source, state, path, name, kind, size in _rows(
         query,
         f"SELECT _cf_source_id, state, key_path, value_name, type, data_size FROM registry_values {where}",
         source_ids,
     ):
-        item = Item((_path(path), folded(name)), (kind, size))
+        item = Item((folded_path(path), folded(name)), (kind, size))
         pools.add(source, VALUES, item, extra=state != "live")
     if "registry_changes" in query.tables:
         for source, path, name in _rows(
@@ -99,14 +105,9 @@ def _hives(query: Query, source_ids: list[str]) -> BySource:
             f"SELECT _cf_source_id, key_path, value_name FROM registry_changes {where}",
             source_ids,
         ):
-            pools.by_logs[source, KEYS].add((_path(path),))
-            pools.by_logs[source, VALUES].add((_path(path), folded(name)))
+            pools.by_logs[source, KEYS].add((folded_path(path),))
+            pools.by_logs[source, VALUES].add((folded_path(path), folded(name)))
     return pools.by_source(source_ids, (KEYS, VALUES))
-
-
-def _path(path: str | None) -> str:
-    """The root is the empty path."""
-    return "" if path == "\\" else folded(path) or ""
 
 
 _READ: Final[dict[str, Callable[[Query, list[str]], BySource]]] = {

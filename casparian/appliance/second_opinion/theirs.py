@@ -19,7 +19,7 @@ from casparian import clock
 from casparian.appliance import worker_once
 from casparian.appliance.second_opinion.compare import Item, Theirs
 from casparian.appliance.second_opinion.known import Reader
-from casparian.appliance.second_opinion.ours import EVENTS, KEYS, VALUES, folded
+from casparian.appliance.second_opinion.ours import EVENTS, KEYS, VALUES, folded, folded_path
 from casparian.domain.isolation import IsolationLevel
 from casparian.domain.lineage import LINEAGE_VERSION
 from casparian.domain.outputs import Sink, SinkKind
@@ -161,13 +161,13 @@ def _keys(rows: Sequence[tuple[Any, ...]]) -> Theirs:
 
 
 def _key(path: str, written: int | None) -> Item:
-    return Item((folded(path),), (written or None,))
+    return Item((folded_path(path),), (written or None,))
 
 
 def _values(rows: Sequence[tuple[Any, ...]]) -> Theirs:
     return Theirs(
         live=tuple(
-            Item((folded(path), folded(name)), (kind, size)) for path, name, kind, size in rows
+            Item((folded_path(path), folded(name)), (kind, size)) for path, name, kind, size in rows
         )
     )
 

@@ -10,6 +10,7 @@ import pyregf
 from casparian.sdk import Context, RowBuilder
 
 _DEPTH_MAX = 1024
+_TEXTS = (1, 2, 6)  # REG_SZ, REG_EXPAND_SZ, REG_LINK
 _FAULTS = (OSError, ValueError, OverflowError, MemoryError)
 
 
@@ -40,10 +41,12 @@ def parse(ctx: Context) -> Iterator[Any]:
         for number in range(count):
             try:
                 value = key.get_value(number)
+                kind = value.type
                 fields = {
                     "name": _text(value.name),
-                    "type": value.type,
-                    "size": value.data_size,
+                    "type": kind,
+                    # Of text it counts the bytes up to the first NUL only.
+                    "size": None if kind in _TEXTS else value.data_size,
                 }
             except _FAULTS as error:
                 yield from problems.append(
