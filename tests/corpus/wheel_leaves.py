@@ -51,23 +51,27 @@ def records(log: bytes) -> Iterator[WheelRecord]:
     for record in found:
         if not isinstance(record, dict):
             continue
-        text = portable(record["data"]).replace("\r", "&#13;")
-        root = ET.fromstring(text.encode())
-        system: dict[str, str] = {}
-        payload: list[tuple[str | None, str]] = []
-        for child in root:
-            tag = _tag(child)
-            if tag == "System":
-                system.update(
-                    (name, value)
-                    for part in child
-                    for name, value in _leaves(part, (), named=False)
-                    if name
-                )
-            else:
-                path = () if tag in _SECTIONS else (tag,)
-                payload += _section(child, path)
+        system, payload = leaves(portable(record["data"]).replace("\r", "&#13;"))
         yield WheelRecord(record["event_record_id"], record["timestamp"], system, payload)
+
+
+def leaves(text: str) -> tuple[dict[str, str], list[tuple[str | None, str]]]:
+    """Values of `System` by path, and (name, text) of each other value, of one event as XML."""
+    system: dict[str, str] = {}
+    payload: list[tuple[str | None, str]] = []
+    for child in ET.fromstring(text.encode()):
+        tag = _tag(child)
+        if tag == "System":
+            system.update(
+                (name, value)
+                for part in child
+                for name, value in _leaves(part, (), named=False)
+                if name
+            )
+        else:
+            path = () if tag in _SECTIONS else (tag,)
+            payload += _section(child, path)
+    return system, payload
 
 
 def _section(node: ET.Element, path: tuple[str, ...]) -> Iterator[tuple[str | None, str]]:
