@@ -313,6 +313,7 @@ class EvtxReader:
         fault: rows to lose on purpose, `drop-record:N` or `drop-chunk:I`; only in a build with
             the feature `sabotage`, for tests of the ledger.
         plans: compiled templates to begin with, and where they go at the end.
+        threads: how many decode at once; the batches are the same for any number.
 
     Raises:
         ValueError: an argument is out of range, or a fault in a build that has none.
@@ -328,6 +329,7 @@ class EvtxReader:
         batch_bytes: int = 8388608,
         fault: str | None = None,
         plans: EvtxPlans | None = None,
+        threads: int = 1,
     ) -> EvtxReader: ...
     def __iter__(self) -> EvtxReader: ...
     def __next__(self) -> tuple[str, Batch]: ...

@@ -37,7 +37,9 @@ def _evtx(given: Input, job: GuestJob) -> Batches:
     size_bytes = given.source.size_bytes
     if job.config.get("carve"):
         return _native.EvtxCarveReader(given.descriptor, size_bytes)
-    return _native.EvtxReader(given.descriptor, size_bytes, fault=_fault(job), plans=_PLANS)
+    return _native.EvtxReader(
+        given.descriptor, size_bytes, fault=_fault(job), plans=_PLANS, threads=job.threads
+    )
 
 
 def _evtx_group(given: list[Input], job: GuestJob) -> GroupReader:

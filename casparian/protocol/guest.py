@@ -87,6 +87,7 @@ class GuestJob(msgspec.Struct, frozen=True, kw_only=True):
     files: dict[str, bytes]
     limits: Limits
     compiled: dict[str, bytes] = {}
+    threads: int = 1  # of a native decoder, where it can use several
 
 
 class Ready(msgspec.Struct, frozen=True, kw_only=True):

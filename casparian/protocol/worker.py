@@ -114,6 +114,9 @@ class Dispatch(msgspec.Struct, frozen=True, kw_only=True):
     quarantine_rows_max: int | None = None  # policy: above it the job's verdict is a failure
     quarantine_percent_max: float | None = None
     min_isolation: IsolationLevel = IsolationLevel.FULL  # a guest that is confined less is refused
+    threads: Count = (
+        1  # of a native decoder: this worker's share of the cores; the rows do not depend on it
+    )
 
 
 class Abort(msgspec.Struct, frozen=True, kw_only=True):

@@ -260,6 +260,7 @@ def dispatch_message(turn: Turn, job: JobEntry) -> Dispatch:
         ),
         quarantine=spec.quarantine.sink,
         quarantine_stage=stage_directory(spec.quarantine.sink, home_id, job.job_id, job.epoch),
+        threads=max(1, turn.state.workers_max // max(1, len(turn.state.jobs))),
         processed_at_ns=turn.state.now_ns,
         lineage_version=spec.lineage_version,
         quarantine_rows_max=spec.quarantine_rows_max,

@@ -23,8 +23,7 @@ from casparian.sinks.lineage import stored_schema
 
 EXTENSIONS: Final = {SinkKind.PARQUET: "parquet", SinkKind.DUCKDB: "parquet", SinkKind.CSV: "csv"}
 
-# Unique or slowly growing values: a dictionary only costs there, differences are small.
-_GROWING: Final = ("_cf_ordinal", "_cf_offset")
+_ZSTD_LEVEL: Final = 1  # level 3 costs a third more and saves nothing: encodings have done the work
 
 
 class _TableWriter(Protocol):
@@ -95,25 +94,29 @@ class Part:
 
 
 class _ParquetWriter:
-    """Parquet with plain types: dictionary-typed columns are stored as what they mean."""
+    """Parquet with plain types: dictionary-typed columns are stored as what they mean.
+
+    What `docs/explanation/measured.md` measures decides: 64-bit integers and times are numbers of things, positions and moments,
+    which grow or stay, so differences are small and a dictionary only costs; all else repeats itself. Columns that a query
+    filters by have statistics, so that row groups are skipped; lists and bytes are not among them.
+    """
 
     def __init__(self, file: HashingFile, output: OutputContract, sink: Sink) -> None:
         settings = sink.settings if sink.kind is SinkKind.PARQUET else {}
         compression = str(settings.get("compression", "zstd"))
         self._row_group_rows = int(settings.get("row_group_rows", 131_072))
         self._schema = table_schema(output)
-        growing = [
-            field.name
-            for field in self._schema
-            if field.name in _GROWING or pa.types.is_timestamp(field.type)
-        ]
+        growing = [field.name for field in self._schema if _is_growing(field.type)]
         self._writer = pq.ParquetWriter(
             file,
             stored_schema(output),
             compression=compression,
-            compression_level=int(settings.get("level", 3)) if compression == "zstd" else None,
+            compression_level=int(settings.get("level", _ZSTD_LEVEL))
+            if compression == "zstd"
+            else None,
             use_dictionary=[path for path in _leaf_paths(self._schema) if path not in growing],
             column_encoding=dict.fromkeys(growing, "DELTA_BINARY_PACKED"),
+            write_statistics=[field.name for field in self._schema if _is_filtered_by(field.type)],
             write_page_index=True,
             store_schema=False,  # it would make readers restore the dictionaries
         )
@@ -129,6 +132,14 @@ class _ParquetWriter:
 
 
 _CHUNKS_MAX: Final = 64  # beyond it, one copy is cheaper than the per-chunk work
+
+
+def _is_growing(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_int64(kind) or pa.types.is_uint64(kind) or pa.types.is_timestamp(kind))
+
+
+def _is_filtered_by(kind: pa.DataType) -> bool:
+    return not (pa.types.is_list(kind) or pa.types.is_binary(kind))
 
 
 def _leaf_paths(schema: pa.Schema) -> list[str]:

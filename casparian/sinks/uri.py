@@ -63,7 +63,7 @@ def _whole_number(low: int, high: int, step: int = 1) -> Callable[[str, str], Se
 _SETTINGS: Final[dict[SinkKind, dict[str, tuple[Setting, Callable[[str, str], Setting]]]]] = {
     SinkKind.PARQUET: {
         "compression": ("zstd", _choice("zstd", "snappy", "none")),
-        "level": (3, _whole_number(1, LEVELS_MAX)),
+        "level": (1, _whole_number(1, LEVELS_MAX)),
         "row_group_rows": (131_072, _whole_number(1_024, 16_777_216)),
     },
     SinkKind.DUCKDB: {

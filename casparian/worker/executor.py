@@ -335,7 +335,13 @@ class _Execution:
             dispatch = self._dispatch
             self._parser = ParseSession(
                 self._guests,
-                guest_job.to_parse(dispatch.parser, dispatch.outputs, self._files, self._compiled),
+                guest_job.to_parse(
+                    dispatch.parser,
+                    dispatch.outputs,
+                    self._files,
+                    self._compiled,
+                    threads=dispatch.threads,
+                ),
                 epoch=dispatch.epoch,
                 cancellation=self._cancellation,
                 keep=self._keep,

@@ -32,8 +32,10 @@ def to_parse(
     outputs: Sequence[OutputTask],
     files: Mapping[str, bytes],
     compiled: Mapping[str, bytes] = _NOTHING,
+    *,
+    threads: int = 1,
 ) -> GuestJob:
-    """Parse the sources with these verified files, compiled by another guest or not."""
+    """Parse the sources with these verified files, compiled by another guest or not; a native decoder on so many threads."""
     return GuestJob(
         task="parse",
         parser_name=parser.name,
@@ -45,4 +47,5 @@ def to_parse(
         files=dict(files) if parser.kind is ParserKind.PYTHON else {},
         limits=parser.limits,
         compiled=dict(compiled),
+        threads=threads,
     )

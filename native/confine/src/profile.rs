@@ -191,8 +191,11 @@ const MAP_PRIVATE: u64 = 2;
 const MAP_TYPE: u64 = 0xF;
 const MAP_ANONYMOUS: u64 = 0x20;
 const CLONE_THREAD: u64 = 0x1_0000;
-/// NEWTIME, NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET.
-const CLONE_NEW: u64 = 0x80 | 0x2_0000 | 0x0200_0000 | 0x0400_0000 | 0x7800_0000;
+/// What C libraries ask for when they make a thread: VM, FS, FILES, SIGHAND, THREAD, SYSVSEM, SETTLS, PARENT_SETTID,
+/// CHILD_CLEARTID.
+const CLONE_PTHREAD: u64 = 0x003D_0F00;
+/// Said by musl, and without a meaning since long.
+const CLONE_DETACHED: u64 = 0x0040_0000;
 const FCNTL: [u64; 6] = [0, 1, 2, 3, 4, 1030]; // DUPFD, GETFD, SETFD, GETFL, SETFL, DUPFD_CLOEXEC
 const IOCTL: [u64; 5] = [0x5401, 0x541B, 0x5421, 0x5450, 0x5451]; // TCGETS, FIONREAD, FIONBIO, FIONCLEX, FIOCLEX
 const PRCTL: [u64; 3] = [15, 16, 0x5356_4D41]; // SET_NAME, GET_NAME, SET_VMA (names of maps)
@@ -266,11 +269,11 @@ fn conditional(name: &str) -> Result<Vec<SeccompRule>, BackendError> {
             .collect::<Result<Vec<_>, _>>()
     };
     match name {
-        // A thread of this process, in no new namespace.
+        // A thread of this process as C libraries make it, and nothing that is only like it.
         "clone" => Ok(vec![SeccompRule::new(vec![int(
             0,
-            MaskedEq(CLONE_THREAD | CLONE_NEW),
-            CLONE_THREAD,
+            MaskedEq(u64::from(u32::MAX) & !CLONE_DETACHED),
+            CLONE_PTHREAD,
         )?])?]),
         "fcntl" => any_of(1, &FCNTL),
         "ioctl" => any_of(1, &IOCTL),

@@ -237,6 +237,27 @@ fn what_a_guest_needs_is_allowed() {
 }
 
 #[test]
+fn only_what_a_c_library_asks_for_makes_a_thread() {
+    const PTHREAD: u64 = 0x003D_0F00;
+    const THREAD: u64 = 0x1_0000;
+    const DETACHED: u64 = 0x0040_0000;
+    for guest in guests() {
+        for bit in (0..32).map(|place| 1_u64 << place) {
+            let verdict = guest.call("clone", &[PTHREAD ^ bit]);
+            let expected = match bit {
+                THREAD => Verdict::Kill, // a process
+                DETACHED => Verdict::Allow,
+                _ => EPERM,
+            };
+            assert_eq!(verdict, Some(expected), "{bit:#x} on {:?}", guest.arch);
+        }
+        // A signal at the end is what a child has, not a thread.
+        assert_eq!(guest.call("clone", &[PTHREAD | 17]), Some(EPERM));
+        assert_eq!(guest.call("clone", &[THREAD]), Some(EPERM));
+    }
+}
+
+#[test]
 fn clone3_does_not_exist() {
     check(&[("clone3", &[0x7000, 88])], ENOSYS);
 }

@@ -37,6 +37,16 @@ impl<S: ReadAt + ?Sized> ReadAt for &S {
     }
 }
 
+impl<S: ReadAt + ?Sized> ReadAt for std::sync::Arc<S> {
+    fn len(&self) -> u64 {
+        (**self).len()
+    }
+
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> Result<(), CoreError> {
+        (**self).read_exact_at(buffer, offset)
+    }
+}
+
 /// An open file, read with `pread`: its file position is neither used nor moved.
 #[derive(Debug)]
 pub struct FileSource {

@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use arrow_array::RecordBatch;
 use casparian_core::CoreError;
-use casparian_core::evtx::{EvtxDecoder, EvtxOptions, EvtxOutput, Fault, PlanCache};
+use casparian_core::evtx::{EvtxBlocks, EvtxDecoder, EvtxOptions, EvtxOutput, Fault, PlanCache};
 use casparian_core::source::FileSource;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
@@ -14,7 +14,6 @@ use crate::batch::Batch;
 use crate::descriptor::duplicate;
 use crate::errors::{detached, to_exception};
 
-type Decoder = EvtxDecoder<FileSource>;
 type Item = (&'static str, Batch);
 
 /// Compiled templates, for the logs that are decoded after the one that had them.
@@ -41,35 +40,20 @@ impl EvtxPlans {
     }
 }
 
-enum State {
-    Reading(Box<Decoder>),
+enum State<D> {
+    Reading(Box<D>),
     Finished,
     /// An error or a panic came out; what is left in the decoder is not used.
     Failed,
 }
 
-impl State {
-    /// A decoder for the log behind `fd`.
-    fn begin(
-        py: Python<'_>,
-        fd: i32,
-        size: u64,
-        options: EvtxOptions,
-        plans: Option<&Py<EvtxPlans>>,
-    ) -> PyResult<Self> {
-        let source = FileSource::new(duplicate(fd)?, size);
-        let cache = plans.map_or_else(PlanCache::new, |plans| plans.get().take());
-        let decoder = EvtxDecoder::with_cache(source, options, cache)
-            .map_err(|error| to_exception(py, &error))?;
-        Ok(Self::Reading(Box::new(decoder)))
-    }
-
-    /// One step, without the GIL. A step that gives nothing is the last.
+impl<D: Send> State<D> {
+    /// One step, without the GIL. A step that gives nothing is the last: then `finish` takes the decoder.
     fn step(
         &mut self,
         py: Python<'_>,
-        plans: Option<&Py<EvtxPlans>>,
-        step: impl FnOnce(&mut Decoder) -> Result<Option<(EvtxOutput, RecordBatch)>, CoreError> + Send,
+        step: impl FnOnce(&mut D) -> Result<Option<(EvtxOutput, RecordBatch)>, CoreError> + Send,
+        finish: impl FnOnce(D),
     ) -> PyResult<Option<Item>> {
         let mut decoder = match std::mem::replace(self, Self::Failed) {
             Self::Reading(decoder) => decoder,
@@ -90,26 +74,35 @@ impl State {
             }
             None => {
                 *self = Self::Finished;
-                if let Some(plans) = plans {
-                    plans.get().give_back(decoder.into_cache());
-                }
+                finish(*decoder);
                 Ok(None)
             }
         }
     }
 }
 
+fn begin_with(plans: Option<&Py<EvtxPlans>>) -> PlanCache {
+    plans.map_or_else(PlanCache::new, |plans| plans.get().take())
+}
+
+fn end_with(plans: Option<&Py<EvtxPlans>>, cache: PlanCache) {
+    if let Some(plans) = plans {
+        plans.get().give_back(cache);
+    }
+}
+
 /// Decodes an event log, batch by batch: iterate to get (output name, batch).
 #[pyclass(module = "casparian._native")]
 pub(crate) struct EvtxReader {
-    state: State,
+    state: State<EvtxBlocks<FileSource>>,
     plans: Option<Py<EvtxPlans>>,
 }
 
 #[pymethods]
 impl EvtxReader {
     #[new]
-    #[pyo3(signature = (fd, size, *, batch_rows = 65_536, batch_bytes = 8 << 20, fault = None, plans = None))]
+    #[pyo3(signature = (fd, size, *, batch_rows = 65_536, batch_bytes = 8 << 20, fault = None, plans = None, threads = 1))]
+    #[expect(clippy::too_many_arguments, reason = "they have names in Python")]
     fn new(
         py: Python<'_>,
         fd: i32,
@@ -118,9 +111,14 @@ impl EvtxReader {
         batch_bytes: usize,
         fault: Option<&str>,
         plans: Option<Py<EvtxPlans>>,
+        threads: usize,
     ) -> PyResult<Self> {
         let options = options(batch_rows, batch_bytes, fault)?;
-        let state = State::begin(py, fd, size, options, plans.as_ref())?;
+        let source = FileSource::new(duplicate(fd)?, size);
+        let cache = begin_with(plans.as_ref());
+        let blocks = EvtxBlocks::new(source, options, cache, threads)
+            .map_err(|error| to_exception(py, &error))?;
+        let state = State::Reading(Box::new(blocks));
         Ok(Self { state, plans })
     }
 
@@ -129,15 +127,16 @@ impl EvtxReader {
     }
 
     fn __next__(&mut self, py: Python<'_>) -> PyResult<Option<Item>> {
-        self.state
-            .step(py, self.plans.as_ref(), |decoder| decoder.next_batch())
+        self.state.step(py, EvtxBlocks::next_batch, |blocks| {
+            end_with(self.plans.as_ref(), blocks.into_cache());
+        })
     }
 }
 
 /// Decodes several small logs into the same batches: one behind the other, each as if it were alone.
 #[pyclass(module = "casparian._native")]
 pub(crate) struct EvtxGroupReader {
-    state: State,
+    state: State<EvtxDecoder<FileSource>>,
     plans: Option<Py<EvtxPlans>>,
     /// The logs behind the one in work: they are opened when it is their turn.
     waiting: VecDeque<(i32, u64)>,
@@ -165,9 +164,11 @@ impl EvtxGroupReader {
         let Some((fd, size)) = waiting.pop_front() else {
             return Err(PyValueError::new_err("a group has one source at least"));
         };
-        let state = State::begin(py, fd, size, options, plans.as_ref())?;
+        let source = FileSource::new(duplicate(fd)?, size);
+        let decoder = EvtxDecoder::with_cache(source, options, begin_with(plans.as_ref()))
+            .map_err(|error| to_exception(py, &error))?;
         Ok(Self {
-            state,
+            state: State::Reading(Box::new(decoder)),
             plans,
             waiting,
             is_decoded: false,
@@ -187,12 +188,12 @@ impl EvtxGroupReader {
             }
             let next = self.waiting.pop_front();
             let Some((fd, size)) = next else {
-                return self
-                    .state
-                    .step(py, self.plans.as_ref(), |decoder| decoder.next_batch());
+                return self.state.step(py, EvtxDecoder::next_batch, |decoder| {
+                    end_with(self.plans.as_ref(), decoder.into_cache());
+                });
             };
             let State::Reading(decoder) = &mut self.state else {
-                return self.state.step(py, None, |_| Ok(None));
+                return self.state.step(py, |_| Ok(None), drop);
             };
             if let Some((output, batch)) = decoder.full_batch() {
                 self.waiting.push_front((fd, size));

@@ -14,6 +14,7 @@ mod evtx;
 mod evtx_carve;
 mod hash;
 mod identity;
+mod memory;
 mod promote;
 mod regf;
 mod walk;
@@ -56,6 +57,7 @@ mod _native {
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        crate::memory::keep_freed_memory();
         let names = PyDict::new(module.py());
         for (bit, name) in casparian_core::flags::NAMES {
             names.set_item(bit, name)?;

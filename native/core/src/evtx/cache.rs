@@ -3,7 +3,10 @@
 //! Inside a chunk a definition is known by its offset. Across chunks it is known by its whole content with
 //! names in place of their offsets, so that a string table in another order still finds its plan, and
 //! two definitions that share a GUID but differ (an edited log) never share a plan. Keys are compared
-//! in full: there is no hash that an author of evidence could make collide.
+//! in full: there is no hash that an author of evidence could make collide. Most definitions are recognised sooner, by their
+//! [`Shape`].
+//!
+//! A plan costs the same share of a chunk's budget whether it is found or made, so that no row depends on what was decoded before.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,6 +15,7 @@ use super::bytes::{array_at, offset_at, u32_at};
 use super::damage::{Damage, Decoded, Reason};
 use super::limits::{Budget, PLAN_CACHE_BYTES_MAX};
 use super::plan::{Plan, compile};
+use super::shape::Shape;
 use super::target::{BELOW_EVENT, Context};
 use super::token::{Token, TokenReader};
 
@@ -21,10 +25,26 @@ pub(super) const DEFINITION_HEADER_BYTES: usize = 24;
 /// Plans by content. It can go from one file's decoder to the next.
 #[derive(Debug, Default)]
 pub struct PlanCache {
-    plans: HashMap<Box<[u8]>, Arc<Plan>>,
+    plans: HashMap<Box<[u8]>, Compiled>,
+    /// Shapes of definitions by GUID, length and context; the same content may have several.
+    shapes: HashMap<ShapeKey, Vec<(Shape, Compiled)>>,
     bytes: usize,
     key: Vec<u8>,
+    /// Positions in the chunk at which the definition refers to names.
+    references: Vec<usize>,
 }
+
+/// A plan, and what it costs to have it: its key's tokens not included.
+#[derive(Debug, Clone)]
+struct Compiled {
+    plan: Arc<Plan>,
+    cost: u32,
+}
+
+type ShapeKey = ([u8; 16], u32, bool);
+
+/// Shapes of one definition that are kept; an author of evidence could make any number.
+const SHAPES_MAX: usize = 8;
 
 impl PlanCache {
     /// An empty cache.
@@ -39,11 +59,56 @@ impl PlanCache {
         context: Context<'_>,
         budget: &mut Budget,
     ) -> Decoded<Arc<Plan>> {
-        self.key.clear();
-        write_key(&mut self.key, chunk, definition, context, budget)?;
-        if let Some(plan) = self.plans.get(self.key.as_slice()) {
-            return Ok(Arc::clone(plan));
+        let length = (definition.end - definition.start) as u32;
+        let shape_key = match context {
+            Context::Document => Some((definition.guid, length, true)),
+            _ if context == BELOW_EVENT => Some((definition.guid, length, false)),
+            Context::Within { .. } => None,
+        };
+        if let Some(key) = &shape_key
+            && let Some(shapes) = self.shapes.get(key)
+            && let Some((_, known)) = shapes
+                .iter()
+                .find(|(shape, _)| shape.is_at(chunk, definition.start))
+            && known.cost <= budget.work_left()
+        {
+            budget.spend(known.cost, definition.start)?;
+            return Ok(Arc::clone(&known.plan));
         }
+        let before = budget.work_left();
+        self.key.clear();
+        self.references.clear();
+        write_key(
+            &mut self.key,
+            &mut self.references,
+            chunk,
+            definition,
+            context,
+            budget,
+        )?;
+        let key_cost = before - budget.work_left();
+        let compiled = self.compiled(chunk, definition, context, budget)?;
+        if let Some(key) = shape_key {
+            self.keep_shape(key, key_cost, chunk, definition, &compiled);
+        }
+        Ok(compiled.plan)
+    }
+
+    /// The plan whose key was written, compiled when need be.
+    fn compiled(
+        &mut self,
+        chunk: &[u8],
+        definition: &Definition,
+        context: Context<'_>,
+        budget: &mut Budget,
+    ) -> Decoded<Compiled> {
+        if let Some(known) = self.plans.get(self.key.as_slice())
+            && known.cost <= budget.work_left()
+        {
+            budget.spend(known.cost, definition.start)?;
+            return Ok(known.clone());
+        }
+        let before = budget.work_left();
         let plan = Arc::new(compile(
             chunk,
             definition.start,
@@ -52,15 +117,45 @@ impl PlanCache {
             context,
             budget,
         )?);
-        let bytes = 2 * self.key.len() + plan.byte_size();
+        let compiled = Compiled {
+            plan,
+            cost: before - budget.work_left(),
+        };
+        self.make_room(2 * self.key.len() + compiled.plan.byte_size());
+        self.plans
+            .insert(self.key.as_slice().into(), compiled.clone());
+        Ok(compiled)
+    }
+
+    fn keep_shape(
+        &mut self,
+        key: ShapeKey,
+        key_cost: u32,
+        chunk: &[u8],
+        definition: &Definition,
+        compiled: &Compiled,
+    ) {
+        let Some(shape) = Shape::new(chunk, definition.start, definition.end, &self.references)
+        else {
+            return;
+        };
+        self.make_room(shape.byte_size());
+        let shapes = self.shapes.entry(key).or_default();
+        if shapes.len() < SHAPES_MAX {
+            let cost = compiled.cost + key_cost;
+            let plan = Arc::clone(&compiled.plan);
+            shapes.push((shape, Compiled { plan, cost }));
+        }
+    }
+
+    /// Count what is to be kept; when it is too much, forget everything before.
+    fn make_room(&mut self, bytes: usize) {
         self.bytes += bytes;
         if self.bytes > PLAN_CACHE_BYTES_MAX {
             self.plans.clear();
+            self.shapes.clear();
             self.bytes = bytes;
         }
-        self.plans
-            .insert(self.key.as_slice().into(), Arc::clone(&plan));
-        Ok(plan)
     }
 }
 
@@ -164,9 +259,10 @@ impl ChunkPlans {
     }
 }
 
-/// Write the content of a definition, free of offsets.
+/// Write the content of a definition, free of offsets, and where in the chunk it refers to names.
 fn write_key(
     key: &mut Vec<u8>,
+    references: &mut Vec<usize>,
     chunk: &[u8],
     definition: &Definition,
     context: Context<'_>,
@@ -182,7 +278,15 @@ fn write_key(
     key.extend_from_slice(&definition.guid);
     let mut reader = TokenReader::new(chunk, definition.start, definition.end, true);
     loop {
+        let at = reader.at;
         let token = reader.next(budget)?;
+        match (&token, chunk.get(at)) {
+            // Behind the code, the dependency identifier and the length of the element's data.
+            (Token::OpenElement(_), _) => references.push(at + 7),
+            (Token::Attribute(_) | Token::EntityReference(_), _)
+            | (Token::ProcessingInstruction, Some(0x0a | 0x4a)) => references.push(at + 1),
+            _ => {}
+        }
         // Each token begins with its own code, and what varies in length with its length.
         match token {
             Token::End => return Ok(()),

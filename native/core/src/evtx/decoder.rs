@@ -18,8 +18,8 @@ use crate::error::CoreError;
 use crate::flags::{self, Flags};
 use crate::source::ReadAt;
 
-/// Slots that are read at a time: 1 MiB.
-const SLOTS_PER_READ: usize = 16;
+/// Slots that are read at a time: 256 KiB, which stay in a core's own cache until they are decoded.
+const SLOTS_PER_READ: usize = 4;
 
 /// Decodes one EVTX file into record batches.
 ///
@@ -28,9 +28,11 @@ const SLOTS_PER_READ: usize = 16;
 pub struct EvtxDecoder<S: ReadAt> {
     source: S,
     options: EvtxOptions,
-    /// The next slot, and how many there are.
+    /// The next slot, and where to end.
     slot: u32,
     slots: u32,
+    /// How many slots the source has.
+    source_slots: u32,
     buffer: Vec<u8>,
     /// The slots that `buffer` holds begin with this one.
     buffer_slot: u32,
@@ -104,6 +106,7 @@ impl<S: ReadAt> EvtxDecoder<S> {
             options,
             slot: 0,
             slots,
+            source_slots: slots,
             buffer: Vec::new(),
             buffer_slot: 0,
             state: State {
@@ -128,6 +131,7 @@ impl<S: ReadAt> EvtxDecoder<S> {
     /// As [`EvtxDecoder::new`]; the decoder goes on with the source that it has.
     pub fn next_source(&mut self, source: S) -> Result<(), CoreError> {
         self.slots = slots_of(&source)?;
+        self.source_slots = self.slots;
         self.slot = 0;
         self.buffer.clear();
         self.buffer_slot = 0;
@@ -146,6 +150,31 @@ impl<S: ReadAt> EvtxDecoder<S> {
             self.decode_slot()?;
         }
         Ok(self.state.rows_by_output())
+    }
+
+    /// How many slots the source has, the rest of the last one included.
+    pub(super) fn slots(&self) -> u32 {
+        self.source_slots
+    }
+
+    /// Decode the slots from `first` up to `end`, or up to the last, into batches that hold nothing else.
+    ///
+    /// # Errors
+    /// As [`EvtxDecoder::next_batch`].
+    pub(super) fn decode_slots(
+        &mut self,
+        first: u32,
+        end: u32,
+    ) -> Result<VecDeque<(EvtxOutput, RecordBatch)>, CoreError> {
+        self.slot = first;
+        self.slots = end.min(self.source_slots);
+        self.buffer.clear();
+        self.buffer_slot = first;
+        while self.slot < self.slots {
+            self.decode_slot()?;
+        }
+        self.flush(0, 0)?;
+        Ok(std::mem::take(&mut self.ready))
     }
 
     /// The next batch that is full; what waits goes on waiting.

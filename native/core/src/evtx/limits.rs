@@ -53,6 +53,12 @@ impl Budget {
         }
     }
 
+    /// How many units are left.
+    #[inline]
+    pub(super) fn work_left(&self) -> u32 {
+        self.work
+    }
+
     /// How many bytes of text the next record may write.
     pub(super) fn record_text_bytes(&self) -> usize {
         self.text_bytes.min(RECORD_TEXT_BYTES_MAX)

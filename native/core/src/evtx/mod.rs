@@ -12,6 +12,7 @@
 
 #![forbid(unsafe_code)]
 
+mod blocks;
 mod bytes;
 mod cache;
 mod carve;
@@ -30,6 +31,7 @@ mod render_tree;
 mod render_xml;
 mod rows;
 mod schema;
+mod shape;
 mod slots;
 mod system;
 mod tables;
@@ -40,6 +42,7 @@ mod token;
 mod value;
 mod walk;
 
+pub use blocks::EvtxBlocks;
 pub use cache::PlanCache;
 pub use carve::EvtxCarver;
 pub use decoder::EvtxDecoder;

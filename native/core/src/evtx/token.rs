@@ -12,7 +12,7 @@ use super::limits::Budget;
 pub(super) type Utf16<'c> = &'c [u8];
 
 /// Bytes of a stored name before its characters: next offset, checksum, count.
-const NAME_HEADER_BYTES: usize = 8;
+pub(super) const NAME_HEADER_BYTES: usize = 8;
 
 /// One token with what belongs to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
