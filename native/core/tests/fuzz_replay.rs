@@ -7,7 +7,9 @@ use std::path::Path;
 
 /// The inputs of one target: `fuzz_findings/TARGET/NAME`, each named for what was wrong.
 fn inputs(target: &str) -> Vec<(String, Vec<u8>)> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz_findings").join(target);
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/fuzz_findings")
+        .join(target);
     let mut found: Vec<_> = fs::read_dir(&folder)
         .unwrap_or_else(|error| panic!("{}: {error}", folder.display()))
         .map(|entry| {

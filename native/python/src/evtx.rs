@@ -5,6 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use arrow_array::RecordBatch;
 use casparian_core::CoreError;
+use casparian_core::evtx::wide::{WideBatch, WideSelection, WideSplitter};
 use casparian_core::evtx::{EvtxBlocks, EvtxDecoder, EvtxOptions, EvtxOutput, Fault, PlanCache};
 use casparian_core::source::FileSource;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
@@ -13,6 +14,7 @@ use pyo3::prelude::*;
 use crate::batch::Batch;
 use crate::descriptor::duplicate;
 use crate::errors::{detached, to_exception};
+use crate::evtx_wide::named;
 
 type Item = (&'static str, Batch);
 
@@ -96,12 +98,15 @@ fn end_with(plans: Option<&Py<EvtxPlans>>, cache: PlanCache) {
 pub(crate) struct EvtxReader {
     state: State<EvtxBlocks<FileSource>>,
     plans: Option<Py<EvtxPlans>>,
+    /// Makes wide rows, when some are wanted.
+    wide: Option<WideSplitter>,
+    ready: VecDeque<WideBatch>,
 }
 
 #[pymethods]
 impl EvtxReader {
     #[new]
-    #[pyo3(signature = (fd, size, *, batch_rows = 65_536, batch_bytes = 8 << 20, fault = None, plans = None, threads = 1))]
+    #[pyo3(signature = (fd, size, *, batch_rows = 65_536, batch_bytes = 8 << 20, fault = None, plans = None, threads = 1, wide = "none"))]
     #[expect(clippy::too_many_arguments, reason = "they have names in Python")]
     fn new(
         py: Python<'_>,
@@ -112,14 +117,22 @@ impl EvtxReader {
         fault: Option<&str>,
         plans: Option<Py<EvtxPlans>>,
         threads: usize,
+        wide: &str,
     ) -> PyResult<Self> {
         let options = options(batch_rows, batch_bytes, fault)?;
+        let selection =
+            WideSelection::read(wide).map_err(|error| PyValueError::new_err(error.to_string()))?;
         let source = FileSource::new(duplicate(fd)?, size);
         let cache = begin_with(plans.as_ref());
         let blocks = EvtxBlocks::new(source, options, cache, threads)
             .map_err(|error| to_exception(py, &error))?;
         let state = State::Reading(Box::new(blocks));
-        Ok(Self { state, plans })
+        Ok(Self {
+            state,
+            plans,
+            wide: (!selection.is_empty()).then(|| WideSplitter::new(&selection)),
+            ready: VecDeque::new(),
+        })
     }
 
     fn __iter__(reader: PyRef<'_, Self>) -> PyRef<'_, Self> {
@@ -127,9 +140,26 @@ impl EvtxReader {
     }
 
     fn __next__(&mut self, py: Python<'_>) -> PyResult<Option<Item>> {
-        self.state.step(py, EvtxBlocks::next_batch, |blocks| {
-            end_with(self.plans.as_ref(), blocks.into_cache());
-        })
+        if let Some(batch) = self.ready.pop_front() {
+            return Ok(Some(named(batch)));
+        }
+        let (wide, ready) = (&mut self.wide, &mut self.ready);
+        let found = self.state.step(
+            py,
+            |blocks| {
+                let found = blocks.next_batch()?;
+                match (wide, &found) {
+                    (Some(wide), Some((EvtxOutput::Events, batch))) => {
+                        ready.extend(wide.push(batch)?);
+                    }
+                    (Some(wide), None) => ready.extend(wide.finish()?),
+                    _ => {}
+                }
+                Ok(found)
+            },
+            |blocks| end_with(self.plans.as_ref(), blocks.into_cache()),
+        )?;
+        Ok(found.or_else(|| self.ready.pop_front().map(named)))
     }
 }
 

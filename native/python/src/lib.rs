@@ -12,6 +12,7 @@ mod descriptor;
 mod errors;
 mod evtx;
 mod evtx_carve;
+mod evtx_wide;
 mod hash;
 mod identity;
 mod memory;
@@ -44,6 +45,8 @@ mod _native {
     use crate::evtx::{EvtxGroupReader, EvtxPlans, EvtxReader};
     #[pymodule_export]
     use crate::evtx_carve::{EvtxCarveReader, account_evtx_carved, render_evtx};
+    #[pymodule_export]
+    use crate::evtx_wide::{evtx_wide_common, evtx_wide_selection, evtx_wide_tables};
     #[pymodule_export]
     use crate::hash::{FileDigest, digest_fd, digest_fds, digest_files};
     #[pymodule_export]

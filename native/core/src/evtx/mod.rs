@@ -41,6 +41,7 @@ mod time;
 mod token;
 mod value;
 mod walk;
+pub mod wide;
 
 pub use blocks::EvtxBlocks;
 pub use cache::PlanCache;

@@ -67,7 +67,9 @@ unsafe impl GlobalAlloc for Counting {
 /// Run `work`; gives the most bytes that it had in use at one time, with its result.
 pub fn measured<T>(work: impl FnOnce() -> T) -> (usize, T) {
     // A check that failed while it measured left nothing behind that the next one would miss.
-    let _alone = MEASURING.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let _alone = MEASURING
+        .lock()
+        .unwrap_or_else(|poisoned| poisoned.into_inner());
     let before = LIVE.load(Relaxed);
     PEAK.store(before, Relaxed);
     let result = work();

@@ -11,7 +11,5 @@ mod event_log;
 pub use event_log::{event_log, event_records};
 
 /// The checks by the name of their target, which is also the name of the folder with its findings.
-pub const CHECKS: [(&str, fn(&[u8])); 2] = [
-    ("event_log", event_log),
-    ("event_records", event_records),
-];
+pub const CHECKS: [(&str, fn(&[u8])); 2] =
+    [("event_log", event_log), ("event_records", event_records)];
