@@ -301,7 +301,7 @@ class Batch:
 
 @final
 class EvtxReader:
-    """Decode an event log, batch by batch: `evtx_events`, `evtx_chunks` and `@quarantine`.
+    """Decode an event log, batch by batch: `evtx_events`, `evtx_chunks`, `@quarantine`, and wide tables.
 
     Every batch begins with `@offset`, `@length` (uint64) and `@flags` (uint32).
 
@@ -314,6 +314,8 @@ class EvtxReader:
             the feature `sabotage`, for tests of the ledger.
         plans: compiled templates to begin with, and where they go at the end.
         threads: how many decode at once; the batches are the same for any number.
+        wide: which wide tables to make beside `evtx_events`: `none`, `curated` (all), or tables
+            (`evtx_security_4624`) and events (`Microsoft-Windows-Sysmon/1`) separated by commas.
 
     Raises:
         ValueError: an argument is out of range, or a fault in a build that has none.
@@ -330,6 +332,7 @@ class EvtxReader:
         fault: str | None = None,
         plans: EvtxPlans | None = None,
         threads: int = 1,
+        wide: str = "none",
     ) -> EvtxReader: ...
     def __iter__(self) -> EvtxReader: ...
     def __next__(self) -> tuple[str, Batch]: ...
@@ -438,6 +441,23 @@ class HiveReader:
     ) -> HiveReader: ...
     def __iter__(self) -> HiveReader: ...
     def __next__(self) -> tuple[str, Batch]: ...
+
+def evtx_wide_tables() -> list[tuple[str, str, int, str, list[tuple[str, str, str | None, int]]]]:
+    """The wide tables, in the order of their numbers: name, provider, event id, origin, columns.
+
+    A column of the payload is its name, its type, the value's name in the event (None for values
+    without one), and which value of that name it holds, from 1.
+    """
+
+def evtx_wide_common() -> tuple[list[tuple[str, str, str]], list[tuple[str, str, str]]]:
+    """Name, type and meaning of the columns that each wide table begins with, and ends with."""
+
+def evtx_wide_selection(setting: str) -> list[int]:
+    """Numbers of the tables that `EvtxReader(wide=setting)` makes.
+
+    Raises:
+        ValueError: a table or event that is not in the list.
+    """
 
 def promote_noreplace(src: bytes, dst: bytes) -> Literal["rename", "link"]:
     """Rename `src` to `dst`, which must not exist; tells which way was used.

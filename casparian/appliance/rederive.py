@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from casparian import clock
 from casparian.appliance import worker_once
 from casparian.config import load
+from casparian.contracts.wide import wide_numbers
 from casparian.display import show
 from casparian.domain.contracts import OutputContract
 from casparian.domain.isolation import IsolationLevel
@@ -25,7 +26,15 @@ from casparian.domain.outputs import Sink, SinkKind
 from casparian.domain.parsers import ConfigValue, ParserArtifact
 from casparian.paths import Home
 from casparian.protocol.identity import contract_hash
-from casparian.protocol.worker import Dispatch, OutputTask, ParserTask, Receipt, SourceTask
+from casparian.protocol.worker import (
+    Dispatch,
+    OutputTask,
+    ParserTask,
+    Receipt,
+    SourceTask,
+    SparsePlace,
+    SparseTask,
+)
 from casparian.query import scratch
 from casparian.query.values import json_rows
 from casparian.sinks.uri import default_settings
@@ -39,7 +48,7 @@ class Rederived:
         source: the evidence as it is now, hash and size included.
         parser: the artifact to run; the caller has verified it.
         config: the parser's effective settings.
-        outputs: the contract of every output, in the parser's own order.
+        outputs: the contract of every output, in the parser's own order; sparse ones may stand among them.
         job_id: put into the rows.
         min_isolation: of the guest; the home's setting when it is not given.
 
@@ -107,6 +116,8 @@ def _dispatch(
     min_isolation: IsolationLevel,
 ) -> Dispatch:
     manifest = parser.manifest
+    own = {output.table for output in parser.contract.outputs}
+    has_sparse = bool(wide_numbers(manifest.kind, manifest.entry, config))
     sink = Sink(
         kind=SinkKind.PARQUET, location=directory, settings=default_settings(SinkKind.PARQUET)
     )
@@ -136,12 +147,19 @@ def _dispatch(
                 stage=os.path.join(directory, "stage"),
             )
             for output in outputs
+            if output.table in own
         ),
         quarantine=sink,
         quarantine_stage=os.path.join(directory, "quarantine"),
         processed_at_ns=clock.now_ns(),
         lineage_version=LINEAGE_VERSION,
         min_isolation=min_isolation,
+        sparse=SparseTask(
+            place=SparsePlace(sink=sink, stage=os.path.join(directory, "stage")),
+            tightened={output.table: output for output in outputs if output.table not in own},
+        )
+        if has_sparse
+        else None,
     )
 
 

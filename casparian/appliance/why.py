@@ -25,9 +25,9 @@ import msgspec
 
 from casparian.appliance import evidence
 from casparian.appliance.rederive import Rederived
-from casparian.contracts import overrides
+from casparian.contracts import overrides, wide
 from casparian.display import show
-from casparian.domain.contracts import Contract, OutputContract
+from casparian.domain.contracts import OutputContract
 from casparian.domain.lineage import VOLATILE_COLUMNS, RowId
 from casparian.domain.outputs import QUARANTINE_TABLE, SinkKind
 from casparian.domain.parsers import ConfigValue, ParserArtifact
@@ -227,7 +227,7 @@ class _Proof:
         expected = self._contract_hash_of_row()
         try:
             now = self._effective(artifact)
-            found = {contract_hash(output) for output in now.outputs if self._is_its(output)}
+            found = {contract_hash(output) for output in now if self._is_its(output)}
         except CasparianError as error:
             self._verified["contract"] = False
             self._differ("contract", expected, error.message)
@@ -236,9 +236,16 @@ class _Proof:
         if expected not in found:
             self._differ("contract", expected, ", ".join(sorted(found)) or "no such table")
 
-    def _effective(self, artifact: ParserArtifact) -> Contract:
+    def _effective(self, artifact: ParserArtifact) -> list[OutputContract]:
+        """The parser's own contracts in force; of its sparse outputs, that of the row."""
         override = overrides.find_override(self._home.contracts, artifact.manifest.name)
-        return overrides.effective(artifact.contract, override)
+        contract, tightened = wide.tightened(artifact, override)
+        table = self._row_id.table
+        if table == QUARANTINE_TABLE and self._row is not None:
+            table = self._row.values["table_name"]
+        return [*contract.outputs, *(
+            tightened.get(table, listed) for listed in wide.of_table(artifact.manifest, table)
+        )]  # fmt: skip
 
     def _contract_hash_of_row(self) -> str:
         """The contract that the row itself names; the recorded one when the row is gone."""
@@ -282,7 +289,7 @@ class _Proof:
             line["table_name"]: msgspec.json.decode(line["contract"], type=OutputContract)
             for line in lines
         }
-        return [recorded.get(output.table, output) for output in self._effective(artifact).outputs]
+        return [recorded.get(output.table, output) for output in self._effective(artifact)]
 
     def _compare(self, row: FoundRow, rederived: Rederived, *, changed: bool) -> None:
         again = self._again(row, rederived, changed=changed)

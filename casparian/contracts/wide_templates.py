@@ -136,9 +136,7 @@ def keys(names: Iterable[str | None]) -> Layout:
     return tuple(found)
 
 
-def columns_of(
-    order: Iterable[Key], types: Mapping[Key, str]
-) -> tuple[tuple[str, str, Key], ...]:
+def columns_of(order: Iterable[Key], types: Mapping[Key, str]) -> tuple[tuple[str, str, Key], ...]:
     """Name and type of each column; no two names are the same."""
     head, tail = _native.evtx_wide_common()
     taken = {name for name, _, _ in (*head, *tail)}

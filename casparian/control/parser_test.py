@@ -21,6 +21,7 @@ import msgspec
 
 from casparian import clock, ids, processes
 from casparian.contracts.settings import effective_config
+from casparian.contracts.wide import wide_numbers
 from casparian.display import path_text
 from casparian.domain.isolation import IsolationLevel
 from casparian.domain.lineage import LINEAGE_VERSION
@@ -170,7 +171,7 @@ def run_test(
                     rows=_rows(receipt, table),
                     sample=_sample(receipt, table, rows_shown),
                 )
-                for table in (output.table for output in artifact.contract.outputs)
+                for table in _tables(artifact, receipt)
             ),
             quarantine=_sample(receipt, "quarantine", rows_shown),
             deterministic=not findings,
@@ -179,6 +180,13 @@ def run_test(
             log=receipt.guest_log,
             isolation=receipt.isolation,
         )
+
+
+def _tables(artifact: ParserArtifact, receipt: worker.Receipt) -> list[str]:
+    """The parser's own outputs, and those that have rows besides."""
+    own = [output.table for output in artifact.contract.outputs]
+    found = {table for source in receipt.sources for table in source.rows}
+    return [*own, *sorted(found.difference(own))]
 
 
 def _sources(artifact: ParserArtifact, files: Sequence[str]) -> tuple[worker.SourceTask, ...]:
@@ -275,6 +283,9 @@ def _dispatch(
         processed_at_ns=clock.now_ns() if like is None else like.processed_at_ns,
         lineage_version=LINEAGE_VERSION,
         min_isolation=min_isolation,
+        sparse=worker.SparseTask(place=worker.SparsePlace(sink=sink, stage=stage))
+        if wide_numbers(artifact.manifest.kind, artifact.manifest.entry, config)
+        else None,
     )
 
 

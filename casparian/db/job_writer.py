@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 Alive = tuple[str, int, str, str]  # dataset, job, source, materialization key
 
 _CLAIMS: Final = {"dataset_id": "VARCHAR", "source_id": "VARCHAR"}
+_ALIVE_OF_SOURCES: Final = (
+    "SELECT m.dataset_id, m.job_id, m.source_id, m.materialization_key FROM cf_materializations m "
+    "SEMI JOIN {given} c ON m.source_id = c.source_id WHERE m.retired_by IS NULL ORDER BY m.sequence"
+)
 _ALIVE: Final = (
     "SELECT m.dataset_id, m.job_id, m.source_id, m.materialization_key FROM cf_materializations m "
     "SEMI JOIN {given} c ON m.dataset_id = c.dataset_id AND m.source_id = c.source_id "
@@ -225,6 +229,21 @@ class JobWriter:
         pairs = dict.fromkeys((claim.dataset_id, claim.source_id) for claim in o.claims)
         return [row for pair in pairs for row in self._alive.get(pair, ()) if row[1] != o.job_id]
 
+    def _left_over(self, o: op.BeginCommit) -> list[Alive]:
+        """Living materializations, of other jobs, of sources that have no rows in their sparse dataset now."""
+        if not o.sparse:
+            return []
+        self._buffer.flush_materializations()
+        wanted = [{"source_id": source} for source in sorted(set(o.sources))]
+        rows = self._buffer.given(_ALIVE_OF_SOURCES, {"source_id": "VARCHAR"}, wanted)
+        claimed = {(claim.dataset_id, claim.source_id) for claim in o.claims}
+        sparse = set(o.sparse)
+        return [
+            (dataset, job, source, key)
+            for dataset, job, source, key in rows
+            if dataset in sparse and (dataset, source) not in claimed and job != o.job_id
+        ]
+
     def _begin_commit(self, o: op.BeginCommit) -> op.CommitClaims:
         near = {job for c in o.claims for job in self._claims.get((c.dataset_id, c.source_id), ())}
         near.discard(o.job_id)
@@ -233,8 +252,9 @@ class JobWriter:
         keys = {(c.dataset_id, c.source_id): c.materialization_key for c in o.claims}
         alive = [(d, j, s, key == keys[d, s]) for d, j, s, key in self._living(o)]
         conflicts = _recorded_whole(o.claims, alive)
+        left_over = self._left_over(o)
         if o.mode == SinkMode.ERROR:
-            conflicts = {source for _, _, source, _ in alive}
+            conflicts = {source for _, _, source, _ in (*alive, *left_over)}
         if conflicts:
             return op.CommitClaims(conflicts=tuple(sorted(conflicts)))
         # A source of which only some outputs are recorded under this very key is written whole again: its pairs of the same
@@ -244,9 +264,13 @@ class JobWriter:
             for d, j, s, same in alive
             if same or o.mode == SinkMode.REPLACE
         ]
+        if o.mode == SinkMode.REPLACE:
+            retire += [Pair(dataset_id=d, job_id=j, source_id=s) for d, j, s, _ in left_over]
+            left_over = []
         if retire:
             retire += self._quarantine_of(retire)
-        claims_found = op.CommitClaims(retire=tuple(retire))
+        empty = dict.fromkeys((dataset, source) for dataset, _, source, _ in left_over)
+        claims_found = op.CommitClaims(retire=tuple(retire), empty=tuple(empty))
         swap = Swap(
             job_id=o.job_id,
             before=JobState.RUNNING,

@@ -103,14 +103,21 @@ class BeginCommit(_Operation, frozen=True, kw_only=True):
     claims: tuple[PairClaim, ...]
     receipt: bytes
     intents: bytes
+    sparse: tuple[str, ...] = ()  # datasets that are claimed only for sources with rows in them
+    sources: tuple[str, ...] = ()  # that the commit is about; needed with `sparse`
 
 
 class CommitClaims(msgspec.Struct, frozen=True, kw_only=True):
-    """What T1 found: sources that lost a race, pairs that this commit retires, jobs whose commit must end before."""
+    """What T1 found: sources that lost a race, pairs that this commit retires, jobs whose commit must end before.
+
+    `empty` are pairs (dataset, source) without rows in this commit that hold older rows: they are materialized all the same, so
+    that these are superseded.
+    """
 
     conflicts: tuple[str, ...] = ()
     retire: tuple[Pair, ...] = ()
     waits_for: tuple[int, ...] = ()
+    empty: tuple[tuple[str, str], ...] = ()
 
 
 class CommitDocument(msgspec.Struct, frozen=True, array_like=True):

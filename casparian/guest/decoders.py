@@ -38,7 +38,12 @@ def _evtx(given: Input, job: GuestJob) -> Batches:
     if job.config.get("carve"):
         return _native.EvtxCarveReader(given.descriptor, size_bytes)
     return _native.EvtxReader(
-        given.descriptor, size_bytes, fault=_fault(job), plans=_PLANS, threads=job.threads
+        given.descriptor,
+        size_bytes,
+        fault=_fault(job),
+        plans=_PLANS,
+        threads=job.threads,
+        wide=str(job.config.get("wide", "none")),
     )
 
 

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import pyarrow as pa
 
+from casparian import _native
 from casparian.domain.parsers import ParserKind
 from casparian.guest.bridge import Bridge
 from casparian.guest.decoders import DECODERS, GROUP_DECODERS
@@ -84,6 +85,11 @@ class _Sender:
     def __init__(self, job: GuestJob, bridge: Bridge) -> None:
         self._bridge = bridge
         self._numbers = {output.table: number for number, output in enumerate(job.outputs, start=1)}
+        if job.entry == "evtx" and job.config.get("wide", "none") != "none":
+            # Wide tables are numbered behind the job's own outputs, in the order of the list.
+            first = len(job.outputs) + 1
+            wide = enumerate(_native.evtx_wide_tables(), start=first)
+            self._numbers |= {table[0]: number for number, table in wide}
         self._counts: dict[int, int] = {}
 
     def begin(self) -> None:

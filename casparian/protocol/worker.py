@@ -64,6 +64,27 @@ class OutputTask(msgspec.Struct, frozen=True, kw_only=True):
     stage: str
 
 
+class SparsePlace(msgspec.Struct, frozen=True, kw_only=True):
+    """Where an output goes. `stage` is an absolute directory on the sink's own file system."""
+
+    sink: Sink
+    stage: str
+
+
+class SparseTask(msgspec.Struct, frozen=True, kw_only=True):
+    """Outputs whose contracts both ends know by number (`contracts.wide`); most jobs have rows of few of them.
+
+    Args:
+        place: where they go.
+        elsewhere: where single tables go instead.
+        tightened: the contracts, by table, that a laboratory made stricter.
+    """
+
+    place: SparsePlace
+    elsewhere: dict[str, SparsePlace] = {}
+    tightened: dict[str, OutputContract] = {}
+
+
 class ParserTask(msgspec.Struct, frozen=True, kw_only=True):
     """The parser to run. The worker hashes the folder again before the guest sees a byte of it."""
 
@@ -117,6 +138,7 @@ class Dispatch(msgspec.Struct, frozen=True, kw_only=True):
     threads: Count = (
         1  # of a native decoder: this worker's share of the cores; the rows do not depend on it
     )
+    sparse: SparseTask | None = None
 
 
 class Abort(msgspec.Struct, frozen=True, kw_only=True):

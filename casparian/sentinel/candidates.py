@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import msgspec
 
-from casparian.contracts import overrides, settings
+from casparian.contracts import overrides, settings, wide
 from casparian.db.planning import History
 from casparian.domain.contracts import OutputContract
 from casparian.domain.files import CataloguedFile
 from casparian.domain.lineage import LINEAGE_VERSION
 from casparian.domain.outputs import Sink, SinkKind
-from casparian.domain.parsers import ParserArtifact
+from casparian.domain.parsers import ConfigValue, ParserArtifact, ParserManifest
 from casparian.errors import Refused, UsageError
 from casparian.paths import Home
 from casparian.protocol import control, identity
 from casparian.protocol.worker import parser_task
 from casparian.scout.selection import selects_parser
-from casparian.sentinel.state import JobSpec, OutputSpec
+from casparian.sentinel.state import JobSpec, OutputSpec, SparseSpec, output_spec
 from casparian.sinks.quarantine import QUARANTINE_CONTRACT
 from casparian.sinks.uri import default_settings
 from casparian.trust import verdict
@@ -62,30 +63,32 @@ class Candidate:
         except Refused as error:
             self.refused = error
         override = overrides.find_override(context.home.contracts, manifest.name)
-        self.contract = overrides.effective(artifact.contract, override)
+        self.contract, tightened = wide.tightened(artifact, override)
         self.origin = "parser" if override is None else "laboratory"
         given = dict(request.parser_config.get(manifest.name, {}))
         if carves:
             given[CARVE] = True
         config = settings.effective_config(manifest, given)
         outputs = tuple(
-            _output_spec(output, _sink_of(context, request, output.table))
+            output_spec(output, _sink_of(context, request, output.table))
             for output in self.contract.outputs
         )
+        sparse = _sparse_spec(context, request, manifest, config, tightened)
         self.spec = JobSpec(
             root="",
             mode=request.mode,
             parser=parser_task(artifact, config),
             env_hash=identity.environment_hash(()),
             engine_hash=context.engine_hash,
-            parser_config_hash=identity.config_hash(config),
+            parser_config_hash=identity.config_hash(_decided(config, outputs, sparse)),
             lineage_version=LINEAGE_VERSION,
             sources=(),
             outputs=outputs,
-            quarantine=_output_spec(QUARANTINE_CONTRACT, quarantine_sink(context.home)),
+            quarantine=output_spec(QUARANTINE_CONTRACT, quarantine_sink(context.home)),
             quarantine_rows_max=request.quarantine_rows_max,
             quarantine_percent_max=request.quarantine_percent_max,
             min_isolation=request.min_isolation,
+            sparse=sparse,
         )
 
     def takes(self, file: CataloguedFile) -> bool:
@@ -116,15 +119,45 @@ def _sink_of(context: PlanContext, request: control.Run, table: str) -> Sink:
     return chosen or default_sink(context.home)
 
 
-def _output_spec(output: OutputContract, sink: Sink) -> OutputSpec:
-    return OutputSpec(
-        contract=output,
-        contract_hash=identity.contract_hash(output),
-        schema_hash=identity.schema_hash(output),
-        sink=sink,
-        sink_config_hash=identity.sink_config_hash(sink),
-        dataset_id=identity.dataset_id(sink.uri, output.table),
+def _sparse_spec(
+    context: PlanContext,
+    request: control.Run,
+    manifest: ParserManifest,
+    config: Mapping[str, ConfigValue],
+    tightened: dict[str, OutputContract],
+) -> SparseSpec | None:
+    """The outputs that are made only where there are rows of them, if the settings ask for any."""
+    numbers = wide.wide_numbers(manifest.kind, manifest.entry, config)
+    if not numbers:
+        return None
+    tables = {wide.wide_contracts()[number].table for number in numbers}
+    return SparseSpec(
+        sink=_sink_of(context, request, ""),
+        sinks={table: sink for table, sink in request.sinks.items() if table in tables},
+        tightened={table: output for table, output in tightened.items() if table in tables},
     )
+
+
+def _decided(
+    config: Mapping[str, ConfigValue], outputs: Sequence[OutputSpec], sparse: SparseSpec | None
+) -> dict[str, Any]:
+    """All that the settings' part of the key covers.
+
+    Sparse outputs have materializations only where they have rows, so that the main output's key must change with what is said
+    of them: their sinks, where these are not the main output's, and their stricter contracts.
+    """
+    if sparse is None:
+        return dict(config)
+    main = next(output.sink for output in outputs if output.contract.main)
+    sinks = {"": sparse.sink, **sparse.sinks}
+    places = {
+        table: [sink.uri, identity.sink_config_hash(sink)]
+        for table, sink in sinks.items()
+        if sink != main
+    }
+    contracts = {table: identity.contract_hash(own) for table, own in sparse.tightened.items()}
+    said = {"@sinks": places, "@contracts": contracts}
+    return {**config, **{name: value for name, value in said.items() if value}}
 
 
 def _carvers(
@@ -179,6 +212,7 @@ def candidates(
     if request.carve:
         found += _carvers(context, request, found)
     tables = {output.contract.table for c in found for output in c.spec.outputs}
+    tables |= {table for c in found for table in c.spec.sparse_datasets().values()}
     unknown = [table for table in request.sinks if table and table not in tables]
     if unknown:
         raise UsageError(

@@ -98,8 +98,8 @@ def receipt_problem(turn: Turn, job: JobEntry, receipt: Receipt) -> str | None:
         if indexes != list(range(len(job.spec.sources))):
             return "the receipt does not name each source once"
     stages = {
-        stage_directory(output.sink, turn.state.home_id, job.job_id, job.epoch)
-        for output in (*job.spec.outputs, job.spec.quarantine)
+        stage_directory(sink, turn.state.home_id, job.job_id, job.epoch)
+        for sink in job.spec.sinks.values()
     }
     excluded = {source.index for source in receipt.sources if source.code is not None}
     for file in receipt.files:
@@ -111,7 +111,8 @@ def receipt_problem(turn: Turn, job: JobEntry, receipt: Receipt) -> str | None:
 
 
 def _begin(turn: Turn, job: JobEntry, receipt: Receipt, included: list[SourceReceipt]) -> None:
-    outputs = () if receipt.code == records.POLICY_CODE else job.spec.outputs
+    by_policy = receipt.code == records.POLICY_CODE
+    outputs = () if by_policy else records.written(job.spec, included)
     claims = tuple(
         PairClaim(
             dataset_id=output.dataset_id,
@@ -122,6 +123,7 @@ def _begin(turn: Turn, job: JobEntry, receipt: Receipt, included: list[SourceRec
         )
         for output in outputs
         for source in included
+        if records.has_part(job.spec, output, source)
     )
     # COMMITTING in memory until T1 has answered: a cancel that comes now is too late.
     turn.release(job.job_id)
@@ -133,6 +135,8 @@ def _begin(turn: Turn, job: JobEntry, receipt: Receipt, included: list[SourceRec
             epoch=job.epoch,
             mode=job.spec.mode.value,
             claims=claims,
+            sparse=() if by_policy else tuple(job.spec.sparse_datasets()),
+            sources=tuple(job.spec.sources[source.index].source_id for source in included),
             receipt=msgspec.msgpack.encode(receipt),
             intents=msgspec.msgpack.encode(
                 [(f.path, f.blake3, f.size_bytes) for f in receipt.files]

@@ -4,7 +4,8 @@ Rules, per (file, parser), in this order:
   1. A parser that trust refuses makes its files REJECTED.
   2. Equal content is read once, at its first path in walk order.
   3. Error mode: a living materialization of (dataset, source) refuses the file.
-  4. The same key in every output is a skip. A key that differs says in which part.
+  4. The same key in every output is a skip. A key that differs says in which part. Sparse outputs follow the main one, whose
+     key covers what is said of them.
   5. A lasting failure under the same key is not tried again without `--retry-failed`.
 With `carve`, a file that no parser takes goes to the parsers that can carve, and the same rules apply.
 
@@ -194,10 +195,10 @@ def _decide(
         for output in spec.outputs
     }
     if spec.mode is SinkMode.ERROR:
-        for output in spec.outputs:
-            if living[output.dataset_id]:
-                job = living[output.dataset_id][-1].job_id
-                message = f"`{output.contract.table}` holds this source already (job {job})"
+        tables = {output.dataset_id: output.contract.table for output in spec.outputs}
+        for dataset, table in (tables | spec.sparse_datasets()).items():
+            if held := history.recorded.get((dataset, source)):
+                message = f"`{table}` holds this source already (job {held[-1].job_id})"
                 tally.reject(file, PlanReason.EXISTS, "sink.exists", message, label)
                 return PlanReason.EXISTS
     reason, detail = _compare(spec, source, living, accept_engine=request.accept_engine)

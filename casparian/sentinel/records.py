@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from typing import Final
 
 import msgspec
@@ -41,11 +42,14 @@ def finish_commit(job: JobEntry, promoted: Promoted, at_ns: int) -> FinishCommit
     assert receipt is not None
     by_policy = receipt.code == POLICY_CODE
     included = [source for source in receipt.sources if source.code is None]
-    outputs = () if by_policy else spec.outputs
+    left_empty = _left_empty(job)
+    outputs = () if by_policy else written(spec, included, {table for table, _ in left_empty})
     materializations = [
         _materialization(job, output, source, at_ns)
         for output in (*outputs, spec.quarantine)
         for source in included
+        if has_part(spec, output, source)
+        or (output.contract.table, spec.sources[source.index].source_id) in left_empty
     ]
     rows = 0 if by_policy else sum(sum(source.rows.values()) for source in included)
     return FinishCommit(
@@ -58,7 +62,7 @@ def finish_commit(job: JobEntry, promoted: Promoted, at_ns: int) -> FinishCommit
         rows=rows,
         quarantined=sum(source.quarantined for source in included),
         materializations=tuple(materializations),
-        documents=_documents(spec),
+        documents=_documents(spec, outputs),
         outputs=promoted.outputs,
         output_pairs=promoted.pairs,
         ledgers=tuple(_ledger(job, source) for source in included if source.ledger is not None),
@@ -73,10 +77,29 @@ def finish_commit(job: JobEntry, promoted: Promoted, at_ns: int) -> FinishCommit
     )
 
 
-def _documents(spec: JobSpec) -> tuple[DocumentRow, ...]:
+def written(
+    spec: JobSpec, included: Sequence[SourceReceipt], also: Collection[str] = ()
+) -> tuple[OutputSpec, ...]:
+    """The outputs that a commit is about: the job's own, and sparse ones with rows, or among `also`."""
+    return spec.written({table for source in included for table in source.rows} | set(also))
+
+
+def has_part(spec: JobSpec, output: OutputSpec, source: SourceReceipt) -> bool:
+    """Whether a source is materialized in an output: always, but in a sparse one only with rows."""
+    is_own = any(output is own for own in (*spec.outputs, spec.quarantine))
+    return is_own or bool(source.rows.get(output.contract.table))
+
+
+def _left_empty(job: JobEntry) -> set[tuple[str, str]]:
+    """(table, source) of sparse outputs without rows that older rows must give way to."""
+    tables = job.spec.sparse_datasets() if job.claims.empty else {}
+    return {(tables[dataset], source) for dataset, source in job.claims.empty if dataset in tables}
+
+
+def _documents(spec: JobSpec, outputs: Sequence[OutputSpec]) -> tuple[DocumentRow, ...]:
     """What the hashes in this job's materializations stand for."""
     found = {spec.parser_config_hash: canonical(spec.parser.config).decode()}
-    for output in (*spec.outputs, spec.quarantine):
+    for output in (*spec.outputs, *outputs, spec.quarantine):
         found[output.contract_hash] = msgspec.json.encode(output.contract).decode()
         found[output.sink_config_hash] = canonical(output.sink.settings).decode()
     return tuple(DocumentRow(hash=key, document=text) for key, text in found.items())

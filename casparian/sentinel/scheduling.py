@@ -20,7 +20,15 @@ from msgspec import structs
 
 from casparian.db.operations import NoteJob, StepJob
 from casparian.domain.jobs import JobState
-from casparian.protocol.worker import NOT_DONE, Abort, Dispatch, OutputTask
+from casparian.domain.outputs import Sink
+from casparian.protocol.worker import (
+    NOT_DONE,
+    Abort,
+    Dispatch,
+    OutputTask,
+    SparsePlace,
+    SparseTask,
+)
 from casparian.sentinel import breaking, cancelling, committing, retrying, totals
 from casparian.sentinel import continuations as after
 from casparian.sentinel import events as ev
@@ -266,6 +274,23 @@ def dispatch_message(turn: Turn, job: JobEntry) -> Dispatch:
         quarantine_rows_max=spec.quarantine_rows_max,
         quarantine_percent_max=spec.quarantine_percent_max,
         min_isolation=spec.min_isolation,
+        sparse=_sparse_task(turn, job),
+    )
+
+
+def _sparse_task(turn: Turn, job: JobEntry) -> SparseTask | None:
+    sparse = job.spec.sparse
+    if sparse is None:
+        return None
+
+    def place(sink: Sink) -> SparsePlace:
+        stage = stage_directory(sink, turn.state.home_id, job.job_id, job.epoch)
+        return SparsePlace(sink=sink, stage=stage)
+
+    return SparseTask(
+        place=place(sparse.sink),
+        elsewhere={table: place(sink) for table, sink in sparse.sinks.items()},
+        tightened=sparse.tightened,
     )
 
 

@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from enum import StrEnum
 from typing import Final
 
 import msgspec
 
+from casparian.contracts.wide import wide_contracts, wide_numbers
 from casparian.db.operations import CommitClaims, StepJob
 from casparian.domain.breakers import Breaker
 from casparian.domain.contracts import OutputContract
@@ -17,7 +19,7 @@ from casparian.domain.isolation import IsolationLevel
 from casparian.domain.jobs import JobState
 from casparian.domain.outputs import Sink, SinkMode
 from casparian.domain.parsers import ParserKind
-from casparian.protocol import control
+from casparian.protocol import control, identity
 from casparian.protocol.identity import KeyParts
 from casparian.protocol.worker import ParserTask, Receipt, SourceProgress, SourceTask
 
@@ -37,6 +39,37 @@ class OutputSpec(msgspec.Struct, frozen=True, kw_only=True):
     dataset_id: str
 
 
+class SparseSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """Outputs that are known by number, and materialized only where there are rows of them (`contracts.wide`).
+
+    Args:
+        sink: where they go.
+        sinks: where single tables go instead.
+        tightened: contracts, by table, that a laboratory made stricter.
+    """
+
+    sink: Sink
+    sinks: dict[str, Sink] = {}
+    tightened: dict[str, OutputContract] = {}
+
+    def output(self, contract: OutputContract) -> OutputSpec:
+        """One of the outputs, with its identities."""
+        contract = self.tightened.get(contract.table, contract)
+        return output_spec(contract, self.sinks.get(contract.table, self.sink))
+
+
+def output_spec(contract: OutputContract, sink: Sink) -> OutputSpec:
+    """An output with the identities that its materializations are recorded under."""
+    return OutputSpec(
+        contract=contract,
+        contract_hash=identity.contract_hash(contract),
+        schema_hash=identity.schema_hash(contract),
+        sink=sink,
+        sink_config_hash=identity.sink_config_hash(sink),
+        dataset_id=identity.dataset_id(sink.uri, contract.table),
+    )
+
+
 class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
     """Everything a job is, as stored with it: it can be dispatched again after any crash."""
 
@@ -53,6 +86,35 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
     quarantine_rows_max: int | None = None
     quarantine_percent_max: float | None = None
     min_isolation: IsolationLevel = IsolationLevel.FULL
+    sparse: SparseSpec | None = None
+
+    def written(self, tables: Collection[str]) -> tuple[OutputSpec, ...]:
+        """All outputs of the job's own, and those of the sparse ones that are among `tables`."""
+        if self.sparse is None:
+            return self.outputs
+        listed = (contract for contract in wide_contracts() if contract.table in tables)
+        return (*self.outputs, *(self.sparse.output(contract) for contract in listed))
+
+    def sparse_datasets(self) -> dict[str, str]:
+        """Dataset and table of every sparse output that the job may have rows of."""
+        if self.sparse is None:
+            return {}
+        contracts = wide_contracts()
+        numbers = wide_numbers(self.parser.kind, self.parser.entry, self.parser.config)
+        found = {}
+        for number in sorted(numbers):
+            table = contracts[number].table
+            sink = self.sparse.sinks.get(table, self.sparse.sink)
+            found[identity.dataset_id(sink.uri, table)] = table
+        return found
+
+    @property
+    def sinks(self) -> dict[str, Sink]:
+        """Every sink that the job may write to, by its URI."""
+        found = {output.sink.uri: output.sink for output in (*self.outputs, self.quarantine)}
+        if self.sparse is not None:
+            found |= {s.uri: s for s in (self.sparse.sink, *self.sparse.sinks.values())}
+        return found
 
     def key_parts(self, output: OutputSpec, source_id: str) -> KeyParts:
         """The parts of one (output, source)'s materialization key."""

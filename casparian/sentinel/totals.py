@@ -71,7 +71,7 @@ def job_committed(turn: Turn, job: JobEntry) -> None:
     for run in _waiting(turn, job):
         outputs = dict(run.outputs)
         if not by_policy:
-            for output in job.spec.outputs:
+            for output in job.spec.written({file.table for file in receipt.files}):
                 key = (output.contract.table, output.sink.uri)
                 before = outputs.get(key, OutputTotal(table=key[0], sink=key[1]))
                 files = tuple(

@@ -169,5 +169,4 @@ class Turn:
 
 def stage_sinks(job: JobEntry) -> tuple[Sink, ...]:
     """Every sink in which a job may have a staging directory."""
-    sinks = {output.sink.uri: output.sink for output in (*job.spec.outputs, job.spec.quarantine)}
-    return tuple(sinks.values())
+    return tuple(job.spec.sinks.values())

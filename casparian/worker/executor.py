@@ -49,6 +49,7 @@ from casparian.worker.guest_process import Guests
 from casparian.worker.isolation import Measured
 from casparian.worker.outputs import Outputs
 from casparian.worker.session import AccountSession, CompileSession, ParseSession
+from casparian.worker.sparse import SparseOutputs
 
 _log = logging.getLogger(__name__)
 _ATTEMPTS: Final = 2
@@ -144,6 +145,7 @@ class _Execution:
         self._dispatch = dispatch
         self._services = services
         self._guests = services.guests
+        self._sparse = SparseOutputs(dispatch)
         self._outcomes: dict[str, str] = {}
         self._fresh = True  # the parser's guest had seen no source before the one in work
         self._violations: list[str] = []
@@ -176,7 +178,9 @@ class _Execution:
                 self._compiling,
                 self._cancellation,
             )
-        outputs = self._outputs = Outputs(self._dispatch, self._dispatch.parser.artifact_hash)
+        outputs = self._outputs = Outputs(
+            self._dispatch, self._dispatch.parser.artifact_hash, self._sparse
+        )
         receipts = []
         for tasks in groups(self._dispatch):
             self._cancellation.check()
@@ -325,7 +329,8 @@ class _Execution:
         try:
             for batch in session.batches(source):
                 outputs.write(batch)
-                self._tell(outputs, batch.rows.column(0)[-1].as_py())
+                if batch.output is None or batch.output < len(self._dispatch.outputs):
+                    self._tell(outputs, batch.rows.column(0)[-1].as_py())
         finally:
             if session.busy:  # it still sends what nobody wants any more
                 self._retire_parser()
@@ -348,6 +353,7 @@ class _Execution:
                 outcomes=self._outcomes,
                 minimum=dispatch.min_isolation,
                 preload=dispatch.parser.preload,
+                sparse=self._sparse,
             )
             self.isolation = self._parser.isolation
         return self._parser

@@ -25,6 +25,7 @@ def groups(dispatch: Dispatch) -> Iterator[tuple[SourceTask, ...]]:
         parser.kind is ParserKind.NATIVE
         and parser.entry in GROUP_ENTRIES
         and not parser.config.get("carve")
+        and dispatch.sparse is None  # whose rows are counted source by source
     )
     waiting: list[SourceTask] = []
     size_bytes = 0

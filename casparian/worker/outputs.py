@@ -29,6 +29,7 @@ from casparian.worker.balance import Spans, Units
 from casparian.worker.evidence import Evidence
 from casparian.worker.faults import SourceExcluded
 from casparian.worker.session import Batch, Together
+from casparian.worker.sparse import SparseOutputs
 
 _RAW_BYTES_PER_BATCH: Final = 8 * 1024 * 1024
 
@@ -48,16 +49,22 @@ class Outputs:
     Args:
         dispatch: names the outputs, their contracts and their stages.
         artifact_hash: of the parser that was really run.
+        sparse: outputs that are numbered behind those of the dispatch; each gets a stage with its first row.
     """
 
-    def __init__(self, dispatch: Dispatch, artifact_hash: str) -> None:
+    def __init__(
+        self, dispatch: Dispatch, artifact_hash: str, sparse: SparseOutputs | None = None
+    ) -> None:
         self._dispatch = dispatch
         self._artifact_hash = artifact_hash
         self._label = f"{dispatch.parser.name}@{dispatch.parser.version}"
         attempt = (dispatch.job_id, dispatch.epoch)
+        self._sparse = sparse
+        self._tasks = list(dispatch.outputs)
         self._stages = [
-            OutputStage(task.contract, task.sink, task.stage, *attempt) for task in dispatch.outputs
+            OutputStage(task.contract, task.sink, task.stage, *attempt) for task in self._tasks
         ]
+        self._places = {position: position for position in range(len(self._tasks))}
         self._quarantine = OutputStage(
             quarantine.QUARANTINE_CONTRACT,
             dispatch.quarantine,
@@ -78,7 +85,7 @@ class Outputs:
         """Rows of the open source by table, quarantine left out."""
         return {
             task.contract.table: self._ordinals[task.contract.table]
-            for task in self._dispatch.outputs
+            for task in self._tasks
             if self._ordinals.get(task.contract.table)
         }
 
@@ -106,7 +113,8 @@ class Outputs:
             self._set_aside(batch.output, batch.rows)
             return
         assert batch.output is not None
-        task = self._dispatch.outputs[batch.output]
+        place = self._place(batch.output)
+        task = self._tasks[place]
         sides = split(batch.rows, task.contract)
         if sides.failure is not None:
             raise SourceExcluded("contract.violation", sides.failure.message)
@@ -115,14 +123,29 @@ class Outputs:
         if sides.valid.num_rows:
             if batch.output in self._mains:
                 self.units.add_rows(sides.valid)
-            stage = self._stages[batch.output]
+            stage = self._stages[place]
             self._store(stage, task.contract, task.contract_hash, sides.valid)
+
+    def _place(self, output: int) -> int:
+        """Position of an output's task and stage; they are made for the first row of a sparse output."""
+        if output not in self._places:
+            assert self._sparse is not None
+            task = self._sparse.task(output - len(self._dispatch.outputs))
+            stage = OutputStage(
+                task.contract, task.sink, task.stage, self._dispatch.job_id, self._dispatch.epoch
+            )
+            assert self._source is not None
+            stage.begin_source(self._source.task.index)
+            self._tasks.append(task)
+            self._stages.append(stage)
+            self._places[output] = len(self._tasks) - 1
+        return self._places[output]
 
     def _set_aside(self, output: int | None, rows: pa.RecordBatch) -> None:
         """Quarantine rows of an output, or units (`None`) that became no row: these are the first main output's."""
         if output is None or output in self._mains:
             self.units.add_quarantined(rows)
-        task = self._dispatch.outputs[self._first_main if output is None else output]
+        task = self._tasks[self._first_main if output is None else self._place(output)]
         assert self._source is not None
         for part in _bounded(rows):
             table = quarantine.rows(part, table_name=task.contract.table, read=self._source.read)
@@ -156,7 +179,8 @@ class Outputs:
         """Keep the open source's rows."""
         for stage in self._all():
             stage.commit_source()
-        self.rows_total += sum(self.rows.values())
+        own = [task.contract.table for task in self._dispatch.outputs]
+        self.rows_total += sum(self._ordinals.get(table, 0) for table in own)
         self.quarantined_total += self.quarantined
         self._source = None
 
@@ -230,7 +254,7 @@ class Outputs:
         if quarantine_only:
             for stage in self._stages:
                 stage.abort()
-            _remove_empty(task.stage for task in self._dispatch.outputs)
+            _remove_empty(task.stage for task in self._tasks)
             kept = [self._quarantine]
         else:
             kept = list(self._all())
@@ -243,9 +267,7 @@ class Outputs:
         for stage in self._all():
             with suppress(OSError):  # the sentinel may be removing the same stage
                 stage.abort()
-        _remove_empty(
-            [task.stage for task in self._dispatch.outputs] + [self._dispatch.quarantine_stage]
-        )
+        _remove_empty([task.stage for task in self._tasks] + [self._dispatch.quarantine_stage])
 
     def _all(self) -> Iterator[OutputStage]:
         yield from self._stages

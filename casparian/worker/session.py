@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from typing import Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
 import pyarrow as pa
@@ -44,6 +44,7 @@ from casparian.worker.evidence import Evidence
 from casparian.worker.faults import Exit, GuestFault, JobFault, SourceExcluded, classify
 from casparian.worker.guest_process import GuestProcess, Guests
 from casparian.worker.ipc import check_spans_by_source, read_batch
+from casparian.worker.sparse import SparseOutputs
 
 _GRACE_SECONDS: Final = 2.0  # between the end of a stream and the end of its process
 _FINISH_SECONDS: Final = 10.0
@@ -259,7 +260,17 @@ class Session:
 
 
 class ParseSession(Session):
-    """A guest that turns sources into batches."""
+    """A guest that turns sources into batches.
+
+    Args:
+        sparse: contracts of the outputs that are numbered behind the job's own; without it there are none.
+    """
+
+    def __init__(
+        self, guests: Guests, job: GuestJob, *, sparse: SparseOutputs | None = None, **rest: Any
+    ) -> None:
+        self._sparse = sparse
+        super().__init__(guests, job, **rest)
 
     def batches(self, source: Evidence) -> Iterator[Batch]:
         """Give a source and yield its batches, each checked, until the guest says it is done.
@@ -348,14 +359,25 @@ class ParseSession(Session):
     def _batch(self, received: Received, source_bytes: int) -> Batch:
         number = received.flags & ~QUARANTINE_OF
         quarantine = received.flags == QUARANTINE_OUTPUT or bool(received.flags & QUARANTINE_OF)
-        if number > len(self._job.outputs) or (number == 0 and received.flags != QUARANTINE_OUTPUT):
+        contract = self._contract(number)
+        if contract is None and received.flags != QUARANTINE_OUTPUT:
             raise self.fault(_protocol(f"a batch of the unknown output {received.flags}"))
-        contract: OutputContract | None = None if quarantine else self._job.outputs[number - 1]
+        if quarantine:
+            contract = None
         try:
             rows = read_batch(received.payload, bridge_schema(contract), source_bytes)
         except GuestFault as fault:
             raise self.fault(fault) from fault
         return Batch(number - 1 if number else None, quarantine, rows)
+
+    def _contract(self, number: int) -> OutputContract | None:
+        """The contract of an output by its number, which begins with 1; `None` when there is no such output."""
+        own = len(self._job.outputs)
+        if 1 <= number <= own:
+            return self._job.outputs[number - 1]
+        if number > own and self._sparse is not None:
+            return self._sparse.contract(number - own - 1)
+        return None
 
     def _over(self, code: str, what: str) -> SourceExcluded:
         return SourceExcluded(code, f"the parser gave {what} for one source")

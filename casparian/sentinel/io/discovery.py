@@ -161,11 +161,7 @@ class Discovery:
         self._writer.apply([_scan_of(root, files)])
 
     def _prepare_sinks(self, plan: ev.PlanReady) -> None:
-        sinks = {
-            output.sink.uri: output.sink
-            for job in plan.jobs
-            for output in (*job.spec.outputs, job.spec.quarantine)
-        }
+        sinks = {uri: sink for job in plan.jobs for uri, sink in job.spec.sinks.items()}
         for sink in sinks.values():
             prepare(sink, self._home_id)
 

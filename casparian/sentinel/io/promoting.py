@@ -141,11 +141,19 @@ def _intent(file: StagedFile) -> Intent:
     )
 
 
+def _outputs(effect: Promote) -> tuple[OutputSpec, ...]:
+    """The outputs of a commit: the job's own, and the sparse ones that it has rows of, or hides older rows of."""
+    sparse = effect.spec.sparse_datasets() if effect.claims.empty else {}
+    tables = {file.table for file in effect.receipt.files}
+    tables |= {sparse[dataset] for dataset, _ in effect.claims.empty if dataset in sparse}
+    return effect.spec.written(tables)
+
+
 def _database_outputs(effect: Promote) -> dict[str, list[OutputSpec]]:
     """Outputs of database sinks, by sink; a job that a policy failed loads nothing."""
     found: dict[str, list[OutputSpec]] = {}
     if effect.receipt.code != POLICY_CODE:
-        for output in effect.spec.outputs:
+        for output in _outputs(effect):
             if output.sink.kind is SinkKind.DUCKDB:
                 found.setdefault(output.sink.uri, []).append(output)
     return found
@@ -192,7 +200,7 @@ def _promoted(effect: Promote) -> Promoted:
     now = clock.now_ns()
     specs = {
         (output.contract.table, output.sink.uri): output
-        for output in (*effect.spec.outputs, effect.spec.quarantine)
+        for output in (*_outputs(effect), effect.spec.quarantine)
     }
     outputs: list[OutputRow] = []
     pairs: list[OutputPairRow] = []
