@@ -58,6 +58,7 @@ _TYPES: Final = {
     0x0F: "utf8", 0x10: "uint64", 0x11: "timestamp[ns, UTC]", 0x12: "timestamp[ns, UTC]", 0x13: "utf8",
     0x14: "uint64", 0x15: "uint64", 0x20: "uint64", 0x23: "utf8",
 }  # fmt: skip
+_BESIDE: Final = ("System/", "Record/", "RenderingInfo/")
 _EVENTS: Final = "evtx_events"
 _NEEDED: Final = ["@flags", "provider_name", "event_id", "version", "data_names", "data_types"]
 
@@ -178,7 +179,12 @@ def _note(seen: Seen, row: Mapping[str, object]) -> None:
     assert isinstance(names, list)
     assert isinstance(types, list)
     # The items of an array stand one by one under the array's name: they are one value.
-    single = [(name, code) for name, code in zip(names, types, strict=True) if not code & 0x80]
+    # What stands beside the payload is in `evtx_events`, and in a wide row's lists.
+    single = [
+        (name, code)
+        for name, code in zip(names, types, strict=True)
+        if not code & 0x80 and not (name or "").startswith(_BESIDE)
+    ]
     layout = keys(name for name, _ in single)
     version = row["version"]
     seen.layouts[version if isinstance(version, int) else 0, layout] += 1
@@ -266,7 +272,8 @@ def _events(extra: Iterable[str]) -> list[tuple[str, Event]]:
     return found
 
 
-def _logs(roots: Iterable[str]) -> Iterator[str]:
+def logs_below(roots: Iterable[str]) -> Iterator[str]:
+    """Event logs by name, in a stable order."""
     for root in roots:
         for directory, folders, names in os.walk(root):
             folders.sort()
@@ -284,7 +291,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--event", action="append", default=[], metavar="NAME=PROVIDER/ID")
     options = parser.parse_args(arguments)
     events = _events(options.event)
-    seen = read_logs(_logs(options.directory), {event for _, event in events})
+    seen = read_logs(logs_below(options.directory), {event for _, event in events})
     try:
         sys.stdout.write(render(tables(events, seen, read_published())))
     except KeyError as error:
