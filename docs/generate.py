@@ -80,7 +80,35 @@ def faults_page() -> str:
     )
 
 
-PAGES = {"cli.md": cli_page, "faults.md": faults_page, "settings.md": settings_page}
+def wide_tables_page() -> str:
+    """Every wide table of event logs with its columns, from the list that is compiled in."""
+    from casparian import _native
+
+    head, tail = _native.evtx_wide_common()
+    common = [f"| `{name}` | {kind} | {doc} |" for name, kind, doc in (*head, *tail)]
+    parts = [
+        f"{_NOTE}# Wide tables of event logs\n\n",
+        "What they are and how to get them: [how-to](../how-to/wide-tables.md). Columns come from the events'\n"
+        "templates in real logs; tables marked *published* from the vendor's description of the event.\n\n"
+        "## Columns of every table\n\nThe first ones stand before the event's own, the last four behind them.\n\n"
+        "| column | type | meaning |\n|---|---|---|\n" + "\n".join(common) + "\n",
+    ]
+    for table, provider, event_id, origin, columns in _native.evtx_wide_tables():
+        marked = " (*published*)" if origin == "published" else ""
+        own = ", ".join(
+            f"`{name}`" if kind == "utf8" else f"`{name}` {kind}" for name, kind, *_ in columns
+        )
+        parts.append(f"\n## `{table}`\n\n{provider}, event {event_id}{marked}. {own}.\n")
+    parts.append("\nA column without a type is text (utf8).\n")
+    return "".join(parts)
+
+
+PAGES = {
+    "cli.md": cli_page,
+    "faults.md": faults_page,
+    "settings.md": settings_page,
+    "wide-tables.md": wide_tables_page,
+}
 
 
 def main(arguments: list[str]) -> int:

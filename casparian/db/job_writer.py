@@ -281,7 +281,7 @@ class JobWriter:
             receipt=o.receipt,
         )
         self._swap(swap, "intents recorded")
-        document = op.CommitDocument(o.intents, claims_found, o.mode, o.claims)
+        document = op.CommitDocument(o.intents, claims_found, o.mode, o.claims, bool(o.sparse))
         self._claim(o.job_id, document)
         encoded = msgspec.msgpack.encode(document)
         row = {"job_id": o.job_id, "epoch": o.epoch, "document": encoded}

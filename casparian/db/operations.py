@@ -127,15 +127,17 @@ class CommitDocument(msgspec.Struct, frozen=True, array_like=True):
     found: CommitClaims
     mode: str = ""
     claims: tuple[PairClaim, ...] = ()
+    sparse: bool = False
 
     def excludes(self, other: BeginCommit) -> bool:
         """Whether the other commit may not be decided before this one has ended.
 
         Two that append different keys to a pair go side by side; for any other two, what the second may do depends on whether
-        the first one's rows live in the end.
+        the first one's rows live in the end. So does, with sparse outputs, what the second must supersede.
         """
         keys = {(c.dataset_id, c.source_id): c.materialization_key for c in self.claims}
         appends = self.mode == SinkMode.APPEND and other.mode == SinkMode.APPEND
+        appends = appends and not (self.sparse or other.sparse)
         shared = [c for c in other.claims if (c.dataset_id, c.source_id) in keys]
         return any(
             not appends or keys[c.dataset_id, c.source_id] == c.materialization_key for c in shared

@@ -180,6 +180,68 @@ def test_a_commit_that_begins_sees_those_that_ended_in_the_same_transaction(
     assert table(database, "SELECT job_id, retired_by FROM cf_materializations ORDER BY 1") == [(1, 3), (3, None)]  # fmt: skip
 
 
+def sparse(
+    begun: op.BeginCommit, *, rows: bool, datasets: tuple[str, ...] = ("wide",)
+) -> op.BeginCommit:
+    """The same commit with a sparse output, which is claimed only with rows in it."""
+    key = begun.claims[0].materialization_key
+    wide = op.PairClaim(dataset_id="wide", source_id="s", materialization_key=key)
+    claims = (*begun.claims, wide) if rows else begun.claims
+    return structs.replace(begun, claims=claims, sparse=datasets, sources=("s",))
+
+
+def finish_wide(job_id: int, key: str) -> op.FinishCommit:
+    done = finish(job_id, key)
+    (main,) = done.materializations
+    return structs.replace(
+        done, materializations=(main, structs.replace(main, dataset_id="wide", rows=1))
+    )
+
+
+SPARSE = {  # mode of a later commit without rows: conflicts, retired datasets, left empty
+    SinkMode.APPEND: ((), [], (("wide", "s"),)),
+    SinkMode.REPLACE: ((), ["d", "wide"], ()),
+    SinkMode.ERROR: (("s",), [], ()),
+}
+
+
+@pytest.mark.parametrize("mode", SPARSE)
+def test_rows_of_a_sparse_output_give_way_to_a_reading_without_any(
+    mode: SinkMode, writer: DatabaseWriter
+) -> None:
+    to_running(writer, 1, 2)
+    ok(writer.apply([[sparse(begin(1), rows=True)]]))
+    ok(writer.apply([[finish_wide(1, "k")]]))
+    ((claims,),) = ok(writer.apply([[sparse(begin(2, mode, key="k2"), rows=False)]]))
+    conflicts, retired, empty = SPARSE[mode]
+    assert claims.conflicts == conflicts
+    assert sorted(pair.dataset_id for pair in claims.retire) == retired
+    assert claims.empty == empty
+
+
+def test_a_sparse_output_that_a_commit_is_not_about_is_left_alone(writer: DatabaseWriter) -> None:
+    to_running(writer, 1, 2, 3)
+    ok(writer.apply([[sparse(begin(1), rows=True)]]))
+    ok(writer.apply([[finish_wide(1, "k")]]))
+    elsewhere = sparse(begin(2, SinkMode.REPLACE, key="k2"), rows=False, datasets=("other",))
+    ((claims,),) = ok(writer.apply([[elsewhere]]))
+    assert [pair.dataset_id for pair in claims.retire] == ["d"]
+    assert claims.empty == ()
+
+
+@pytest.mark.parametrize("rows", [False, True])
+@pytest.mark.parametrize("restarted", [False, True])
+def test_commits_with_sparse_outputs_of_one_source_follow_one_another(
+    rows: bool, restarted: bool, database: ControlDatabase, writer: DatabaseWriter
+) -> None:
+    to_running(writer, 1, 2)
+    ok(writer.apply([[sparse(begin(1), rows=rows)]]))
+    if restarted:
+        writer = DatabaseWriter(database.writer)
+    ((claims,),) = ok(writer.apply([[sparse(begin(2, key="k2"), rows=not rows)]]))
+    assert claims.waits_for == (1,)
+
+
 def test_intents_live_as_long_as_the_commit(
     database: ControlDatabase, writer: DatabaseWriter
 ) -> None:
