@@ -61,7 +61,9 @@ fn every_key_and_value_of_a_sound_hive_is_a_live_row_without_a_problem() {
 fn each_type_of_value_has_its_column_and_loses_nothing() {
     let lone = [&utf16("a")[..], &[0, 0xd8], &utf16("b")].concat();
     let behind = [sz("seen"), utf16("hidden")].concat();
-    let table: Vec<(u32, Vec<u8>, Option<&str>, Option<u64>, bool)> = vec![
+    // Type, data, text, number, and whether the bytes are kept as well.
+    type Case = (u32, Vec<u8>, Option<&'static str>, Option<u64>, bool);
+    let table: Vec<Case> = vec![
         (0, vec![1, 2, 3, 4, 5], None, None, true),
         (1, sz("text"), Some("text"), None, false),
         (1, utf16("no NUL"), Some("no NUL"), None, false),

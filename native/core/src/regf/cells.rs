@@ -31,6 +31,9 @@ pub(super) struct CellCounts {
     pub(super) allocated: u64,
     pub(super) free: u64,
     pub(super) free_bytes: u64,
+    /// Of the allocated ones, keys and values.
+    pub(super) keys: u64,
+    pub(super) values: u64,
 }
 
 /// The cells of a hive.
@@ -105,8 +108,16 @@ impl Cells {
             if size < 0 {
                 self.counts.allocated += 1;
                 self.allocated.insert(at);
-                if matches!(array_at(area, at + 4), Some([b'n' | b'v', b'k'])) {
-                    self.units.insert(at);
+                match area.get(at + 4..at + 6) {
+                    Some(b"nk") => {
+                        self.counts.keys += 1;
+                        self.units.insert(at);
+                    }
+                    Some(b"vk") => {
+                        self.counts.values += 1;
+                        self.units.insert(at);
+                    }
+                    _ => {}
                 }
             } else {
                 self.counts.free += 1;

@@ -148,7 +148,7 @@ impl<'h> Sides<'h> {
                 value_name: None,
                 before: before_time.as_deref().map(|text| (text, "last_write")),
                 after: after_time.as_deref().map(|text| (text, "last_write")),
-                from_log: after.image.from_log(at as usize),
+                from_log: after.image.origin(at as usize),
             });
         }
         if let (Some(found), None) = (old, new) {
@@ -229,7 +229,7 @@ impl<'h> Sides<'h> {
             let shown = new.or(old);
             let (at, length) = shown.map_or((0, 0), |(at, (_, length))| (at, length));
             let data_log = match new_value.map(|value| value.data) {
-                Some(DataPlace::Cell(place)) => after.image.from_log(place as usize),
+                Some(DataPlace::Cell(place)) => after.image.origin(place as usize),
                 Some(DataPlace::Inline(_)) | None => None,
             };
             emitter.output.changes.push(&Change {
@@ -245,7 +245,7 @@ impl<'h> Sides<'h> {
                 after: new_text
                     .as_ref()
                     .map(|(text, kind)| (text.as_str(), kind.as_str())),
-                from_log: after.image.from_log(at as usize).or(data_log),
+                from_log: after.image.origin(at as usize).or(data_log),
             });
         }
         if let (Some((at, (value, length))), None) = (old, new) {

@@ -95,6 +95,11 @@ impl<T: ArrowPrimitiveType> NumberColumn<T> {
         self.values.len()
     }
 
+    /// Make room for this many items.
+    pub(super) fn reserve(&mut self, items: usize) {
+        self.values.reserve(items);
+    }
+
     #[inline]
     pub(super) fn push(&mut self, value: impl Into<Option<T::Native>>) {
         let value = value.into();
@@ -156,6 +161,12 @@ impl TextColumn {
     /// How many items there are.
     pub(super) fn len(&self) -> usize {
         self.offsets.len() - 1
+    }
+
+    /// Make room for this many items of so many bytes each.
+    pub(super) fn reserve(&mut self, items: usize, bytes_each: usize) {
+        self.offsets.reserve(items);
+        self.bytes.reserve(items * bytes_each);
     }
 
     /// Make an item of what was written.

@@ -132,7 +132,9 @@ impl<S: ReadAt> HiveDecoder<S> {
             log.bytes = Vec::new();
         }
         let hive = Hive::new(image);
-        let emitter = Emitter::new(Output::new(self.options), &hive);
+        let mut output = Output::new(self.options);
+        output.reserve(hive.cells.counts.keys, hive.cells.counts.values);
+        let emitter = Emitter::new(output, &hive);
         Ok(Decoding {
             primary,
             hive,

@@ -79,7 +79,7 @@ impl Emitter {
                 flags::RECOVERED | flags::SLACK
             },
             state,
-            from_log: hive.image.from_log(at as usize),
+            from_log: hive.image.origin(at as usize),
         }
     }
 
@@ -247,7 +247,7 @@ impl Emitter {
     ) -> Result<(), CoreError> {
         let raw = hive.image.area().get(start..end).unwrap_or_default();
         let offset = (BASE_BYTES + start) as u64;
-        let from_log = hive.image.from_log(start);
+        let from_log = hive.image.origin(start);
         let rows = &mut self.output.quarantine;
         rows.push(offset, flags::NONE, reason, from_log, raw);
         self.output.flush_full()

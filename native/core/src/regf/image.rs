@@ -3,7 +3,7 @@
 use super::base::{BASE_BYTES, BaseBlock};
 use super::bytes::{array_at, u32_at, u64_at};
 use super::cells::{PAGE_BYTES, size_at};
-use super::log::{Format, Log, Verdict};
+use super::log::{Format, Log, Page, Verdict};
 
 /// Dirty sectors of logs have this size.
 const SECTOR_BYTES: usize = 512;
@@ -80,7 +80,7 @@ impl Image {
 
     /// The log that the bytes at `at` of the bins came from.
     #[inline]
-    pub(super) fn from_log(&self, at: usize) -> Option<&'static str> {
+    pub(super) fn origin(&self, at: usize) -> Option<&'static str> {
         let origin = *self.origins.get(at / SECTOR_BYTES)?;
         self.roles.get(usize::from(origin).checked_sub(1)?).copied()
     }
@@ -287,7 +287,7 @@ impl Image {
     }
 
     /// Write dirty sectors up to the first that does not fit. Returns whether all did.
-    fn write_runs(&mut self, before: &[u8], runs: &[(usize, &[u8])], log: usize) -> bool {
+    fn write_runs(&mut self, before: &[u8], runs: &[Page<'_>], log: usize) -> bool {
         for (start, run) in runs {
             for (number, sector) in run.chunks(SECTOR_BYTES).enumerate() {
                 let to = start + number * SECTOR_BYTES;
@@ -302,7 +302,7 @@ impl Image {
 }
 
 /// Whether pages lie below `length_max` of the file.
-fn are_within(pages: &[(usize, &[u8])], length_max: usize) -> bool {
+fn are_within(pages: &[Page<'_>], length_max: usize) -> bool {
     pages
         .iter()
         .all(|(to, page)| BASE_BYTES + to + page.len() <= length_max)

@@ -136,7 +136,7 @@ impl Log {
     /// The dirty runs of a log of the old format, as (place from the first bin, bytes); a run is what lies together.
     ///
     /// Cut short where the log ends; the second value says whether all are there. None when there is no bitmap.
-    pub(super) fn dirty_runs(&self) -> Option<(Vec<(usize, &[u8])>, bool)> {
+    pub(super) fn dirty_runs(&self) -> Option<(Vec<Page<'_>>, bool)> {
         if !self.bytes.get(SECTOR_BYTES..)?.starts_with(b"DIRT") {
             return None;
         }
@@ -233,14 +233,16 @@ impl Log {
     }
 }
 
+/// Place from the first bin, and what is written there.
+pub(super) type Page<'l> = (usize, &'l [u8]);
+
 /// An entry of a log of the new format.
 #[derive(Debug)]
 pub(super) struct Entry<'l> {
     pub(super) sequence: u32,
     /// How long the bins are from this entry on.
     pub(super) bins_bytes: usize,
-    /// Place from the first bin, and what is written there.
-    pub(super) pages: Vec<(usize, &'l [u8])>,
+    pub(super) pages: Vec<Page<'l>>,
     /// Where the next entry begins.
     pub(super) end: usize,
 }

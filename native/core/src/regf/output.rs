@@ -9,6 +9,9 @@ use super::tables::{ChangeRows, QuarantineRows};
 use super::{HiveOptions, HiveOutput};
 use crate::error::CoreError;
 
+/// Bytes that a row has in all of its columns, about.
+const ROW_BYTES_USUAL: usize = 256;
+
 /// The rows of every output.
 #[derive(Debug)]
 pub(super) struct Output {
@@ -37,6 +40,17 @@ impl Output {
             ready: VecDeque::new(),
             options,
         }
+    }
+
+    /// Make room for a batch of so many keys and values, or for as many as a batch may have.
+    pub(super) fn reserve(&mut self, keys: u64, values: u64) {
+        let options = self.options;
+        let rows_max = options
+            .batch_rows
+            .min(options.batch_bytes / ROW_BYTES_USUAL);
+        let rows = |count: u64| rows_max.min(usize::try_from(count).unwrap_or(rows_max));
+        self.keys.reserve(rows(keys));
+        self.values.reserve(rows(values));
     }
 
     /// A finished batch, the oldest first.

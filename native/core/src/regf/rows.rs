@@ -15,6 +15,8 @@ use super::security::Security;
 use crate::error::CoreError;
 use crate::flags::{self, Flags};
 
+/// Bytes that a path has, about.
+const PATH_BYTES_USUAL: usize = 96;
 /// Bytes that a row has in columns of fixed width, about.
 const FIXED_BYTES_PER_ROW: usize = 128;
 
@@ -80,6 +82,15 @@ impl Common {
             from_log: TextColumn::new(),
             problems: ListColumn::new(),
         }
+    }
+
+    fn reserve(&mut self, rows: usize) {
+        self.offset.reserve(rows);
+        self.length.reserve(rows);
+        self.flags.reserve(rows);
+        self.key_path.reserve(rows, PATH_BYTES_USUAL);
+        self.state.reserve(rows, 4);
+        self.from_log.reserve(rows, 0);
     }
 
     #[inline]
@@ -150,6 +161,22 @@ impl KeyRows {
 
     pub(super) fn len(&self) -> usize {
         self.depth.len()
+    }
+
+    /// Make room for a batch.
+    pub(super) fn reserve(&mut self, rows: usize) {
+        self.common.reserve(rows);
+        self.name.reserve(rows, 16);
+        self.last_write.reserve(rows);
+        self.key_flags.reserve(rows);
+        self.owner.reserve(rows, 12);
+        self.group.reserve(rows, 12);
+        self.security_cell.reserve(rows);
+        for column in &mut self.counts {
+            column.reserve(rows);
+        }
+        self.parent_cell.reserve(rows);
+        self.depth.reserve(rows);
     }
 
     /// How many bytes the columns hold, about.
@@ -270,6 +297,27 @@ impl ValueRows {
 
     pub(super) fn len(&self) -> usize {
         self.kind.len()
+    }
+
+    /// Make room for a batch.
+    pub(super) fn reserve(&mut self, rows: usize) {
+        self.common.reserve(rows);
+        self.name.reserve(rows, 16);
+        self.kind.reserve(rows);
+        self.kind_name.reserve(rows, 10);
+        self.text.reserve(rows, 32);
+        self.number.reserve(rows);
+        self.raw.reserve(rows, 16);
+        let numbers = [
+            &mut self.data_size,
+            &mut self.data_cell,
+            &mut self.key_cell,
+            &mut self.value_cell,
+            &mut self.value_flags,
+        ];
+        for column in numbers {
+            column.reserve(rows);
+        }
     }
 
     /// How many bytes the columns hold, about.

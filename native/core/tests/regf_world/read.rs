@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use arrow_array::RecordBatch;
 use arrow_array::cast::AsArray;
 use arrow_array::types::{UInt32Type, UInt64Type};
-use arrow_array::{Array, RecordBatch};
 use casparian_core::flags::SLACK;
 use casparian_core::regf::{HiveDecoder, HiveOptions, HiveOutput, LogRole};
 use casparian_core::source::{ReadAt, SliceSource};
@@ -209,7 +209,11 @@ pub fn units(image: &[u8]) -> Vec<(u64, u64)> {
         } else {
             0
         };
-        if image[at..].starts_with(b"hbin") && size > 0 && size % 4096 == 0 && at + size <= end {
+        if image[at..].starts_with(b"hbin")
+            && size > 0
+            && size.is_multiple_of(4096)
+            && at + size <= end
+        {
             bin_units(image, at, at + size, &mut units);
             at += size;
             continue;
@@ -239,7 +243,8 @@ fn bin_units(image: &[u8], start: usize, end: usize, units: &mut Vec<(u64, u64)>
     let valid = |at: usize| {
         let size = u32_at(image, at).cast_signed();
         let length = size.unsigned_abs() as usize;
-        (length >= 8 && length % 8 == 0 && at + length <= end).then_some((size < 0, length))
+        (length >= 8 && length.is_multiple_of(8) && at + length <= end)
+            .then_some((size < 0, length))
     };
     let known: [&[u8]; 8] = [b"nk", b"vk", b"sk", b"lf", b"lh", b"li", b"ri", b"db"];
     let mut at = start + 32;
