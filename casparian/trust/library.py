@@ -60,9 +60,19 @@ class ParserLibrary:
         self, first_party: str | os.PathLike[str], home_parsers: str | os.PathLike[str]
     ) -> None:
         self._folders = ((Path(first_party), Origin.FIRST_PARTY), (Path(home_parsers), Origin.HOME))
+        self._listed: tuple[LibraryEntry, ...] | None = None
+
+    def snapshot(self) -> ParserLibrary:
+        """The same library as it is now: read once, however often it is asked."""
+        (first_party, _), (home_parsers, _) = self._folders
+        copy = ParserLibrary(first_party, home_parsers)
+        copy._listed = self.list()
+        return copy
 
     def list(self) -> tuple[LibraryEntry, ...]:
         """Every parser folder, first-party ones first, each group sorted by name."""
+        if self._listed is not None:
+            return self._listed
         entries: list[LibraryEntry] = []
         taken: dict[str, str] = {}
         for folder, origin in self._folders:

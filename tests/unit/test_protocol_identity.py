@@ -47,6 +47,10 @@ GOLDEN = {
         identity.source_id("0" * 64, ["2", "1"]),
         "3f105287d88599213f73625ca4f78807e8e36bd98bbf28f5a6a30aaac31a2144",
     ),
+    "companion": (
+        identity.companion_id("LOG1", "0" * 64),
+        "ab4f800fdb47225957d0311d8913dd1fe4829334a02637118fe87ac923b635cf",
+    ),
     "artifact": (
         identity.artifact_hash([(b"b", "2"), (b"a", "1")]),
         "0849110e1ed75fdadea4cfb376346d082c71affdd71eed0928b1e0b1e9e34e6a",

@@ -189,3 +189,15 @@ def test_units_of_several_kinds_have_a_main_table_each(tmp_path: Path) -> None:
     contract = load_parser(directory).contract
     assert [output.table for output in contract.mains] == ["events", "more"]
     assert contract.main.table == "events"
+
+
+def test_a_snapshot_stays_as_it_was_and_the_library_does_not(
+    library: ParserLibrary, tmp_path: Path
+) -> None:
+    before = library.snapshot()
+    parser(tmp_path / "home", "acme.late")
+    assert before.list() == ()
+    assert [entry.name for entry in library.list()] == ["acme.late"]
+    assert before.snapshot().list() == ()
+    with pytest.raises(UsageError):
+        before.find("acme.late")

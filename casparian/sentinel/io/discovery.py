@@ -74,13 +74,14 @@ class Discovery:
                 check_sink(sink)
             root = check_root(request.evidence)
             report = self._reporter(effect.run_id, effect.client_id, effect.number)
-            files, _ = self._discover(root, report, _sink_directories(request))
+            library = self._library.snapshot()
+            files, _ = self._discover(root, report, _sink_directories(request), library)
             if not request.dry_run:
                 self._record_scan(root, files)
             context = PlanContext(
                 home=self._home,
                 engine_hash=self._engine_hash,
-                library=self._library,
+                library=library,
                 workers=self._workers,
                 history=lambda sources: planning.history(self._reader, sources),
                 now_ns=clock.now_ns(),
@@ -106,7 +107,7 @@ class Discovery:
         try:
             root = check_root(request.evidence)
             files, directories = self._discover(
-                root, self._reporter("", effect.client_id, effect.number), []
+                root, self._reporter("", effect.client_id, effect.number), [], self._library
             )
             result = _scan_result(root, files, directories)
             if not request.dry_run:
@@ -134,7 +135,11 @@ class Discovery:
             )
 
     def _discover(
-        self, root: bytes, report: Callable[[int, int, int, int], None], excluded: list[bytes]
+        self,
+        root: bytes,
+        report: Callable[[int, int, int, int], None],
+        excluded: list[bytes],
+        library: ParserLibrary,
     ) -> tuple[list[CataloguedFile], int]:
         shown = path_text(root)
         return discover(
@@ -144,18 +149,8 @@ class Discovery:
             threads=self._threads,
             report=report,
             excluded=[os.path.realpath(path) for path in (os.fsencode(self._home.root), *excluded)],
-            companion_rules=self._companion_rules(),
+            companion_rules=_companion_rules(library),
         )
-
-    def _companion_rules(self) -> tuple[CompanionRule, ...]:
-        """What the parsers ask for that may run here: others have no say in what a source is."""
-        manifests = []
-        for entry in self._library.list():
-            if entry.artifact is not None and entry.artifact.manifest.companions:
-                with suppress(Refused):
-                    verdict.verify(entry.artifact)
-                    manifests.append(entry.artifact.manifest)
-        return rules_of(manifests)
 
     def _record_scan(self, root: bytes, files: Sequence[CataloguedFile]) -> None:
         self._writer.apply([_scan_of(root, files)])
@@ -200,6 +195,17 @@ class Discovery:
             )
 
         return report
+
+
+def _companion_rules(library: ParserLibrary) -> tuple[CompanionRule, ...]:
+    """What the parsers ask for that may run here: others have no say in what a source is."""
+    manifests = []
+    for entry in library.list():
+        if entry.artifact is not None and entry.artifact.manifest.companions:
+            with suppress(Refused):
+                verdict.verify(entry.artifact)
+                manifests.append(entry.artifact.manifest)
+    return rules_of(manifests)
 
 
 def _scan_of(root: bytes, files: Sequence[CataloguedFile]) -> SaveScan:
