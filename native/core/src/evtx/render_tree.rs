@@ -334,14 +334,15 @@ impl<'c, 'b> Builder<'c, 'b> {
 
     /// The element once for each item of an array; an empty array is one empty element.
     fn repeated(&mut self, element: Element, slot: Slot) -> Decoded<Vec<Element>> {
-        let (at, mut rest) = (slot.range().start, slot.bytes(self.chunk));
+        let (at, bytes) = (slot.range().start, slot.bytes(self.chunk));
+        let mut rest = bytes;
         if rest.is_empty() {
             return Ok(vec![element]);
         }
         let mut found = Vec::new();
         while !rest.is_empty() {
             self.budget.spend(1, at)?;
-            let split = split_item(slot.type_code, rest);
+            let split = split_item(slot.type_code, bytes.len(), rest);
             let (item, behind) = split.map_err(|reason| unsuitable(reason, at))?;
             rest = behind;
             let mut out = Vec::new();

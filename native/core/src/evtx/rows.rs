@@ -282,7 +282,7 @@ impl EventRows {
         }
         let mut rest = bytes;
         while !rest.is_empty() {
-            let (item, behind) = value::split_item(type_code, rest)
+            let (item, behind) = value::split_item(type_code, bytes.len(), rest)
                 .map_err(|reason| Damage::new(reason, at, "a value does not suit its type"))?;
             rest = behind;
             self.push_item(label, type_code, at, |out| {

@@ -82,12 +82,17 @@ pub(super) fn is_array(type_code: u8) -> bool {
     type_code & ARRAY != 0
 }
 
-/// The first item of an array, and what is behind it and its terminator.
+/// The first item of what is left of an array, and what is behind it and its terminator. `whole_bytes` is the
+/// length of the whole array, which tells how wide pointers are in it.
 ///
 /// # Errors
 /// [`Reason::ValueType`] or [`Reason::ValueSize`].
-pub(super) fn split_item(type_code: u8, rest: &[u8]) -> Result<(&[u8], &[u8]), Reason> {
-    let (size, skip) = item_size(type_code & !ARRAY, rest)?;
+pub(super) fn split_item(
+    type_code: u8,
+    whole_bytes: usize,
+    rest: &[u8],
+) -> Result<(&[u8], &[u8]), Reason> {
+    let (size, skip) = item_size(type_code & !ARRAY, whole_bytes, rest)?;
     let (item, behind) = rest.split_at_checked(size).ok_or(Reason::ValueSize)?;
     Ok((item, behind.get(skip..).unwrap_or_default()))
 }
@@ -268,7 +273,7 @@ fn render_array(item_type: u8, bytes: &[u8], out: &mut Vec<u8>) -> Result<Render
     let mut rest = bytes;
     let mut first = true;
     while !rest.is_empty() {
-        let (one, behind) = split_item(item_type, rest)?;
+        let (one, behind) = split_item(item_type, bytes.len(), rest)?;
         rest = behind;
         if !first {
             out.push(b',');
@@ -291,7 +296,7 @@ fn render_array(item_type: u8, bytes: &[u8], out: &mut Vec<u8>) -> Result<Render
 }
 
 /// How long the first item of an array is, and how many bytes separate it from the next.
-fn item_size(item_type: u8, rest: &[u8]) -> Result<(usize, usize), Reason> {
+fn item_size(item_type: u8, whole_bytes: usize, rest: &[u8]) -> Result<(usize, usize), Reason> {
     let fixed = match item_type {
         INT8 | UINT8 => 1,
         INT16 | UINT16 => 2,
@@ -299,7 +304,7 @@ fn item_size(item_type: u8, rest: &[u8]) -> Result<(usize, usize), Reason> {
         INT64 | UINT64 | REAL64 | FILETIME | HEX64 => 8,
         GUID | SYSTEMTIME => 16,
         // The width is not stored: eight bytes unless the array cannot be made of them.
-        SIZE | EVT_HANDLE if rest.len().is_multiple_of(8) => 8,
+        SIZE | EVT_HANDLE if whole_bytes.is_multiple_of(8) => 8,
         SIZE | EVT_HANDLE => 4,
         BINARY => rest.len(),
         SID => sid_size(rest).ok_or(Reason::ValueSize)?,
