@@ -53,11 +53,13 @@ check-evidence:
 test: $(VENV)/.dev $(VENV)/.native
 	$(BIN)/python -m pytest -n 2 -m 'not slow' $(ARGS)
 	cargo test --locked -p casparian-confine -p casparian-core
+	$(BIN)/python -m tests.instructions
 
 .PHONY: test-all
 test-all: $(VENV)/.dev $(VENV)/.native
 	$(BIN)/python -m pytest -n 2 $(ARGS)
 	cargo test --locked -p casparian-confine -p casparian-core
+	$(BIN)/python -m tests.instructions
 
 .PHONY: simulate
 simulate: $(VENV)/.dev $(VENV)/.native

@@ -1,14 +1,15 @@
-//! Every input that a fuzzer ever found, and a few of each target's seeds, through the same checks.
+//! Inputs of the fuzzers through the same checks, with stable Rust: whatever a fuzzer found (named for what was wrong), and
+//! `seed-*`, a few that together take the ways through the code which hours of search came to know.
 
 mod fuzz_checks;
 
 use std::fs;
 use std::path::Path;
 
-/// The inputs of one target: `fuzz_findings/TARGET/NAME`, each named for what was wrong.
+/// The inputs of one target: `fuzz_inputs/TARGET/NAME`.
 fn inputs(target: &str) -> Vec<(String, Vec<u8>)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/fuzz_findings")
+        .join("tests/fuzz_inputs")
         .join(target);
     let mut found: Vec<_> = fs::read_dir(&folder)
         .unwrap_or_else(|error| panic!("{}: {error}", folder.display()))

@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, reason = "a check ends where its assumptions do")]
 
 mod allocation;
+mod batches;
 mod event_log;
 
 pub use event_log::{event_log, event_records};
