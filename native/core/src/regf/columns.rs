@@ -61,6 +61,15 @@ impl Validity {
         self.bits.push(is_valid);
     }
 
+    /// Of a column that has had no item yet.
+    fn push_nulls(&mut self, count: usize) {
+        if count > 0 {
+            self.nulls = count;
+            self.bits.words.resize(count.div_ceil(64), 0);
+            self.bits.len = count;
+        }
+    }
+
     fn finish(&mut self) -> Option<NullBuffer> {
         self.len = 0;
         if std::mem::take(&mut self.nulls) == 0 {
@@ -147,6 +156,8 @@ pub(super) struct TextColumn {
     pub(super) bytes: Vec<u8>,
     offsets: Vec<i32>,
     validity: Validity,
+    /// Items that are missing before the first that is not: most columns of this kind have no other.
+    leading_nulls: usize,
 }
 
 impl TextColumn {
@@ -155,12 +166,21 @@ impl TextColumn {
             bytes: Vec::new(),
             offsets: vec![0],
             validity: Validity::default(),
+            leading_nulls: 0,
         }
     }
 
     /// How many items there are.
     pub(super) fn len(&self) -> usize {
-        self.offsets.len() - 1
+        self.leading_nulls + self.offsets.len() - 1
+    }
+
+    /// Write the missing items that were only counted.
+    #[cold]
+    fn write_leading_nulls(&mut self) {
+        let count = std::mem::take(&mut self.leading_nulls);
+        self.offsets.resize(1 + count, 0);
+        self.validity.push_nulls(count);
     }
 
     /// Make room for this many items of so many bytes each.
@@ -172,6 +192,9 @@ impl TextColumn {
     /// Make an item of what was written.
     #[inline]
     pub(super) fn push(&mut self) {
+        if self.leading_nulls > 0 {
+            self.write_leading_nulls();
+        }
         self.validity.push(true);
         // Batches are flushed long before 31 bits are used up.
         self.offsets.push(self.bytes.len() as i32);
@@ -187,6 +210,10 @@ impl TextColumn {
     /// Append a missing item; nothing was written.
     #[inline]
     pub(super) fn push_null(&mut self) {
+        if self.offsets.len() == 1 {
+            self.leading_nulls += 1;
+            return;
+        }
         self.validity.push(false);
         self.offsets.push(self.bytes.len() as i32);
     }
@@ -200,6 +227,9 @@ impl TextColumn {
     }
 
     fn finish_parts(&mut self) -> (OffsetBuffer<i32>, Buffer, Option<NullBuffer>) {
+        if self.leading_nulls > 0 {
+            self.write_leading_nulls();
+        }
         let mut offsets = Vec::with_capacity(self.offsets.len());
         offsets.push(0);
         let offsets = std::mem::replace(&mut self.offsets, offsets);
@@ -235,6 +265,8 @@ pub(super) struct ListColumn {
     pub(super) items: TextColumn,
     offsets: Vec<i32>,
     validity: Validity,
+    /// As those of a [`TextColumn`].
+    leading_nulls: usize,
 }
 
 impl ListColumn {
@@ -243,12 +275,23 @@ impl ListColumn {
             items: TextColumn::new(),
             offsets: vec![0],
             validity: Validity::default(),
+            leading_nulls: 0,
         }
+    }
+
+    #[cold]
+    fn write_leading_nulls(&mut self) {
+        let count = std::mem::take(&mut self.leading_nulls);
+        self.offsets.resize(1 + count, 0);
+        self.validity.push_nulls(count);
     }
 
     /// Make a list of the items that were added since the last one.
     #[inline]
     pub(super) fn push(&mut self) {
+        if self.leading_nulls > 0 {
+            self.write_leading_nulls();
+        }
         self.validity.push(true);
         self.offsets.push(self.items.len() as i32);
     }
@@ -256,6 +299,10 @@ impl ListColumn {
     /// Append a missing list; no item was added.
     #[inline]
     pub(super) fn push_null(&mut self) {
+        if self.offsets.len() == 1 {
+            self.leading_nulls += 1;
+            return;
+        }
         self.validity.push(false);
         self.offsets.push(self.items.len() as i32);
     }
@@ -273,6 +320,9 @@ impl ListColumn {
     /// # Errors
     /// When an item is not UTF-8, which would be a fault of the decoder.
     pub(super) fn finish(&mut self, item: FieldRef) -> Result<ArrayRef, ArrowError> {
+        if self.leading_nulls > 0 {
+            self.write_leading_nulls();
+        }
         let offsets = std::mem::replace(&mut self.offsets, vec![0]);
         let offsets = OffsetBuffer::new(ScalarBuffer::from(offsets));
         let items = self.items.finish_text()?;
@@ -283,7 +333,7 @@ impl ListColumn {
 
 /// Append bytes that are few as a rule: short ones are copied without a call.
 #[inline]
-fn push_short(out: &mut Vec<u8>, bytes: &[u8]) {
+pub(super) fn push_short(out: &mut Vec<u8>, bytes: &[u8]) {
     let (blocks, rest) = bytes.as_chunks::<16>();
     if blocks.len() > 2 {
         out.extend_from_slice(bytes);
@@ -322,6 +372,43 @@ mod tests {
             push_short(&mut out, &bytes[..length]);
             assert_eq!(out[6..], bytes[..length]);
         }
+    }
+
+    #[test]
+    fn texts_and_lists_may_begin_with_nulls() {
+        for first in [0, 1, 64, 100] {
+            let mut texts = TextColumn::new();
+            let mut lists = ListColumn::new();
+            for place in 0..130 {
+                if place == first || place > first && place % 2 == 0 {
+                    texts.push_text(Some("text"));
+                    lists.push_texts(["item"; 2]);
+                } else {
+                    texts.push_null();
+                    lists.push_null();
+                }
+                assert_eq!(texts.len(), place + 1);
+            }
+            let texts = texts.finish_text().unwrap();
+            let item = Arc::new(arrow_schema::Field::new(
+                "item",
+                texts.data_type().clone(),
+                true,
+            ));
+            let lists = lists.finish(item).unwrap();
+            assert_eq!((texts.len(), lists.len()), (130, 130));
+            for place in 0..130 {
+                let expected = place == first || place > first && place % 2 == 0;
+                assert_eq!(
+                    (texts.is_valid(place), lists.is_valid(place)),
+                    (expected, expected)
+                );
+            }
+        }
+        let mut nothing = TextColumn::new();
+        nothing.push_null();
+        assert_eq!(nothing.finish_text().unwrap().null_count(), 1);
+        assert_eq!(nothing.len(), 0);
     }
 
     #[test]

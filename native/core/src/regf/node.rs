@@ -1,6 +1,7 @@
 //! Key nodes (`nk`) and key values (`vk`) as their cells hold them.
 
 use super::bytes::{array_at, u16_at, u32_at, u64_at};
+use super::columns::push_short;
 use super::problem::Reason;
 
 /// A reference to nothing.
@@ -33,7 +34,7 @@ impl Name<'_> {
             return crate::evtx::push_utf16(out, self.bytes);
         }
         if self.bytes.is_ascii() {
-            out.extend_from_slice(self.bytes);
+            push_short(out, self.bytes);
         } else {
             for byte in self.bytes {
                 let mut buffer = [0; 2];

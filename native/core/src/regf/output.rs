@@ -70,22 +70,24 @@ impl Output {
     }
 
     /// Finish the batches that have `rows_min` rows or `bytes_min` bytes.
+    #[inline]
     pub(super) fn flush(&mut self, rows_min: usize, bytes_min: usize) -> Result<(), CoreError> {
-        let is_due =
-            |rows: usize, bytes: usize| rows > 0 && (rows >= rows_min || bytes >= bytes_min);
-        if is_due(self.keys.len(), self.keys.byte_size()) {
+        let is_due = |rows: usize, bytes: &dyn Fn() -> usize| {
+            rows > 0 && (rows >= rows_min || bytes() >= bytes_min)
+        };
+        if is_due(self.keys.len(), &|| self.keys.byte_size()) {
             let batch = self.keys.finish()?;
             self.ready.push_back((HiveOutput::Keys, batch));
         }
-        if is_due(self.values.len(), self.values.byte_size()) {
+        if is_due(self.values.len(), &|| self.values.byte_size()) {
             let batch = self.values.finish()?;
             self.ready.push_back((HiveOutput::Values, batch));
         }
-        if is_due(self.changes.len(), self.changes.byte_size()) {
+        if is_due(self.changes.len(), &|| self.changes.byte_size()) {
             let batch = self.changes.finish()?;
             self.ready.push_back((HiveOutput::Changes, batch));
         }
-        if is_due(self.quarantine.len(), self.quarantine.byte_size()) {
+        if is_due(self.quarantine.len(), &|| self.quarantine.byte_size()) {
             let batch = self.quarantine.finish()?;
             self.ready.push_back((HiveOutput::Quarantine, batch));
         }

@@ -5,7 +5,7 @@
 use arrow_array::types::UInt64Type;
 
 use super::bytes::{array_at, u32_at, u64_at};
-use super::columns::{ListColumn, NumberColumn, TextColumn};
+use super::columns::{ListColumn, NumberColumn, TextColumn, push_short};
 use super::problem::Problems;
 use crate::evtx::push_utf16;
 
@@ -29,7 +29,7 @@ const KINDS: [&str; 12] = [
 #[inline]
 pub(super) fn push_kind(out: &mut Vec<u8>, kind: u32) {
     match KINDS.get(kind as usize) {
-        Some(name) => out.extend_from_slice(name.as_bytes()),
+        Some(name) => push_short(out, name.as_bytes()),
         None => out.extend_from_slice(format!("{kind:#010x}").as_bytes()),
     }
 }
