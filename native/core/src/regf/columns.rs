@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use arrow_array::types::ArrowPrimitiveType;
 use arrow_array::{ArrayRef, BinaryArray, BooleanArray, ListArray, PrimitiveArray, StringArray};
-use arrow_buffer::{BooleanBuffer, Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
+use arrow_buffer::{
+    BooleanBuffer, BooleanBufferBuilder, Buffer, NullBuffer, OffsetBuffer, ScalarBuffer,
+};
 use arrow_schema::{ArrowError, FieldRef};
 
 /// One bit for each item.
@@ -34,48 +36,50 @@ impl Bits {
     }
 }
 
-/// Which items are missing; costs next to nothing until one is.
+/// Which items are missing, as runs: in turn so many that are there, and so many that are not.
 #[derive(Debug, Default)]
 struct Validity {
-    bits: Bits,
-    /// Items before the first that is missing, once there is one.
-    len: usize,
-    nulls: usize,
+    runs: Vec<u32>,
+    /// Length of the last run, which is not in `runs` yet, and whether its items are missing.
+    last: u32,
+    is_missing: bool,
 }
 
 impl Validity {
     #[inline]
     fn push(&mut self, is_valid: bool) {
-        if self.nulls == 0 {
-            if is_valid {
-                self.len += 1;
-                return;
-            }
-            self.bits.words.resize(self.len / 64, u64::MAX);
-            if !self.len.is_multiple_of(64) {
-                self.bits.words.push((1 << (self.len % 64)) - 1);
-            }
-            self.bits.len = self.len;
+        if is_valid == self.is_missing {
+            self.runs.push(self.last);
+            self.last = 0;
+            self.is_missing = !is_valid;
         }
-        self.nulls += usize::from(!is_valid);
-        self.bits.push(is_valid);
+        self.last += 1;
     }
 
-    /// Of a column that has had no item yet.
+    /// As many missing items at once.
     fn push_nulls(&mut self, count: usize) {
         if count > 0 {
-            self.nulls = count;
-            self.bits.words.resize(count.div_ceil(64), 0);
-            self.bits.len = count;
+            self.push(false);
+            self.last += count as u32 - 1;
         }
     }
 
     fn finish(&mut self) -> Option<NullBuffer> {
-        self.len = 0;
-        if std::mem::take(&mut self.nulls) == 0 {
+        let mut runs = std::mem::take(&mut self.runs);
+        runs.push(std::mem::take(&mut self.last));
+        self.is_missing = false;
+        // One run only: nothing is missing.
+        if runs.len() == 1 {
             return None;
         }
-        Some(NullBuffer::new(self.bits.finish()))
+        let items = runs.iter().map(|run| *run as usize).sum();
+        let mut bits = BooleanBufferBuilder::new(items);
+        let mut is_valid = true;
+        for run in runs {
+            bits.append_n(run as usize, is_valid);
+            is_valid = !is_valid;
+        }
+        Some(NullBuffer::new(bits.finish()))
     }
 }
 
@@ -205,6 +209,14 @@ impl TextColumn {
     pub(super) fn push_value(&mut self, value: &[u8]) {
         push_short(&mut self.bytes, value);
         self.push();
+    }
+
+    /// Append the same item so many times, to a column without missing items.
+    pub(super) fn push_repeated(&mut self, value: &[u8], count: usize) {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(&value.repeat(count));
+        let ends = (1..=count).map(|number| (start + number * value.len()) as i32);
+        self.offsets.extend(ends);
     }
 
     /// Append a missing item; nothing was written.

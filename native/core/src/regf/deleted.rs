@@ -217,7 +217,15 @@ fn used_bytes(hive: &Hive, cells: impl Iterator<Item = usize>) -> HashMap<usize,
         let own = area.get(start + 4..).and_then(own_bytes);
         used.insert(start, own.map(|bytes| bytes + 4));
     }
+    // Most cells are asked for in vain.
+    let mut wanted = Places::new(area.len());
+    for start in used.keys() {
+        wanted.insert(*start);
+    }
     let mut note = |place: u32, bytes: usize| {
+        if !wanted.contains(place as usize) {
+            return;
+        }
         if let Some(entry) = used.get_mut(&(place as usize)) {
             *entry = Some(entry.unwrap_or(0).max(bytes + 4));
         }

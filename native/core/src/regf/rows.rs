@@ -66,7 +66,8 @@ struct Common {
     length: NumberColumn<UInt64Type>,
     flags: NumberColumn<UInt32Type>,
     key_path: TextColumn,
-    state: TextColumn,
+    /// Runs of rows in the same state.
+    states: Vec<(State, usize)>,
     from_log: TextColumn,
     problems: ListColumn,
 }
@@ -78,7 +79,7 @@ impl Common {
             length: NumberColumn::new(),
             flags: NumberColumn::new(),
             key_path: TextColumn::new(),
-            state: TextColumn::new(),
+            states: Vec::new(),
             from_log: TextColumn::new(),
             problems: ListColumn::new(),
         }
@@ -89,8 +90,16 @@ impl Common {
         self.length.reserve(rows);
         self.flags.reserve(rows);
         self.key_path.reserve(rows, PATH_BYTES_USUAL);
-        self.state.reserve(rows, 4);
         self.from_log.reserve(rows, 0);
+    }
+
+    /// The column `state`.
+    fn finish_states(&mut self) -> Result<ArrayRef, CoreError> {
+        let mut column = TextColumn::new();
+        for (state, count) in self.states.drain(..) {
+            column.push_repeated(state.name().as_bytes(), count);
+        }
+        Ok(column.finish_text()?)
     }
 
     #[inline]
@@ -99,7 +108,10 @@ impl Common {
         self.length.push_known(place.length);
         self.flags.push_known(place.flags | more);
         self.key_path.push_value(path);
-        self.state.push_value(place.state.name().as_bytes());
+        match self.states.last_mut() {
+            Some((state, count)) if *state == place.state => *count += 1,
+            _ => self.states.push((place.state, 1)),
+        }
         self.from_log.push_text(place.from_log);
         if problems.is_none() {
             self.problems.push_null();
@@ -241,7 +253,7 @@ impl KeyRows {
             cell.finish_ref(),
             self.parent_cell.finish_ref(),
             self.depth.finish_ref(),
-            common.state.finish_text()?,
+            common.finish_states()?,
             common.from_log.finish_text()?,
             common.problems.finish(text_item())?,
         ];
@@ -389,7 +401,7 @@ impl ValueRows {
             self.key_cell.finish_ref(),
             self.value_cell.finish_ref(),
             self.value_flags.finish_ref(),
-            common.state.finish_text()?,
+            common.finish_states()?,
             common.from_log.finish_text()?,
             common.problems.finish(text_item())?,
         ];
