@@ -37,7 +37,7 @@ fn a_chunk_is_found_at_any_place_with_the_rows_that_it_has_in_a_log() {
     let builder = usual_chunk(1, 30);
     let records = builder.records.clone();
     let chunk = builder.finish();
-    let whole = decode(&log(&[chunk.clone()]));
+    let whole = decode(&log(std::slice::from_ref(&chunk)));
     for garbage in [
         0, 1, 511, 512, 4_096, 65_535, 1_048_576, 1_114_000, 2_097_149,
     ] {
@@ -64,7 +64,7 @@ fn records_of_a_chunk_without_its_header_find_their_way() {
     let builder = usual_chunk(1, 30);
     let first = builder.records[0].0;
     let chunk = builder.finish();
-    let whole = decode(&log(&[chunk.clone()]));
+    let whole = decode(&log(std::slice::from_ref(&chunk)));
     // The header is gone; the file begins in the middle of it; the chunk is at a strange place.
     for image in [
         [vec![0; 512], chunk[512..].to_vec()].concat(),

@@ -82,10 +82,10 @@ pub(super) fn guesses<S: ReadAt>(
     };
     let mut found = Vec::new();
     match anchor(record) {
-        Some(Anchor::Name { distance, behind }) => {
-            if is_name(record.get(behind as usize..).unwrap_or_default()) {
-                found.extend(base_of(at + behind, distance));
-            }
+        Some(Anchor::Name { distance, behind })
+            if is_name(record.get(behind as usize..).unwrap_or_default()) =>
+        {
+            found.extend(base_of(at + behind, distance));
         }
         Some(Anchor::Template {
             identifier,
@@ -113,7 +113,7 @@ pub(super) fn guesses<S: ReadAt>(
             found.dedup();
             found.truncate(GUESSES_MAX);
         }
-        None => {}
+        Some(Anchor::Name { .. }) | None => {}
     }
     Ok(found)
 }
