@@ -102,6 +102,14 @@ impl Walk {
         self.chunks += 1;
         let slot = Slot::examine(bytes);
         self.report_verdicts(&slot, base);
+        if let Some(at) = slot.misplaced_chunk() {
+            let (offset, length) = (base + at as u64, (bytes.len() - at) as u64);
+            self.account
+                .findings
+                .add("chunk.misplaced", offset, length, || {
+                    "a chunk begins here, off the grid of 64 KiB slots; carving the log reads it whole".to_owned()
+                });
+        }
         let live_records = self.walk_live(&slot, base)?;
         if let Some(claimed) = slot.records_claimed {
             let declared = self.account.declared.unwrap_or(0);

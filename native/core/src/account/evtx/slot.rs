@@ -72,6 +72,18 @@ impl<'bytes> Slot<'bytes> {
         }
     }
 
+    /// Where a chunk with a right header begins inside a slot that begins with none.
+    pub(in crate::account) fn misplaced_chunk(&self) -> Option<usize> {
+        if self.magic_ok {
+            return None;
+        }
+        memchr::memmem::find_iter(self.bytes, CHUNK_MAGIC).find(|at| {
+            let header = self.bytes.get(*at..*at + FIRST_RECORD);
+            // Without the records, only the header is looked at.
+            header.is_some_and(|header| Slot::examine(header).header_crc_ok)
+        })
+    }
+
     /// The record that begins at `at` and ends at or before `limit`.
     pub(in crate::account) fn record_at(&self, at: usize, limit: usize) -> Option<RecordSpan> {
         let space = self.bytes.get(at..limit)?;

@@ -304,3 +304,18 @@ proptest! {
         prop_assert_eq!(Account::from_bytes(&account.to_bytes()).unwrap(), account);
     }
 }
+
+#[test]
+fn a_chunk_off_the_grid_is_told_with_its_place() {
+    let mut log = two_chunks();
+    let second = 4096 + SLOT;
+    log.splice(second..second, [7; 1_000]);
+    let account = account(&log);
+    let findings = account.findings.list();
+    let misplaced: Vec<u64> = findings
+        .iter()
+        .filter(|finding| finding.code == "chunk.misplaced")
+        .map(|finding| finding.offset)
+        .collect();
+    assert_eq!(misplaced, [second as u64 + 1_000]);
+}
