@@ -1,7 +1,8 @@
 """Build a small, believable case on disk, and say what a complete reading of it must find.
 
 Two machines, `FIN-WS07` (Windows) and `gw01` (Linux), with logs that are whole, damaged, cut and
-dirty, a copy, a link, an empty file and one that nothing can read. What they tell is in `story`.
+dirty, a registry hive, a copy, a link, an empty file and one that nothing can read. What they tell
+is in `story`.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from casparian.demo.dice import Dice
 from casparian.demo.evtx_reference import read_log
 from casparian.demo.evtx_writer import CHUNK_HEADER_BYTES, EventLog
 from casparian.demo.story import Story, tell
+from casparian.demo.story.registry import system_hive
 from casparian.demo.syslog_writer import LogFile, rfc3164, rfc5424, rsyslog_iso, year_rollover
 
 _LOGS: Final = "FIN-WS07/Windows/System32/winevt/Logs"
@@ -42,6 +44,7 @@ class EvidenceKind(StrEnum):
 
     EVTX = "evtx"  # Windows event log
     SYSLOG = "syslog"  # text log, one message a line
+    REGISTRY = "registry"  # registry hive
     UNKNOWN = "unknown"  # bytes that no parser takes
     EMPTY = "empty"  # a file of no bytes
     SYMLINK = "symlink"  # never followed
@@ -55,10 +58,10 @@ class EvidenceFile:
         path: relative to the case's directory, with forward slashes.
         kind: what it is.
         size_bytes: its size; of a link, 0.
-        records: units present: records and damaged regions of a log's live areas, or lines that
-            are not blank.
+        records: units present: records and damaged regions of a log's live areas, lines that are
+            not blank, or allocated keys and values of a hive.
         damaged: how many of `records` are damaged regions.
-        slack_records: records behind free space, outside `records`.
+        slack_records: records behind free space, and deleted keys and values: outside `records`.
         unparsable: lines among `records` that no format explains.
         findings: codes that a reader must report at least once; without any, it reports none.
         same_content_as: path of the first file with the same bytes.
@@ -127,6 +130,15 @@ def build_evidence(directory: Path, *, seed: int = 7, scale: int = 1) -> Evidenc
     case = _Case(directory)
     _add_event_logs(case, story)
     _add_text_logs(case, story)
+    hive = system_hive().build()
+    deleted = sum(cell.state == "deleted" for cell in hive.cells)
+    case.add(
+        "FIN-WS07/Windows/System32/config/SYSTEM",
+        hive.data,
+        EvidenceKind.REGISTRY,
+        records=len(hive.cells) - deleted,
+        slack_records=deleted,
+    )
     case.add("FIN-WS07/Users/t.bergman/Downloads/k.bin", _unknown(seed), EvidenceKind.UNKNOWN)
     case.add("gw01/var/log/boot.log", b"", EvidenceKind.EMPTY)
     case.link("gw01/var/log/current", "syslog")
@@ -160,6 +172,7 @@ class _Case:
         kind: EvidenceKind,
         *,
         records: int = 0,
+        slack_records: int = 0,
         unparsable: int = 0,
         findings: tuple[str, ...] = (),
         same_content_as: str | None = None,
@@ -176,7 +189,7 @@ class _Case:
                 size_bytes=len(data),
                 records=reading.present if reading else records,
                 damaged=reading.damaged if reading else 0,
-                slack_records=reading.slack if reading else 0,
+                slack_records=reading.slack if reading else slack_records,
                 unparsable=unparsable,
                 findings=findings,
                 same_content_as=same_content_as,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 
-PARSED = ("evtx", "syslog")
+PARSED = ("evtx", "registry", "syslog")
 
 
 def test_every_unit_of_the_evidence_is_accounted_for(casparian, case):
@@ -22,6 +22,10 @@ def test_every_unit_of_the_evidence_is_accounted_for(casparian, case):
     assert {output["table"] for output in result["outputs"]} == {
         "evtx_events",
         "evtx_chunks",
+        "registry_keys",
+        "registry_values",
+        "registry_hives",
+        "registry_changes",
         "syslog_events",
     }
     assert all(os.path.exists(path) for output in result["outputs"] for path in output["files"])
@@ -52,6 +56,7 @@ def test_every_unit_of_the_evidence_is_accounted_for(casparian, case):
     assert result["ledger"]["findings"] == sum(len(s["findings"]) for s in ledgers.values())
     main_rows = casparian.rows(
         "select (select count(*) from evtx_events) + (select count(*) from syslog_events)"
+        " + (select count(*) from registry_keys) + (select count(*) from registry_values)"
     )
     assert main_rows == [[result["ledger"]["rows"] + result["ledger"]["recovered"]]]
     assert casparian.rows("select count(*) from quarantine") == [[result["quarantine"]["rows"]]]

@@ -15,6 +15,7 @@ from casparian.demo.evtx_reference import read_log
 from casparian.demo.story import tell
 from casparian.demo.world import EvidenceKind, EvidenceSummary, build_evidence
 from tests.factories import wheel
+from tests.factories.hives import walk
 
 
 @pytest.fixture(scope="module")
@@ -187,3 +188,13 @@ def test_the_factory_needs_nothing_but_the_standard_library() -> None:
                 assert name.split(".")[0] in allowed, (source, name)
                 if name.startswith("casparian"):
                     assert name.startswith("casparian.demo"), (source, name)
+
+
+def test_the_hive_has_the_service_and_a_key_that_was_deleted(case: EvidenceSummary) -> None:
+    hive = case.file("FIN-WS07/Windows/System32/config/SYSTEM")
+    assert (hive.kind, hive.findings) == (EvidenceKind.REGISTRY, ())
+    assert hive.slack_records == 2
+    account = walk(content(case, hive.path))
+    assert (account.present, account.declared) == (hive.records, hive.records)
+    assert account.findings == []
+    assert "kestrelsvc.exe /stage".encode("utf-16-le") in content(case, hive.path)
