@@ -294,9 +294,12 @@ fn a_cut_file_is_said_to_be_cut() {
     );
 }
 
+/// Where a number is put, the number, and what is found.
+type Lie = (fn(&Places) -> usize, u32, &'static [&'static str]);
+
 #[test]
 fn what_cells_say_of_each_other_is_checked() {
-    let lies: [(fn(&Places) -> usize, u32, &[&str]); 8] = [
+    let lies: [Lie; 8] = [
         (|p| p.root + 4 + 20, 2, &["key.subkeys"]),
         (|p| p.child + 4 + 36, 3, &["key.values"]),
         (|p| p.child + 4 + 16, 8, &["key.parent"]),
