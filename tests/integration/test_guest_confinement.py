@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import pwd
@@ -479,3 +480,63 @@ def test_lockdown_is_cheap(capsys: pytest.CaptureFixture[str]) -> None:
         assert name in record["rlimits"].split()
     with capsys.disabled():
         print(f"\nlock_down: median {statistics.median(costs):.2f} ms, least {min(costs):.2f} ms")
+
+
+SIGCHLD, CLONE_VM, CLONE_VFORK, CLONE_THREAD = 17, 0x100, 0x4000, 0x10000
+PTHREAD = 0x3D0F00  # what the C library asks for when it makes a thread
+NUMBERS = {"x86_64": {"clone": 56, "fork": 57, "vfork": 58, "clone3": 435}, "aarch64": {"clone": 220, "clone3": 435}}  # fmt: skip
+
+
+def system_call(world: World, name: str, *arguments: int) -> Receipt:
+    """Make a system call in a guest; a row says what it answered."""
+    numbers = NUMBERS[os.uname().machine]
+    if name not in numbers:
+        pytest.skip(f"no {name} on this machine")
+    world.parser(f"""
+        import ctypes
+        from casparian.sdk import Row
+
+        def parse(ctx):
+            library = ctypes.CDLL(None, use_errno=True)
+            answer = library.syscall({numbers[name]}, *{[*arguments, 0, 0, 0, 0]})
+            text = "made" if answer >= 0 else str(ctypes.get_errno())
+            yield "lines", Row(0, 1, {{"number": 1, "text": text}})
+    """)
+    world.source(b"x\n")
+    return world.run()
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("fork", ()),
+        ("vfork", ()),
+        ("clone", (SIGCHLD,)),
+        ("clone", (SIGCHLD | CLONE_VM | CLONE_VFORK,)),
+        ("clone", (PTHREAD & ~CLONE_THREAD,)),
+        ("clone", (0,)),
+    ],
+)
+def test_making_a_process_kills_the_guest(
+    world: World, name: str, arguments: tuple[int, ...]
+) -> None:
+    receipt = system_call(world, name, *arguments)
+    assert receipt.sources[0].code == "confinement.violation"
+    assert receipt.files == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "expected"),
+    [
+        ("clone", (CLONE_THREAD,), errno.EPERM),
+        ("clone", (PTHREAD | SIGCHLD,), errno.EPERM),
+        ("clone", (PTHREAD | 0x2000,), errno.EPERM),  # traced like its maker
+        ("clone", (PTHREAD | 0x4000_0000,), errno.EPERM),  # in a network of its own
+        ("clone3", (0, 88), errno.ENOSYS),
+    ],
+)
+def test_a_thread_that_is_not_as_c_libraries_make_it_is_refused(
+    world: World, name: str, arguments: tuple[int, ...], expected: int
+) -> None:
+    receipt = system_call(world, name, *arguments)
+    assert [row["text"] for row in rows(receipt, "lines")] == [str(expected)]

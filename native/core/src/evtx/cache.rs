@@ -9,6 +9,7 @@
 //! A plan costs the same share of a chunk's budget whether it is found or made, so that no row depends on what was decoded before.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::Arc;
 
 use super::bytes::{array_at, offset_at, u32_at};
@@ -27,7 +28,7 @@ pub(super) const DEFINITION_HEADER_BYTES: usize = 24;
 pub struct PlanCache {
     plans: HashMap<Box<[u8]>, Compiled>,
     /// Shapes of definitions by GUID, length and context; the same content may have several.
-    shapes: HashMap<ShapeKey, Vec<(Shape, Compiled)>>,
+    shapes: HashMap<ShapeKey, Vec<Known>>,
     bytes: usize,
     key: Vec<u8>,
     /// Positions in the chunk at which the definition refers to names.
@@ -39,6 +40,19 @@ pub struct PlanCache {
 struct Compiled {
     plan: Arc<Plan>,
     cost: u32,
+}
+
+/// A shape, and the plan of what has it, which `plans` has too.
+struct Known {
+    shape: Shape,
+    compiled: Compiled,
+}
+
+impl fmt::Debug for Known {
+    /// Without the plan: it is shown where it is kept.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.shape.fmt(formatter)
+    }
 }
 
 type ShapeKey = ([u8; 16], u32, bool);
@@ -67,9 +81,11 @@ impl PlanCache {
         };
         if let Some(key) = &shape_key
             && let Some(shapes) = self.shapes.get(key)
-            && let Some((_, known)) = shapes
+            && let Some(Known {
+                compiled: known, ..
+            }) = shapes
                 .iter()
-                .find(|(shape, _)| shape.is_at(chunk, definition.start))
+                .find(|known| known.shape.is_at(chunk, definition.start))
             && known.cost <= budget.work_left()
         {
             budget.spend(known.cost, definition.start)?;
@@ -144,7 +160,8 @@ impl PlanCache {
         if shapes.len() < SHAPES_MAX {
             let cost = compiled.cost + key_cost;
             let plan = Arc::clone(&compiled.plan);
-            shapes.push((shape, Compiled { plan, cost }));
+            let compiled = Compiled { plan, cost };
+            shapes.push(Known { shape, compiled });
         }
     }
 
