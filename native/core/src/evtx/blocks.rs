@@ -54,7 +54,7 @@ impl<S: ReadAt + 'static> EvtxBlocks<S> {
     ) -> Result<Self, CoreError> {
         let source = Arc::new(source);
         let first = Decoder::with_cache(Arc::clone(&source), options, cache)?;
-        let blocks = first.slots().div_ceil(BLOCK_SLOTS);
+        let blocks = first.source_slots().div_ceil(BLOCK_SLOTS);
         let wanted = threads.min(THREADS_MAX).min(blocks as usize);
         // What is lost on purpose is counted from row to row.
         let is_alone = wanted < 2 || options.fault != Fault::None;

@@ -153,7 +153,7 @@ impl<S: ReadAt> EvtxDecoder<S> {
     }
 
     /// How many slots the source has, the rest of the last one included.
-    pub(super) fn slots(&self) -> u32 {
+    pub(super) fn source_slots(&self) -> u32 {
         self.source_slots
     }
 
