@@ -12,7 +12,7 @@ use casparian_core::source::SliceSource;
 
 /// The name that callgrind looks for.
 #[inline(never)]
-fn measured(run: fn(&[u8]) -> u64, bytes: &[u8]) -> u64 {
+fn measured(run: Run, bytes: &[u8]) -> u64 {
     black_box(run(black_box(bytes)))
 }
 
@@ -42,8 +42,11 @@ fn hash_blake3(bytes: &[u8]) -> u64 {
     u64::from(blake3::hash(bytes).as_bytes()[0]) | 1
 }
 
+/// What runs one loop over bytes, and gives the number of units that it met.
+type Run = fn(&[u8]) -> u64;
+
 /// Each loop by its name.
-const LOOPS: [(&str, fn(&[u8]) -> u64); 4] = [
+const LOOPS: [(&str, Run); 4] = [
     ("decode_evtx", decode_evtx),
     ("account_evtx", count_evtx),
     ("account_lines", count_lines),

@@ -65,7 +65,7 @@ unsafe impl GlobalAlloc for Counting {
 }
 
 /// Run `work`; gives the most bytes that it had in use at one time, with its result.
-pub fn measured<T>(work: impl FnOnce() -> T) -> (usize, T) {
+pub(crate) fn measured<T>(work: impl FnOnce() -> T) -> (usize, T) {
     // A check that failed while it measured left nothing behind that the next one would miss.
     let _alone = MEASURING
         .lock()

@@ -5,7 +5,7 @@ use casparian_core::flags::{CARVED, SLACK};
 use casparian_core::tally::Tally;
 
 /// Each column is what its type says, down to the last offset and UTF-8 sequence.
-pub(super) fn check_columns(batch: &RecordBatch) {
+pub(crate) fn check_columns(batch: &RecordBatch) {
     for column in batch.columns() {
         column.to_data().validate_full().unwrap();
         assert_eq!(column.len(), batch.num_rows());
@@ -13,7 +13,7 @@ pub(super) fn check_columns(batch: &RecordBatch) {
 }
 
 /// Add the units of a batch, which lie within `size` bytes; gives how many are of what was deleted or carved, which are no units.
-pub(super) fn add_units(batch: &RecordBatch, size: u64, tally: &mut Tally) -> u64 {
+pub(crate) fn add_units(batch: &RecordBatch, size: u64, tally: &mut Tally) -> u64 {
     let column = |name: &str| batch.column_by_name(name).unwrap();
     let u64s = |name: &str| -> UInt64Array { column(name).to_data().into() };
     let (offsets, lengths) = (u64s("@offset"), u64s("@length"));

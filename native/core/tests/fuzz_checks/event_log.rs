@@ -18,7 +18,7 @@ const CHUNK_HEADER_BYTES: usize = 512;
 const CHUNK_BYTES: usize = 65_536;
 
 /// A file of any content.
-pub fn event_log(bytes: &[u8]) {
+pub(crate) fn event_log(bytes: &[u8]) {
     let (peak, ()) = measured(|| decode_and_account(bytes));
     let bound = MEMORY_BASE + MEMORY_FACTOR * bytes.len();
     assert!(
@@ -29,7 +29,7 @@ pub fn event_log(bytes: &[u8]) {
 }
 
 /// The live area of one chunk whose header and checksums are right: what is wrong is in the records.
-pub fn event_records(records: &[u8]) {
+pub(crate) fn event_records(records: &[u8]) {
     let records = &records[..records.len().min(CHUNK_BYTES - CHUNK_HEADER_BYTES)];
     let end = CHUNK_HEADER_BYTES + records.len();
     // Not zeros behind the records: walks look at each zero, and a search spends its time on them.

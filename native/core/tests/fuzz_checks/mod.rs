@@ -9,8 +9,10 @@ mod allocation;
 mod batches;
 mod event_log;
 
-pub use event_log::{event_log, event_records};
+pub(crate) use event_log::{event_log, event_records};
 
-/// The checks by the name of their target, which is also the name of the folder with its findings.
-pub const CHECKS: [(&str, fn(&[u8])); 2] =
-    [("event_log", event_log), ("event_records", event_records)];
+/// A check with the name of its target, which is also the name of the folder with its inputs.
+pub(crate) type Check = (&'static str, fn(&[u8]));
+
+/// All checks.
+pub(crate) const CHECKS: [Check; 2] = [("event_log", event_log), ("event_records", event_records)];
