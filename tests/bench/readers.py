@@ -65,9 +65,9 @@ def evtx_json_arrow(paths):
             provider = (system.get("Provider") or {}).get("#attributes", {})
             execution = (system.get("Execution") or {}).get("#attributes", {})
             values = (
-                record["event_record_id"], record["timestamp"], provider.get("Name"),
-                None if event_id is None else int(event_id), system.get("Level"),
-                system.get("Channel"), system.get("Computer"), execution.get("ProcessID"), execution.get("ThreadID"),
+                record["event_record_id"], record["timestamp"], provider.get("Name"), _whole(event_id),
+                _whole(system.get("Level")), system.get("Channel"), system.get("Computer"),
+                _whole(execution.get("ProcessID")), _whole(execution.get("ThreadID")),
                 orjson.dumps(event.get("EventData") or event.get("UserData")).decode(),
             )  # fmt: skip
             for column, value in zip(columns, values, strict=True):
@@ -90,6 +90,11 @@ def evtx_json_arrow(paths):
         count += table.num_rows
         ids += sum(columns[0])
     return {"records": count, "ids": ids, "failed": failed}
+
+
+def _whole(value):
+    """A number of the `System` part; template-less records have it as text."""
+    return None if value is None else int(value)
 
 
 def libevtx(paths):
