@@ -25,9 +25,9 @@ def main() -> None:
     parser.add_argument("--stages", default=",".join(STAGES), help=f"of {', '.join(STAGES)}")
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--size-mb", type=int, default=256, help="of the large logs together")
-    parser.add_argument("--small-files", type=int, default=870)
-    parser.add_argument("--rerun-mb", type=int, default=4_096)
-    parser.add_argument("--rerun-files", type=int, default=1_000)
+    parser.add_argument("--small-files", type=int, help="870, fewer below 64 MB of large logs")
+    parser.add_argument("--rerun-mb", type=int, help="16 times the large logs, so 4 GB by default")
+    parser.add_argument("--rerun-files", type=int, help="1,000, fewer below 256 MB of large logs")
     parser.add_argument("--slow-mb", type=int, default=1, help="of the log for the slow readers")
     parser.add_argument("--baselines", help="Python of the environment with the baselines")
     parser.add_argument(
@@ -46,6 +46,8 @@ def main() -> None:
         return
     names = [name for name in given.stages.split(",") if name]
     unknown = [name for name in names if name not in STAGES]
+    if not names:
+        parser.error(f"no stage was named: {', '.join(STAGES)}")
     if unknown or given.runs < 1 or given.size_mb < 1:
         parser.error(
             f"unknown stages: {', '.join(unknown)}" if unknown else "runs and sizes are at least 1"
@@ -60,9 +62,9 @@ def main() -> None:
         options = Options(
             runs=given.runs,
             size_mb=given.size_mb,
-            small_files=given.small_files,
-            rerun_mb=given.rerun_mb,
-            rerun_files=given.rerun_files,
+            small_files=given.small_files or min(870, 14 * given.size_mb),
+            rerun_mb=given.rerun_mb or 16 * given.size_mb,
+            rerun_files=given.rerun_files or min(1_000, 4 * given.size_mb),
             slow_mb=given.slow_mb,
             baselines=given.baselines,
             work=work,
@@ -72,11 +74,12 @@ def main() -> None:
         for name in names:
             results.append(STAGES[name](bench))
             report.print_stage(results[-1])
+            # After each stage: a run that is stopped keeps what it measured.
+            document = report.document(results, options)
+            target.write_text(json.dumps(document, indent=1) + "\n")
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    document = report.document(results, options)
     report.print_ratios(document)
-    target.write_text(json.dumps(document, indent=1) + "\n")
     print(f"written: {target}")
     if given.page:
         page.write_page(document, given.page)
