@@ -24,6 +24,8 @@ _OPEN_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _DEVICE_FAULTS: Final = frozenset(
     {errno.EIO, errno.ENXIO, errno.ENODEV, errno.ESTALE, errno.EREMOTEIO, errno.ETIMEDOUT}
 )
+_PAGE_BYTES: Final = 4096
+_GROWTH_FREE_BYTES: Final = 64 << 20  # as decoder and walk let a hive grow
 _SHORTAGES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 
 
@@ -45,6 +47,13 @@ class Evidence:
             self._close()
             raise
         self.size_bytes = sum(file.task.size_bytes for file in self._files)
+
+    @property
+    def extent_bytes(self) -> int:
+        """Where the span of a row must end. A log can put pages far behind the end of a hive that was cut off."""
+        if not self.task.companions:
+            return self.size_bytes
+        return max(self.size_bytes + _PAGE_BYTES, _GROWTH_FREE_BYTES)
 
     def __enter__(self) -> Self:
         return self

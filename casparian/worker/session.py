@@ -297,7 +297,7 @@ class ParseSession(Session):
                 raise self._failed(received, source.task.index)
             if received.opcode is not Opcode.BRIDGE_BATCH:
                 raise self.fault(_protocol(f"{received.opcode.name} in the middle of a source"))
-            batch = self._batch(received, source.size_bytes)
+            batch = self._batch(received, source.extent_bytes)
             counts[received.flags] = counts.get(received.flags, 0) + batch.rows.num_rows
             if sum(counts.values()) > rows_max:
                 what = f"more than {rows_max} rows"
