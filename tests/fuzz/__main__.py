@@ -21,7 +21,12 @@ INSTRUMENTATION = (
     " -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table"
     " -Cllvm-args=-sanitizer-coverage-trace-compares -Cllvm-args=-simplifycfg-branch-fold-threshold=0"
 )
-INPUT_BYTES_MAX = {"event_log": 72_000, "event_records": 16_384}
+INPUT_BYTES_MAX = {
+    "event_log": 72_000,
+    "event_records": 16_384,
+    "hive": 32_768,
+    "transaction_log": 32_768,
+}
 """The greatest input of a target: small ones are tried more often. Longer seeds are cut."""
 
 SECONDS_AN_INPUT = 25

@@ -24,6 +24,7 @@ from casparian.demo.evtx_writer import (
     windows_event,
 )
 from casparian.demo.evtx_writer import values as make
+from tests.fuzz.hives import hives, transaction_logs
 
 LOG_BYTES_MAX = 3 * CHUNK_BYTES
 """Of a seed that is a whole log: small ones are tried more often."""
@@ -64,6 +65,8 @@ def event_records(corpus: Path | None) -> Iterator[bytes]:
 SEEDS: dict[str, Callable[[Path | None], Iterator[bytes]]] = {
     "event_log": event_logs,
     "event_records": event_records,
+    "hive": hives,
+    "transaction_log": transaction_logs,
 }
 """The seeds of each target."""
 

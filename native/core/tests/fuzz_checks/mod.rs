@@ -8,11 +8,18 @@
 mod allocation;
 mod batches;
 mod event_log;
+mod hive;
 
 pub(crate) use event_log::{event_log, event_records};
+pub(crate) use hive::{hive, transaction_log};
 
 /// A check with the name of its target, which is also the name of the folder with its inputs.
 pub(crate) type Check = (&'static str, fn(&[u8]));
 
 /// All checks.
-pub(crate) const CHECKS: [Check; 2] = [("event_log", event_log), ("event_records", event_records)];
+pub(crate) const CHECKS: [Check; 4] = [
+    ("event_log", event_log),
+    ("event_records", event_records),
+    ("hive", hive),
+    ("transaction_log", transaction_log),
+];
