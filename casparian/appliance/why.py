@@ -19,7 +19,7 @@ difference: that the rows are still equal is the stronger statement. Hashes are 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import msgspec
 
@@ -83,6 +83,48 @@ class WhyReport(msgspec.Struct, frozen=True, kw_only=True):
         }
 
 
+class Shared:
+    """What the proofs of several rows share: a source is hashed and derived again once while its rows follow each other.
+
+    A context manager: leaving it removes what was derived last. Not for use by several threads.
+    """
+
+    def __init__(self) -> None:
+        self._hashes: dict[str, str] = {}
+        self._evidence: tuple[list[evidence.Place], evidence.FoundEvidence | None] | None = None
+        self._rederived: tuple[Any, Rederived] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._let_go()
+
+    def _let_go(self) -> None:
+        if self._rederived is not None:
+            self._rederived[1].close()
+            self._rederived = None
+
+    def file_blake3(self, path: str) -> str:
+        """BLAKE3 of a committed file."""
+        if path not in self._hashes:
+            self._hashes[path] = evidence.file_blake3(path)
+        return self._hashes[path]
+
+    def evidence_at(self, places: list[evidence.Place]) -> evidence.FoundEvidence | None:
+        """The evidence as it is now."""
+        if self._evidence is None or self._evidence[0] != places:
+            self._evidence = (places, evidence.find(places))
+        return self._evidence[1]
+
+    def rederived(self, **asked: Any) -> Rederived:
+        """The source derived again, as `Rederived` does it; closed here."""
+        if self._rederived is None or self._rederived[0] != asked:
+            self._let_go()
+            self._rederived = (asked, Rederived(**asked))
+        return self._rederived[1]
+
+
 def why(home: Home, row: str, *, verify: Verify = verdict.verify) -> WhyReport:
     """Check the whole chain behind a row.
 
@@ -95,17 +137,31 @@ def why(home: Home, row: str, *, verify: Verify = verdict.verify) -> WhyReport:
         UsageError: `row.malformed` or `row.unknown`.
         CasparianError: `query.no_outputs`.
     """
-    with Query(home) as query:
-        return _Proof(home, query, read_row_id(row), verify).report()
+    with Query(home) as query, Shared() as shared:
+        return prove(home, query, read_row_id(row), shared, verify)
+
+
+def prove(
+    home: Home, query: Query, row_id: RowId, shared: Shared, verify: Verify = verdict.verify
+) -> WhyReport:
+    """As `why`, with what is shared between rows.
+
+    Raises:
+        UsageError: `row.unknown`.
+    """
+    return _Proof(home, query, row_id, shared, verify).report()
 
 
 class _Proof:
     """The checks of one row, one link after the other."""
 
-    def __init__(self, home: Home, query: Query, row_id: RowId, verify: Verify) -> None:
+    def __init__(
+        self, home: Home, query: Query, row_id: RowId, shared: Shared, verify: Verify
+    ) -> None:
         self._home = home
         self._query = query
         self._row_id = row_id
+        self._shared = shared
         self._verify = verify
         self._recorded = materialization(query, row_id)
         self._differences: list[Difference] = []
@@ -158,7 +214,7 @@ class _Proof:
             return
         recorded = lineage.output_record(self._query, row.path, self._row_id.table)
         expected = None if recorded is None else recorded["blake3"]
-        found = evidence.file_blake3(row.path)
+        found = self._shared.file_blake3(row.path)
         self._verified["output_file"] = found == expected
         if found != expected:
             self._differ("output_file.blake3", expected, found)
@@ -181,7 +237,7 @@ class _Proof:
         recorded = self._recorded
         sightings = lineage.paths_of(self._query, recorded["source_id"])
         places = evidence.recorded_places(sightings, (recorded["root"], recorded["source_path"]))
-        found = evidence.find(places)
+        found = self._shared.evidence_at(places)
         if found is None:
             self._verified["source"] = False
             paths = evidence.text(place.path for place in places)
@@ -265,15 +321,15 @@ class _Proof:
     ) -> None:
         config = msgspec.json.decode(self._recorded["parser_config"], type=dict[str, ConfigValue])
         try:
-            with Rederived(
-                self._home,
+            rederived = self._shared.rederived(
+                home=self._home,
                 source=now.task(self._recorded["source_path"], artifact.manifest.companions),
                 parser=artifact,
                 config=config,
                 outputs=self._recorded_contracts(artifact),
                 job_id=self._row_id.job_id,
-            ) as rederived:
-                self._compare(row, rederived, changed=not self._verified["source"])
+            )
+            self._compare(row, rederived, changed=not self._verified["source"])
         except CasparianError as error:
             self._verified["row"] = False
             self._differ("row", "derived again", error.message)

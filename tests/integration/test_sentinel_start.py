@@ -13,11 +13,13 @@ from pathlib import Path
 import duckdb
 import pytest
 
+from casparian import ids
 from casparian.control import autostart
 from casparian.db import snapshot
 from casparian.db.connection import ControlDatabase, HomeLock
-from casparian.errors import CasparianError, ExitCode, SentinelUnreachable
+from casparian.errors import CasparianError, ExitCode, SentinelUnreachable, UsageError
 from casparian.paths import Home
+from casparian.protocol import control
 from tests.factories.control import committed
 from tests.support.world import World
 
@@ -243,6 +245,12 @@ def test_a_running_sentinel_is_copied_while_it_works_and_keeps_its_lock(world: W
     assert refused["error"]["code"] == "sentinel.running"
     again = world.json("sentinel", "backup", "--to", str(target), code=ExitCode.USAGE)
     assert again["error"]["code"] == "backup.exists"
+    with autostart.connect(home) as client:
+        for path in ("copy.duckdb", "../copy.duckdb", ""):  # of whose directory?
+            request = control.Backup(request_id=ids.new_request_id(), to=path)
+            with pytest.raises(UsageError) as raised:
+                client.ask(request, control.Done)
+            assert raised.value.code == "backup.path"
     world.stop()
     with duckdb.connect(str(home.control_database), read_only=True) as connection:
         kinds = connection.execute("SELECT count(*) FROM cf_tape WHERE entry LIKE '%db.backup%'")

@@ -23,6 +23,7 @@ from casparian.db.operations import Operation, RecordDecision, RemoveIntents
 from casparian.db.rows import scalar
 from casparian.db.snapshot import utc_name
 from casparian.db.writer import DatabaseWriter
+from casparian.display import show
 from casparian.domain.outputs import Sink, SinkKind, job_of_output_name
 from casparian.errors import CasparianError, Conflict, UsageError
 from casparian.paths import Home
@@ -88,7 +89,13 @@ class Maintenance:
         """Copy in a child, with the writer held still: its lock would be lost if this process opened the file."""
         arguments = ["copy", "--parent", str(os.getpid())]
         if request.to is not None:
-            arguments += ["--file", request.to]
+            if not os.path.isabs(request.to) or "\0" in request.to:
+                raise UsageError(
+                    f"`{show(request.to, width=200)}` is no absolute path",
+                    code="backup.path",
+                    hint="a relative one would mean the sentinel's directory, not yours",
+                )
+            arguments.append(f"--file={request.to}")
         with self._database_writer.standstill:
             self._reader.execute("CHECKPOINT")  # what it leaves in the log is copied as well
             done = subprocess.run(
