@@ -8,6 +8,9 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
+use rustix::buffer::spare_capacity;
+use rustix::io::Errno;
+
 use crate::error::CoreError;
 
 /// Bytes that can be read at any position, from any thread.
@@ -20,6 +23,16 @@ pub trait ReadAt: Send + Sync {
     /// # Errors
     /// [`CoreError::SourceShrank`] when fewer bytes are there, [`CoreError::Io`] when a read fails.
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> Result<(), CoreError>;
+
+    /// All bytes: for sources that are known to be small.
+    ///
+    /// # Errors
+    /// As of [`ReadAt::read_exact_at`].
+    fn read_to_vec(&self) -> Result<Vec<u8>, CoreError> {
+        let mut bytes = vec![0; self.len() as usize];
+        self.read_exact_at(&mut bytes, 0)?;
+        Ok(bytes)
+    }
 
     /// Whether the source has no bytes.
     fn is_empty(&self) -> bool {
@@ -35,6 +48,10 @@ impl<S: ReadAt + ?Sized> ReadAt for &S {
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> Result<(), CoreError> {
         (**self).read_exact_at(buffer, offset)
     }
+
+    fn read_to_vec(&self) -> Result<Vec<u8>, CoreError> {
+        (**self).read_to_vec()
+    }
 }
 
 impl<S: ReadAt + ?Sized> ReadAt for std::sync::Arc<S> {
@@ -44,6 +61,10 @@ impl<S: ReadAt + ?Sized> ReadAt for std::sync::Arc<S> {
 
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> Result<(), CoreError> {
         (**self).read_exact_at(buffer, offset)
+    }
+
+    fn read_to_vec(&self) -> Result<Vec<u8>, CoreError> {
+        (**self).read_to_vec()
     }
 }
 
@@ -101,6 +122,28 @@ impl ReadAt for FileSource {
         }
         Ok(())
     }
+
+    /// Into memory that nobody filled with zeros before.
+    fn read_to_vec(&self) -> Result<Vec<u8>, CoreError> {
+        let length = self.length as usize;
+        let mut bytes = Vec::with_capacity(length);
+        while bytes.len() < length {
+            let position = bytes.len() as u64;
+            match rustix::io::pread(&self.file, spare_capacity(&mut bytes), position) {
+                Ok(0) => {
+                    return Err(CoreError::SourceShrank {
+                        offset: position,
+                        expected: self.length - position,
+                    });
+                }
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(error) => return Err(CoreError::io("read", position, error.into())),
+            }
+        }
+        // There may be more room than was asked for, and the file may have grown.
+        bytes.truncate(length);
+        Ok(bytes)
+    }
 }
 
 /// Bytes in memory: `&[u8]` or `Vec<u8>`.
@@ -154,6 +197,26 @@ mod tests {
             }
         ));
         assert!(source.read_exact_at(&mut buffer, u64::MAX).is_err());
+    }
+
+    #[test]
+    fn a_file_is_read_whole_but_not_what_was_added() {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(b"0123456789").unwrap();
+        let source = FileSource::to_present_end(file).unwrap();
+        source.file().write_at(b"abc", 10).unwrap();
+        assert_eq!(source.read_to_vec().unwrap(), b"0123456789");
+        source.file().set_len(4).unwrap();
+        let error = source.read_to_vec().unwrap_err();
+        assert!(matches!(
+            error,
+            CoreError::SourceShrank {
+                offset: 4,
+                expected: 6
+            }
+        ));
+        let slice = SliceSource(b"abc".as_slice());
+        assert_eq!((&slice).read_to_vec().unwrap(), b"abc");
     }
 
     #[test]

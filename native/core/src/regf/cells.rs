@@ -3,7 +3,7 @@
 //! Nothing here follows a reference: what is a unit depends on sizes and signatures alone, so that another
 //! walk over the same bytes comes to the same units.
 
-use super::bits::Places;
+use super::bits::{BLOCK_BYTES, Places};
 use super::bytes::{all_zero, array_at, u32_at};
 use super::problem::Reason;
 
@@ -11,6 +11,9 @@ use super::problem::Reason;
 pub(super) const PAGE_BYTES: usize = 4096;
 /// Bytes of a bin in front of its first cell.
 const BIN_HEADER_BYTES: usize = 32;
+/// The signatures of units.
+const KEY: u16 = u16::from_le_bytes(*b"nk");
+const VALUE: u16 = u16::from_le_bytes(*b"vk");
 /// What an allocated cell behind a damaged one must begin with to be found again.
 const SIGNATURES: [[u8; 2]; 8] = [
     *b"nk", *b"vk", *b"sk", *b"lf", *b"lh", *b"li", *b"ri", *b"db",
@@ -48,6 +51,17 @@ pub(super) struct Cells {
     /// In order, none of them empty.
     pub(super) damaged: Vec<Region>,
     pub(super) counts: CellCounts,
+}
+
+/// Which cells begin in a block of [`BLOCK_BYTES`], in bits.
+#[derive(Debug, Default)]
+struct BlockCells {
+    block: usize,
+    starts: u64,
+    allocated: u64,
+    keys: u64,
+    values: u64,
+    free_bytes: u64,
 }
 
 /// The size field at `at`: negative when the cell is allocated. None when no valid cell begins there
@@ -91,6 +105,7 @@ impl Cells {
     fn cut_bin(&mut self, area: &[u8], start: usize, end: usize) {
         self.counts.bins += 1;
         self.starts.insert(start);
+        let mut found = BlockCells::default();
         let mut at = start + BIN_HEADER_BYTES;
         while at < end {
             let Some(size) = size_at(area, at, end) else {
@@ -103,28 +118,44 @@ impl Cells {
                 at = next;
                 continue;
             };
-            self.starts.insert(at);
-            let length = size.unsigned_abs() as usize;
-            if size < 0 {
-                self.counts.allocated += 1;
-                self.allocated.insert(at);
-                match area.get(at + 4..at + 6) {
-                    Some(b"nk") => {
-                        self.counts.keys += 1;
-                        self.units.insert(at);
-                    }
-                    Some(b"vk") => {
-                        self.counts.values += 1;
-                        self.units.insert(at);
-                    }
-                    _ => {}
-                }
-            } else {
-                self.counts.free += 1;
-                self.counts.free_bytes += length as u64;
+            if at / BLOCK_BYTES != found.block {
+                self.note(&found);
+                found = BlockCells {
+                    block: at / BLOCK_BYTES,
+                    ..BlockCells::default()
+                };
             }
+            let length = size.unsigned_abs() as usize;
+            // What comes next is anybody's guess: no branches.
+            let is_allocated = size < 0;
+            let signature = array_at(area, at + 4).map_or(0, u16::from_le_bytes);
+            let is_key = is_allocated & (signature == KEY);
+            let is_value = is_allocated & (signature == VALUE);
+            let place = at / 8 % 64;
+            found.starts |= 1 << place;
+            found.allocated |= u64::from(is_allocated) << place;
+            found.keys |= u64::from(is_key) << place;
+            found.values |= u64::from(is_value) << place;
+            found.free_bytes += if is_allocated { 0 } else { length as u64 };
             at += length;
         }
+        self.note(&found);
+    }
+
+    /// Take over what begins in a block, or in a part of one.
+    #[inline]
+    fn note(&mut self, found: &BlockCells) {
+        self.starts.insert_all(found.block, found.starts);
+        self.allocated.insert_all(found.block, found.allocated);
+        self.units
+            .insert_all(found.block, found.keys | found.values);
+        let count = |bits: u64| u64::from(bits.count_ones());
+        let counts = &mut self.counts;
+        counts.allocated += count(found.allocated);
+        counts.free += count(found.starts & !found.allocated);
+        counts.free_bytes += found.free_bytes;
+        counts.keys += count(found.keys);
+        counts.values += count(found.values);
     }
 
     /// Everything from `at` to the next page that begins like a bin; pages of zeros at the very end of

@@ -84,7 +84,7 @@ impl Validity {
 }
 
 /// An array's worth of a vector, which keeps room for as many.
-fn take<T>(values: &mut Vec<T>) -> Vec<T> {
+pub(super) fn take<T>(values: &mut Vec<T>) -> Vec<T> {
     let room = Vec::with_capacity(values.len() + values.len() / 8);
     std::mem::replace(values, room)
 }
@@ -346,27 +346,61 @@ impl ListColumn {
 /// Append bytes that are few as a rule: short ones are copied without a call.
 #[inline]
 pub(super) fn push_short(out: &mut Vec<u8>, bytes: &[u8]) {
-    let (blocks, rest) = bytes.as_chunks::<16>();
-    if blocks.len() > 2 {
+    if bytes.len() > 48 {
         out.extend_from_slice(bytes);
         return;
     }
-    for block in blocks {
-        out.extend_from_slice(block);
-    }
+    let end = out.len() + bytes.len();
+    let (blocks, _) = bytes.as_chunks::<16>();
     if let Some(last) = bytes.last_chunk::<16>() {
+        for block in blocks {
+            out.extend_from_slice(block);
+        }
         // What is left is the end of the last sixteen bytes: write it over those that are there.
-        out.truncate(out.len() + rest.len() - 16);
+        out.truncate(end - 16);
         out.extend_from_slice(last);
         return;
     }
-    let (blocks, rest) = rest.as_chunks::<4>();
-    for block in blocks {
-        out.extend_from_slice(block);
+    out.extend_from_slice(&padded(bytes).to_le_bytes());
+    out.truncate(end);
+}
+
+/// Append bytes that are few as a rule, when they are ASCII. Returns whether they are.
+#[inline]
+pub(super) fn push_short_ascii(out: &mut Vec<u8>, bytes: &[u8]) -> bool {
+    const HIGH: u128 = u128::from_le_bytes([0x80; 16]);
+    if bytes.len() < 16 {
+        let number = padded(bytes);
+        if number & HIGH != 0 {
+            return false;
+        }
+        let end = out.len() + bytes.len();
+        out.extend_from_slice(&number.to_le_bytes());
+        out.truncate(end);
+        return true;
     }
-    for byte in rest {
-        out.push(*byte);
+    if !bytes.is_ascii() {
+        return false;
     }
+    push_short(out, bytes);
+    true
+}
+
+/// Fewer than sixteen bytes as the lowest ones of a number, read from both ends.
+#[inline]
+fn padded(bytes: &[u8]) -> u128 {
+    let join = |first: u64, last: u64, width: usize| {
+        u128::from(first) | u128::from(last) << ((bytes.len() - width) * 8)
+    };
+    if let (Some(first), Some(last)) = (bytes.first_chunk(), bytes.last_chunk()) {
+        return join(u64::from_le_bytes(*first), u64::from_le_bytes(*last), 8);
+    }
+    if let (Some(first), Some(last)) = (bytes.first_chunk(), bytes.last_chunk()) {
+        let (first, last) = (u32::from_le_bytes(*first), u32::from_le_bytes(*last));
+        return join(first.into(), last.into(), 4);
+    }
+    let number = |sum, byte: &u8| sum << 8 | u128::from(*byte);
+    bytes.iter().rev().fold(0, number)
 }
 
 #[cfg(test)]
@@ -383,6 +417,14 @@ mod tests {
             let mut out = b"before".to_vec();
             push_short(&mut out, &bytes[..length]);
             assert_eq!(out[6..], bytes[..length]);
+            for high in [None, Some(0), length.checked_sub(1)] {
+                let mut bytes = bytes[..length].to_vec();
+                let high = high.and_then(|place| bytes.get_mut(place));
+                let is_ascii = high.map(|byte| *byte |= 0x80).is_none();
+                let mut out = b"before".to_vec();
+                assert_eq!(push_short_ascii(&mut out, &bytes), is_ascii);
+                assert_eq!(&out[6..], if is_ascii { &bytes[..] } else { &[] });
+            }
         }
     }
 

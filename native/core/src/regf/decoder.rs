@@ -116,10 +116,11 @@ impl<S: ReadAt> HiveDecoder<S> {
     }
 
     fn read(&self) -> Result<Decoding, CoreError> {
-        let primary = Image::new(read_all(&self.source)?);
+        // Checked to be at most 2 GiB together.
+        let primary = Image::new(self.source.read_to_vec()?);
         let mut logs = Vec::with_capacity(self.logs.len());
         for (role, source) in &self.logs {
-            logs.push(Log::read(*role, read_all(source)?));
+            logs.push(Log::read(*role, source.read_to_vec()?));
         }
         logs.sort_by_key(|log| log.role);
         let recovered = primary.recovered(&mut logs);
@@ -256,13 +257,6 @@ impl Decoding {
             problems,
         })
     }
-}
-
-fn read_all<S: ReadAt>(source: &S) -> Result<Vec<u8>, CoreError> {
-    // Checked to be at most 2 GiB.
-    let mut bytes = vec![0; source.len() as usize];
-    source.read_exact_at(&mut bytes, 0)?;
-    Ok(bytes)
 }
 
 /// Which of Windows' hives it is, by the file name in its base block or else by subkeys of its root.

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use super::bits::Places;
+use super::bits::{BLOCK_BYTES, Places};
 use super::bytes::{array_at, u16_at, u32_at};
 use super::cells::size_at;
 use super::data::SEGMENT_BYTES;
@@ -158,19 +158,22 @@ pub(super) fn is_plausible_value(value: &Value<'_>, bytes: usize) -> bool {
 /// Every place where a signature lies that belongs to no allocated cell, in order.
 fn candidates(hive: &Hive, seen: &Places) -> Vec<u32> {
     let bins = hive.image.bins();
-    let (words, _) = bins.as_chunks::<8>();
     let mut found = Vec::new();
     // Slack of allocated cells, by the cell.
     let mut slack: HashMap<usize, Vec<usize>> = HashMap::new();
-    for (block_number, block) in words.chunks(8).enumerate() {
-        if !has_signature(block) {
+    for (number, block) in bins.chunks(BLOCK_BYTES).enumerate() {
+        // Whatever was seen begins with a signature, and nearly every signature was seen.
+        if let Some(block) = block.first_chunk()
+            && count_signatures(block) == seen.count_in_block(number)
+        {
             continue;
         }
-        for (number, word) in block.iter().enumerate() {
+        let (words, _) = block.as_chunks::<8>();
+        for (place, word) in words.iter().enumerate() {
             if word[5] != b'k' || !matches!(word[4], b'n' | b'v') {
                 continue;
             }
-            let at = (block_number * 8 + number) * 8;
+            let at = number * BLOCK_BYTES + place * 8;
             if hive.cells.allocated.contains(at) || seen.contains(at) {
                 continue;
             }
@@ -196,16 +199,19 @@ fn candidates(hive: &Hive, seen: &Places) -> Vec<u32> {
     found
 }
 
-/// Whether the second letter of a signature is in any of these words, where it must be. (The compiler makes vector code of
-/// this.)
+/// How many words of these look like the beginning of a key or value. (The compiler makes vector code of this.)
 #[inline]
-fn has_signature(words: &[[u8; 8]]) -> bool {
-    let found = words.iter().fold(0, |found, word| {
-        let letter = (u64::from_le_bytes(*word) >> 40 & 0xff) ^ u64::from(b'k');
+fn count_signatures(block: &[u8; BLOCK_BYTES]) -> u32 {
+    // Behind a size of four bytes, `nk` or `vk`; without the bits in which they differ, two strange signatures count too.
+    const MASK: u64 = 0xffe7 << 32;
+    const KEY: u64 = u64::from_le_bytes(*b"\0\0\0\0nk\0\0") & MASK;
+    let (words, _) = block.as_chunks::<8>();
+    let count = words.iter().fold(0, |count, word| {
+        let difference = (u64::from_le_bytes(*word) & MASK) ^ KEY;
         // Only of nothing can one not be taken.
-        found | letter.wrapping_sub(1) >> 63
+        count + (difference.wrapping_sub(1) >> 63)
     });
-    found != 0
+    count as u32
 }
 
 /// How many bytes of these allocated cells are in use, their size fields included. A cell that nothing refers to

@@ -9,8 +9,9 @@ use super::hive::{Container, Hive};
 use super::node::{Key, NOWHERE, Value};
 use super::output::Output;
 use super::problem::{Problems, Reason};
-use super::rows::{KeyContext, Place, State, ValueContext};
+use super::rows::{KeyContext, Place, State};
 use super::security::{Security, SecurityCache};
+use super::value_rows::ValueContext;
 use super::work::Work;
 use crate::error::CoreError;
 use crate::flags;
@@ -128,7 +129,7 @@ impl Emitter {
         };
         self.output.keys.push(&place, key, &context);
         self.output.key_counts[found.state as usize] += 1;
-        self.output.flush_full()
+        self.output.flush_full_keys()
     }
 
     /// Make rows of a key's values. Returns what is wrong with the list of them.
@@ -234,7 +235,7 @@ impl Emitter {
         };
         self.output.values.push(&place, value, &context);
         self.output.value_counts[state as usize] += 1;
-        self.output.flush_full()
+        self.output.flush_full_values()
     }
 
     /// Put bytes of the live part into quarantine.

@@ -70,10 +70,12 @@ impl Image {
         if !at.is_multiple_of(8) {
             return None;
         }
-        let area = self.area();
-        let size = size_at(area, at, area.len())?;
+        let start = BASE_BYTES + at;
+        let size = size_at(&self.bytes, start, BASE_BYTES + self.area_end)?;
         Some(Cell {
-            data: area.get(at + 4..at + size.unsigned_abs() as usize)?,
+            data: self
+                .bytes
+                .get(start + 4..start + size.unsigned_abs() as usize)?,
             is_allocated: size < 0,
         })
     }

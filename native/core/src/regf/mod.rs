@@ -37,6 +37,7 @@ mod rows;
 mod schema;
 mod security;
 mod tables;
+mod value_rows;
 mod walk;
 mod work;
 

@@ -1,7 +1,7 @@
 //! Key nodes (`nk`) and key values (`vk`) as their cells hold them.
 
 use super::bytes::{array_at, u16_at, u32_at, u64_at};
-use super::columns::push_short;
+use super::columns::push_short_ascii;
 use super::problem::Reason;
 
 /// A reference to nothing.
@@ -33,9 +33,7 @@ impl Name<'_> {
         if !self.is_latin {
             return crate::evtx::push_utf16(out, self.bytes);
         }
-        if self.bytes.is_ascii() {
-            push_short(out, self.bytes);
-        } else {
+        if !push_short_ascii(out, self.bytes) {
             for byte in self.bytes {
                 let mut buffer = [0; 2];
                 out.extend_from_slice(char::from(*byte).encode_utf8(&mut buffer).as_bytes());

@@ -4,8 +4,9 @@ use std::collections::VecDeque;
 
 use arrow_array::RecordBatch;
 
-use super::rows::{KeyRows, State, ValueRows};
+use super::rows::{KeyRows, State};
 use super::tables::{ChangeRows, QuarantineRows};
+use super::value_rows::ValueRows;
 use super::{HiveOptions, HiveOutput};
 use crate::error::CoreError;
 
@@ -60,6 +61,32 @@ impl Output {
 
     pub(super) fn push_ready(&mut self, output: HiveOutput, batch: RecordBatch) {
         self.ready.push_back((output, batch));
+    }
+
+    /// Finish the batch of keys when it is full: after each that was added.
+    #[inline]
+    pub(super) fn flush_full_keys(&mut self) -> Result<(), CoreError> {
+        if self.is_full(self.keys.len(), self.keys.byte_size()) {
+            let batch = self.keys.finish()?;
+            self.ready.push_back((HiveOutput::Keys, batch));
+        }
+        Ok(())
+    }
+
+    /// Finish the batch of values when it is full: after each that was added.
+    #[inline]
+    pub(super) fn flush_full_values(&mut self) -> Result<(), CoreError> {
+        if self.is_full(self.values.len(), self.values.byte_size()) {
+            let batch = self.values.finish()?;
+            self.ready.push_back((HiveOutput::Values, batch));
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn is_full(&self, rows: usize, bytes: usize) -> bool {
+        let options = &self.options;
+        rows >= options.batch_rows.max(1) || bytes >= options.batch_bytes.max(1)
     }
 
     /// Finish the batches that are full.

@@ -2,10 +2,8 @@
 //!
 //! The bytes are kept as well whenever the other columns do not give all of them back.
 
-use arrow_array::types::UInt64Type;
-
 use super::bytes::{array_at, u32_at, u64_at};
-use super::columns::{ListColumn, NumberColumn, TextColumn, push_short};
+use super::columns::{TextColumn, push_short};
 use super::problem::Problems;
 use crate::evtx::push_utf16;
 
@@ -25,85 +23,99 @@ const KINDS: [&str; 12] = [
     "REG_QWORD",
 ];
 
+/// Bytes that a name has room for.
+const KIND_BYTES: usize = 32;
+
+/// Names with their lengths, of one size: a copy of that size needs no loop.
+const PADDED_KINDS: [([u8; KIND_BYTES], usize); KINDS.len()] = {
+    let mut padded = [([0; KIND_BYTES], 0); KINDS.len()];
+    let mut kind = 0;
+    while kind < KINDS.len() {
+        let name = KINDS[kind].as_bytes();
+        let mut place = 0;
+        while place < name.len() {
+            padded[kind].0[place] = name[place];
+            place += 1;
+        }
+        padded[kind].1 = place;
+        kind += 1;
+    }
+    padded
+};
+
 /// Append the name of a type; one without a name is its number, `0x0000001f`.
 #[inline]
 pub(super) fn push_kind(out: &mut Vec<u8>, kind: u32) {
-    match KINDS.get(kind as usize) {
-        Some(name) => push_short(out, name.as_bytes()),
+    match PADDED_KINDS.get(kind as usize) {
+        Some((name, length)) => {
+            let end = out.len() + length;
+            out.extend_from_slice(name);
+            out.truncate(end);
+        }
         None => out.extend_from_slice(format!("{kind:#010x}").as_bytes()),
     }
 }
 
-/// The columns that a value's data may go to.
-pub(super) struct Columns<'c> {
-    pub(super) text: &'c mut TextColumn,
-    pub(super) number: &'c mut NumberColumn<UInt64Type>,
-    pub(super) list: &'c mut ListColumn,
-    pub(super) raw: &'c mut TextColumn,
+/// What a value's data may become a part of.
+pub(super) struct Parts<'c> {
+    pub(super) text: &'c mut Vec<u8>,
+    /// Items of lists.
+    pub(super) list: &'c mut TextColumn,
+    pub(super) raw: &'c mut Vec<u8>,
 }
 
-/// What was found while rendering.
+/// What came of data, and what was found.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Rendered {
     pub(super) problems: Problems,
     pub(super) is_lossy: bool,
+    /// Zero unless it is one.
+    pub(super) number: u64,
+    /// What the value has, in bits.
+    pub(super) has: u8,
     /// Whether the bytes must be kept as well.
     needs_raw: bool,
 }
 
-impl Columns<'_> {
-    /// Append data of type `kind` to all columns; `is_cut` when it is not all of the value's data.
+impl Parts<'_> {
+    pub(super) const TEXT: u8 = 1;
+    pub(super) const NUMBER: u8 = 2;
+    pub(super) const LIST: u8 = 4;
+    pub(super) const RAW: u8 = 8;
+
+    /// Append data of type `kind` to what it becomes a part of; `is_cut` when it is not all of the value's data.
     #[inline]
     pub(super) fn push(&mut self, kind: u32, data: Option<&[u8]>, is_cut: bool) -> Rendered {
-        let Some(data) = data else {
-            self.text.push_null();
-            self.number.push(None);
-            self.list.push_null();
-            self.raw.push_null();
-            return Rendered::default();
-        };
         let mut rendered = Rendered::default();
-        let mut number = None;
-        let mut is_list = false;
+        let Some(data) = data else {
+            return rendered;
+        };
         match kind {
             1 | 2 | 6 => {
-                rendered = push_text(&mut self.text.bytes, data);
-                self.text.push();
+                rendered = push_text(self.text, data);
+                rendered.has = Self::TEXT;
             }
             7 => {
-                is_list = true;
-                rendered = push_texts(&mut self.list.items, data);
-                self.list.push();
-                self.text.push_null();
+                rendered = push_texts(self.list, data);
+                rendered.has = Self::LIST;
             }
             4 | 5 | 11 => {
-                number = read_number(kind, data);
                 let size = if kind == 11 { 8 } else { 4 };
                 if data.len() != size {
                     rendered.problems.add(Problems::DATA_SIZE);
                     rendered.needs_raw = true;
                 }
-                match number {
-                    Some(number) => {
-                        push_decimal(&mut self.text.bytes, number);
-                        self.text.push();
-                    }
-                    None => self.text.push_null(),
+                if let Some(number) = read_number(kind, data) {
+                    push_decimal(self.text, number);
+                    rendered.number = number;
+                    rendered.has = Self::TEXT | Self::NUMBER;
                 }
             }
-            _ => {
-                rendered.needs_raw = true;
-                self.text.push_null();
-            }
-        }
-        self.number.push(number);
-        if !is_list {
-            self.list.push_null();
+            _ => rendered.needs_raw = true,
         }
         if rendered.needs_raw || is_cut {
-            self.raw.push_value(data);
-        } else {
-            self.raw.push_null();
+            push_short(self.raw, data);
+            rendered.has |= Self::RAW;
         }
         rendered
     }

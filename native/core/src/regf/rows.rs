@@ -1,4 +1,4 @@
-//! Rows of the two main outputs: keys and values.
+//! Rows of keys, and what rows of values have in common with them.
 
 use std::sync::Arc;
 
@@ -7,18 +7,17 @@ use arrow_array::{ArrayRef, RecordBatch};
 
 use super::bytes::filetime;
 use super::columns::{ListColumn, NumberColumn, TextColumn};
-use super::node::{DataPlace, Key, NOWHERE, Value};
+use super::node::{Key, NOWHERE};
 use super::problem::Problems;
-use super::render;
-use super::schema::{UTC, keys_schema, text_item, values_schema};
+use super::schema::{UTC, keys_schema, text_item};
 use super::security::Security;
 use crate::error::CoreError;
 use crate::flags::{self, Flags};
 
 /// Bytes that a path has, about.
-const PATH_BYTES_USUAL: usize = 96;
+pub(super) const PATH_BYTES_USUAL: usize = 96;
 /// Bytes that a row has in columns of fixed width, about.
-const FIXED_BYTES_PER_ROW: usize = 128;
+pub(super) const FIXED_BYTES_PER_ROW: usize = 128;
 
 /// How a row's cell was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,38 +58,22 @@ pub(super) struct Place {
     pub(super) from_log: Option<&'static str>,
 }
 
-/// The columns that both outputs have.
+/// The columns that both outputs end with.
 #[derive(Debug)]
-struct Common {
-    offset: NumberColumn<UInt64Type>,
-    length: NumberColumn<UInt64Type>,
-    flags: NumberColumn<UInt32Type>,
-    key_path: TextColumn,
+pub(super) struct Found {
     /// Runs of rows in the same state.
     states: Vec<(State, usize)>,
     from_log: TextColumn,
     problems: ListColumn,
 }
 
-impl Common {
-    fn new() -> Self {
+impl Found {
+    pub(super) fn new() -> Self {
         Self {
-            offset: NumberColumn::new(),
-            length: NumberColumn::new(),
-            flags: NumberColumn::new(),
-            key_path: TextColumn::new(),
             states: Vec::new(),
             from_log: TextColumn::new(),
             problems: ListColumn::new(),
         }
-    }
-
-    fn reserve(&mut self, rows: usize) {
-        self.offset.reserve(rows);
-        self.length.reserve(rows);
-        self.flags.reserve(rows);
-        self.key_path.reserve(rows, PATH_BYTES_USUAL);
-        self.from_log.reserve(rows, 0);
     }
 
     /// The column `state`.
@@ -102,12 +85,17 @@ impl Common {
         Ok(column.finish_text()?)
     }
 
+    /// `state`, `from_log` and `problems`.
+    pub(super) fn finish(&mut self) -> Result<[ArrayRef; 3], CoreError> {
+        Ok([
+            self.finish_states()?,
+            self.from_log.finish_text()?,
+            self.problems.finish(text_item())?,
+        ])
+    }
+
     #[inline]
-    fn push(&mut self, place: &Place, more: Flags, path: &[u8], problems: Problems) {
-        self.offset.push_known(place.offset);
-        self.length.push_known(place.length);
-        self.flags.push_known(place.flags | more);
-        self.key_path.push_value(path);
+    pub(super) fn push(&mut self, place: &Place, problems: Problems) {
         match self.states.last_mut() {
             Some((state, count)) if *state == place.state => *count += 1,
             _ => self.states.push((place.state, 1)),
@@ -124,7 +112,11 @@ impl Common {
 /// The columns of `registry_keys`.
 #[derive(Debug)]
 pub(super) struct KeyRows {
-    common: Common,
+    offset: NumberColumn<UInt64Type>,
+    length: NumberColumn<UInt64Type>,
+    flags: NumberColumn<UInt32Type>,
+    key_path: TextColumn,
+    found: Found,
     name: TextColumn,
     last_write: NumberColumn<TimestampNanosecondType>,
     key_flags: NumberColumn<UInt32Type>,
@@ -157,7 +149,11 @@ fn reference(place: u32) -> Option<u32> {
 impl KeyRows {
     pub(super) fn new() -> Self {
         Self {
-            common: Common::new(),
+            offset: NumberColumn::new(),
+            length: NumberColumn::new(),
+            flags: NumberColumn::new(),
+            key_path: TextColumn::new(),
+            found: Found::new(),
             name: TextColumn::new(),
             last_write: NumberColumn::new(),
             key_flags: NumberColumn::new(),
@@ -177,7 +173,10 @@ impl KeyRows {
 
     /// Make room for a batch.
     pub(super) fn reserve(&mut self, rows: usize) {
-        self.common.reserve(rows);
+        self.offset.reserve(rows);
+        self.length.reserve(rows);
+        self.flags.reserve(rows);
+        self.key_path.reserve(rows, PATH_BYTES_USUAL);
         self.name.reserve(rows, 16);
         self.last_write.reserve(rows);
         self.key_flags.reserve(rows);
@@ -193,7 +192,7 @@ impl KeyRows {
 
     /// How many bytes the columns hold, about.
     pub(super) fn byte_size(&self) -> usize {
-        self.common.key_path.bytes.len()
+        self.key_path.bytes.len()
             + self.name.bytes.len()
             + self.class_name.bytes.len()
             + self.len() * (FIXED_BYTES_PER_ROW + 64)
@@ -229,18 +228,22 @@ impl KeyRows {
         if lossy {
             flags |= flags::LOSSY_TEXT;
         }
-        self.common.push(place, flags, context.path, problems);
+        self.offset.push_known(place.offset);
+        self.length.push_known(place.length);
+        self.flags.push_known(place.flags | flags);
+        self.key_path.push_value(context.path);
+        self.found.push(place, problems);
     }
 
     /// All rows as one batch; no row is left.
     pub(super) fn finish(&mut self) -> Result<RecordBatch, CoreError> {
-        let common = &mut self.common;
+        let [state, from_log, problems] = self.found.finish()?;
         let [subkeys, values, cell] = &mut self.counts;
         let columns: Vec<ArrayRef> = vec![
-            common.offset.finish_ref(),
-            common.length.finish_ref(),
-            common.flags.finish_ref(),
-            common.key_path.finish_text()?,
+            self.offset.finish_ref(),
+            self.length.finish_ref(),
+            self.flags.finish_ref(),
+            self.key_path.finish_text()?,
             self.name.finish_text()?,
             Arc::new(self.last_write.finish().with_timezone(UTC)),
             self.key_flags.finish_ref(),
@@ -253,158 +256,10 @@ impl KeyRows {
             cell.finish_ref(),
             self.parent_cell.finish_ref(),
             self.depth.finish_ref(),
-            common.finish_states()?,
-            common.from_log.finish_text()?,
-            common.problems.finish(text_item())?,
+            state,
+            from_log,
+            problems,
         ];
         Ok(RecordBatch::try_new(keys_schema(), columns)?)
-    }
-}
-
-/// The columns of `registry_values`.
-#[derive(Debug)]
-pub(super) struct ValueRows {
-    common: Common,
-    name: TextColumn,
-    kind: NumberColumn<UInt32Type>,
-    kind_name: TextColumn,
-    text: TextColumn,
-    number: NumberColumn<UInt64Type>,
-    list: ListColumn,
-    raw: TextColumn,
-    data_size: NumberColumn<UInt32Type>,
-    data_cell: NumberColumn<UInt32Type>,
-    key_cell: NumberColumn<UInt32Type>,
-    value_cell: NumberColumn<UInt32Type>,
-    value_flags: NumberColumn<UInt32Type>,
-}
-
-/// What a value's row says besides the value itself.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct ValueContext<'a> {
-    pub(super) path: &'a [u8],
-    pub(super) key_cell: Option<u32>,
-    pub(super) data: Option<&'a [u8]>,
-    pub(super) problems: Problems,
-}
-
-impl ValueRows {
-    pub(super) fn new() -> Self {
-        Self {
-            common: Common::new(),
-            name: TextColumn::new(),
-            kind: NumberColumn::new(),
-            kind_name: TextColumn::new(),
-            text: TextColumn::new(),
-            number: NumberColumn::new(),
-            list: ListColumn::new(),
-            raw: TextColumn::new(),
-            data_size: NumberColumn::new(),
-            data_cell: NumberColumn::new(),
-            key_cell: NumberColumn::new(),
-            value_cell: NumberColumn::new(),
-            value_flags: NumberColumn::new(),
-        }
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.kind.len()
-    }
-
-    /// Make room for a batch.
-    pub(super) fn reserve(&mut self, rows: usize) {
-        self.common.reserve(rows);
-        self.name.reserve(rows, 16);
-        self.kind.reserve(rows);
-        self.kind_name.reserve(rows, 10);
-        self.text.reserve(rows, 32);
-        self.number.reserve(rows);
-        self.raw.reserve(rows, 16);
-        let numbers = [
-            &mut self.data_size,
-            &mut self.data_cell,
-            &mut self.key_cell,
-            &mut self.value_cell,
-            &mut self.value_flags,
-        ];
-        for column in numbers {
-            column.reserve(rows);
-        }
-    }
-
-    /// How many bytes the columns hold, about.
-    pub(super) fn byte_size(&self) -> usize {
-        self.common.key_path.bytes.len()
-            + self.name.bytes.len()
-            + self.text.bytes.len()
-            + self.raw.bytes.len()
-            + self.list.items.bytes.len()
-            + self.len() * FIXED_BYTES_PER_ROW
-    }
-
-    pub(super) fn push(&mut self, place: &Place, value: &Value<'_>, context: &ValueContext<'_>) {
-        let mut problems = context.problems;
-        let mut lossy = false;
-        match value.name {
-            Some(name) => {
-                lossy = name.push_to(&mut self.name.bytes);
-                self.name.push();
-            }
-            None => self.name.push_null(),
-        }
-        self.kind.push_known(value.kind);
-        render::push_kind(&mut self.kind_name.bytes, value.kind);
-        self.kind_name.push();
-        let mut columns = render::Columns {
-            text: &mut self.text,
-            number: &mut self.number,
-            list: &mut self.list,
-            raw: &mut self.raw,
-        };
-        let is_cut = !problems.is_none();
-        let rendered = columns.push(value.kind, context.data, is_cut);
-        problems.add(rendered.problems);
-        lossy |= rendered.is_lossy;
-        self.data_size.push_known(value.data_bytes);
-        self.data_cell.push(match value.data {
-            DataPlace::Inline(_) => None,
-            DataPlace::Cell(place) => reference(place),
-        });
-        self.key_cell.push(context.key_cell);
-        self.value_cell.push_known(place.cell);
-        self.value_flags.push_known(u32::from(value.flags));
-        let flags = if lossy {
-            flags::LOSSY_TEXT
-        } else {
-            flags::NONE
-        };
-        self.common.push(place, flags, context.path, problems);
-    }
-
-    /// All rows as one batch; no row is left.
-    pub(super) fn finish(&mut self) -> Result<RecordBatch, CoreError> {
-        let common = &mut self.common;
-        let columns: Vec<ArrayRef> = vec![
-            common.offset.finish_ref(),
-            common.length.finish_ref(),
-            common.flags.finish_ref(),
-            common.key_path.finish_text()?,
-            self.name.finish_text()?,
-            self.kind.finish_ref(),
-            self.kind_name.finish_text()?,
-            self.text.finish_text()?,
-            self.number.finish_ref(),
-            self.list.finish(text_item())?,
-            self.raw.finish_binary()?,
-            self.data_size.finish_ref(),
-            self.data_cell.finish_ref(),
-            self.key_cell.finish_ref(),
-            self.value_cell.finish_ref(),
-            self.value_flags.finish_ref(),
-            common.finish_states()?,
-            common.from_log.finish_text()?,
-            common.problems.finish(text_item())?,
-        ];
-        Ok(RecordBatch::try_new(values_schema(), columns)?)
     }
 }
