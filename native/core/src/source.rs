@@ -216,7 +216,7 @@ mod tests {
             }
         ));
         let slice = SliceSource(b"abc".as_slice());
-        assert_eq!((&slice).read_to_vec().unwrap(), b"abc");
+        assert_eq!(slice.read_to_vec().unwrap(), b"abc");
     }
 
     #[test]
