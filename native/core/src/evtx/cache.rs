@@ -215,30 +215,37 @@ impl Definition {
 /// Plans of the chunk at hand by offset, for the two contexts that nearly all instances stand in.
 #[derive(Debug)]
 pub(super) struct ChunkPlans {
-    /// Position in `plans`, plus one; by context and offset.
-    places: Box<[u16]>,
-    used: Vec<usize>,
-    /// What does not compile is remembered too: it must not cost its work again for each record.
-    plans: Vec<Decoded<Arc<Plan>>>,
+    /// By the part of the chunk that the offset lies in: position of the last plan in `plans`, plus one.
+    parts: [u16; PARTS],
+    plans: Vec<ChunkPlan>,
 }
 
-/// Offsets inside a chunk.
-const OFFSETS: usize = super::layout::SLOT_BYTES;
+/// What the definition at an offset is in a context.
+#[derive(Debug)]
+struct ChunkPlan {
+    offset: usize,
+    is_document: bool,
+    /// The plan before it in the same part, as in `parts`.
+    before: u16,
+    /// What does not compile is remembered too: it must not cost its work again for each record.
+    plan: Decoded<Arc<Plan>>,
+}
+
+/// Bytes of a part: this bounds how many plans are searched.
+const PART_BYTES: usize = 256;
+const PARTS: usize = super::layout::SLOT_BYTES / PART_BYTES;
 
 impl ChunkPlans {
     pub(super) fn new() -> Self {
         Self {
-            places: vec![0; 2 * OFFSETS].into_boxed_slice(),
-            used: Vec::new(),
+            parts: [0; PARTS],
             plans: Vec::new(),
         }
     }
 
     /// Forget everything: another chunk follows.
     pub(super) fn clear(&mut self) {
-        for place in self.used.drain(..) {
-            self.places[place] = 0;
-        }
+        self.parts.fill(0);
         self.plans.clear();
     }
 
@@ -252,25 +259,32 @@ impl ChunkPlans {
         context: Context<'_>,
         budget: &mut Budget,
     ) -> Decoded<Arc<Plan>> {
-        let place = match context {
-            Context::Document => offset,
-            _ if context == BELOW_EVENT => OFFSETS + offset,
+        let is_document = match context {
+            Context::Document => true,
+            _ if context == BELOW_EVENT => false,
             Context::Within { .. } => return cache.plan(chunk, definition, context, budget),
         };
-        let known = self.places.get(place).copied().unwrap_or_default();
-        if let Some(known) = usize::from(known)
+        // A definition lies in the chunk, and a chunk has no more bytes than a slot.
+        let part = offset / PART_BYTES % PARTS;
+        let mut next = self.parts[part];
+        while let Some(known) = usize::from(next)
             .checked_sub(1)
-            .and_then(|known| self.plans.get(known))
+            .and_then(|place| self.plans.get(place))
         {
-            return known.clone();
+            if known.offset == offset && known.is_document == is_document {
+                return known.plan.clone();
+            }
+            next = known.before;
         }
         let plan = cache.plan(chunk, definition, context, budget);
-        self.plans.push(plan.clone());
-        if let (Some(entry), Ok(number)) =
-            (self.places.get_mut(place), u16::try_from(self.plans.len()))
-        {
-            *entry = number;
-            self.used.push(place);
+        if let Ok(number) = u16::try_from(self.plans.len() + 1) {
+            self.plans.push(ChunkPlan {
+                offset,
+                is_document,
+                before: self.parts[part],
+                plan: plan.clone(),
+            });
+            self.parts[part] = number;
         }
         plan
     }

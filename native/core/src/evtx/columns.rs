@@ -7,20 +7,30 @@ use arrow_array::{ArrayRef, BinaryArray, ListArray, PrimitiveArray, StringArray}
 use arrow_buffer::{BooleanBufferBuilder, Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow_schema::{ArrowError, FieldRef};
 
-/// Which items are missing. Few are in most columns, so that their positions are kept and not a bit
-/// for each item.
+/// Which items are missing, as positions where a run of them starts and ends: in most columns few or nearly all are.
 #[derive(Debug, Default)]
-struct Nulls(Vec<u32>);
+struct Nulls(Vec<(u32, u32)>);
 
 impl Nulls {
     #[inline]
     fn push(&mut self, position: usize) {
         // Batches are flushed long before 32 bits are used up.
-        self.0.push(position as u32);
+        let position = position as u32;
+        match self.0.last_mut() {
+            Some((_, end)) if *end == position => *end += 1,
+            _ => self.0.push((position, position + 1)),
+        }
     }
 
     fn truncate(&mut self, count: usize) {
-        while self.0.last().is_some_and(|last| *last as usize >= count) {
+        while let Some((start, end)) = self.0.last_mut() {
+            if *end as usize <= count {
+                break;
+            }
+            if (*start as usize) < count {
+                *end = count as u32;
+                break;
+            }
             self.0.pop();
         }
     }
@@ -31,10 +41,11 @@ impl Nulls {
             return None;
         }
         let mut valid = BooleanBufferBuilder::new(count);
-        valid.append_n(count, true);
-        for position in self.0.drain(..) {
-            valid.set_bit(position as usize, false);
+        for (start, end) in self.0.drain(..) {
+            valid.append_n(start as usize - valid.len(), true);
+            valid.append_n((end - start) as usize, false);
         }
+        valid.append_n(count - valid.len(), true);
         Some(NullBuffer::new(valid.finish()))
     }
 }
@@ -44,6 +55,8 @@ impl Nulls {
 pub(super) struct NumberColumn<T: ArrowPrimitiveType> {
     values: Vec<T::Native>,
     nulls: Nulls,
+    /// How many values the last array had.
+    room: usize,
 }
 
 impl<T: ArrowPrimitiveType> NumberColumn<T> {
@@ -51,6 +64,7 @@ impl<T: ArrowPrimitiveType> NumberColumn<T> {
         Self {
             values: Vec::new(),
             nulls: Nulls::default(),
+            room: 0,
         }
     }
 
@@ -62,10 +76,15 @@ impl<T: ArrowPrimitiveType> NumberColumn<T> {
         self.values.push(value.unwrap_or_default());
     }
 
-    /// The array of all values; the column is empty afterwards and has room for as many.
+    /// Make room for as many values as the last array had, `least` at least.
+    pub(super) fn reserve(&mut self, least: usize) {
+        self.values.reserve(self.room.max(least));
+    }
+
+    /// The array of all values; the column is empty afterwards.
     pub(super) fn finish(&mut self) -> PrimitiveArray<T> {
-        let room = Vec::with_capacity(self.values.len());
-        let values = std::mem::replace(&mut self.values, room);
+        self.room = self.values.len();
+        let values = std::mem::take(&mut self.values);
         let nulls = self.nulls.finish(values.len());
         PrimitiveArray::new(ScalarBuffer::from(values), nulls)
     }
@@ -85,6 +104,8 @@ pub(super) struct TextColumn {
     pub(super) bytes: Vec<u8>,
     offsets: Vec<i32>,
     nulls: Nulls,
+    /// How many offsets and bytes the last array had.
+    room: (usize, usize),
 }
 
 impl TextColumn {
@@ -93,6 +114,7 @@ impl TextColumn {
             bytes: Vec::new(),
             offsets: vec![0],
             nulls: Nulls::default(),
+            room: (0, 0),
         }
     }
 
@@ -101,7 +123,15 @@ impl TextColumn {
         self.offsets.len() - 1
     }
 
+    /// Make room for as much as the last array had, `least` items and `least_bytes` bytes at least.
+    pub(super) fn reserve(&mut self, least: usize, least_bytes: usize) {
+        let (offsets, bytes) = self.room;
+        self.offsets.reserve(offsets.max(least));
+        self.bytes.reserve(bytes.max(least_bytes));
+    }
+
     /// Where the next item's bytes begin.
+    #[inline]
     fn item_start(&self) -> usize {
         self.offsets.last().map_or(0, |offset| *offset as usize)
     }
@@ -144,6 +174,7 @@ impl TextColumn {
     }
 
     /// Drop what was written since the last item.
+    #[inline]
     pub(super) fn drop_written(&mut self) {
         self.bytes.truncate(self.item_start());
     }
@@ -157,11 +188,9 @@ impl TextColumn {
 
     fn finish_parts(&mut self) -> (OffsetBuffer<i32>, Buffer, Option<NullBuffer>) {
         let nulls = self.nulls.finish(self.len());
-        let mut room = Vec::with_capacity(self.offsets.len());
-        room.push(0);
-        let offsets = std::mem::replace(&mut self.offsets, room);
-        let room = Vec::with_capacity(self.bytes.len());
-        let bytes = std::mem::replace(&mut self.bytes, room);
+        self.room = (self.offsets.len(), self.bytes.len());
+        let offsets = std::mem::replace(&mut self.offsets, vec![0]);
+        let bytes = std::mem::take(&mut self.bytes);
         (
             OffsetBuffer::new(ScalarBuffer::from(offsets)),
             Buffer::from_vec(bytes),
@@ -199,7 +228,7 @@ pub(super) fn list(
 
 /// Append bytes that are few as a rule: short ones are copied without a call.
 #[inline]
-fn push_short(out: &mut Vec<u8>, bytes: &[u8]) {
+pub(super) fn push_short(out: &mut Vec<u8>, bytes: &[u8]) {
     let (blocks, rest) = bytes.as_chunks::<16>();
     if blocks.len() > 2 {
         out.extend_from_slice(bytes);
@@ -220,5 +249,28 @@ fn push_short(out: &mut Vec<u8>, bytes: &[u8]) {
     }
     for byte in rest {
         out.push(*byte);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow_array::Array;
+
+    use super::*;
+
+    #[test]
+    fn runs_of_nulls_that_are_cut_and_begun_again_stay_where_they_were() {
+        let mut column = TextColumn::new();
+        for value in [None, Some("a"), None, None, None, Some("b")] {
+            column.push_value(value.map(str::as_bytes));
+        }
+        column.truncate(4);
+        column.push_value(Some(b"c"));
+        column.push_value(None);
+        let array = column.finish_text().unwrap();
+        let valid: Vec<bool> = (0..array.len()).map(|item| array.is_valid(item)).collect();
+        assert_eq!(valid, [false, true, false, false, true, false]);
+        column.push_value(Some(b"d"));
+        assert_eq!(column.finish_text().unwrap().null_count(), 0);
     }
 }

@@ -79,8 +79,14 @@ pub(super) fn static_text(pieces: &[Piece<'_>], at: usize) -> Decoded<Option<Sta
         _ => value::STRING,
     };
     Ok(Some(StaticText {
-        text: String::from_utf8_lossy(&bytes).into_owned(),
+        text: text_of(bytes),
         type_code,
         flags,
     }))
+}
+
+/// Bytes as text: they are UTF-8 but for a fault of the decoder.
+pub(super) fn text_of(bytes: Vec<u8>) -> String {
+    String::from_utf8(bytes)
+        .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
 }

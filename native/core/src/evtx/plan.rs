@@ -3,6 +3,7 @@
 use super::damage::Decoded;
 use super::limits::Budget;
 use super::piece::{push_static, static_text};
+use super::system::Parsed;
 use super::target::{Column, Context, Label, Place, Role};
 use super::text::guid_text;
 use super::token::{Token, TokenReader};
@@ -126,7 +127,12 @@ impl Plan {
 #[derive(Debug)]
 pub(super) enum Source {
     /// Text of the template itself.
-    Text { text: Box<str>, type_code: u8 },
+    Text {
+        text: Box<str>,
+        type_code: u8,
+        /// What it is to its column.
+        parsed: Parsed,
+    },
     /// Text with substitutions in it.
     Mixed(Box<[PlanPiece]>),
     /// An element without content.
@@ -250,7 +256,12 @@ struct Compiler {
 }
 
 impl Compiler {
-    fn source(&mut self, pieces: &[Piece<'_>], at: usize) -> Decoded<Source> {
+    fn source(
+        &mut self,
+        column: Option<Column>,
+        pieces: &[Piece<'_>],
+        at: usize,
+    ) -> Decoded<Source> {
         if let [
             Piece::Literal {
                 type_code: value::NULL,
@@ -262,9 +273,11 @@ impl Compiler {
         }
         if let Some(literal) = static_text(pieces, at)? {
             self.flags |= literal.flags;
+            let parsed = column.map_or(Parsed::Misfit, |column| Parsed::new(column, &literal.text));
             return Ok(Source::Text {
                 text: literal.text.into(),
                 type_code: literal.type_code,
+                parsed,
             });
         }
         if pieces.is_empty() {
@@ -337,7 +350,7 @@ impl Compiler {
             }));
             return Ok(());
         }
-        let source = self.source(pieces, at)?;
+        let source = self.source(place.column, pieces, at)?;
         self.ops.push(Op::Put(Box::new(Put {
             place,
             made_name,

@@ -13,7 +13,7 @@ use super::piece::static_text;
 use super::plan::{DATA_PREFIX, Op, Plan, PlanPiece, PlanPlace, Put, PutSlot, Source};
 use super::rows::EventRows;
 use super::slots::{Slot, SlotStack, read_slots};
-use super::system::{Fit, store, store_text};
+use super::system::{Fit, Parsed, store, store_parsed};
 use super::target::{BELOW_EVENT, Context, Label, Place};
 use super::token::{Token, TokenReader};
 use super::value::{self, Rendered, is_absent, render};
@@ -259,7 +259,11 @@ impl<'c> Decoder<'c, '_> {
             nested: plan.nested(put.place),
         };
         match &put.source {
-            Source::Text { text, type_code } => put_text(self.rows, place, text, *type_code, at),
+            Source::Text {
+                text,
+                type_code,
+                parsed,
+            } => put_parsed(self.rows, place, text, parsed, *type_code, at),
             Source::Nothing => put_nothing(self.rows, place, at),
             Source::Mixed(pieces) => match **pieces {
                 [PlanPiece::Slot { slot }] => {
@@ -382,8 +386,24 @@ fn put_text(
     type_code: u8,
     at: usize,
 ) -> Decoded<()> {
+    let parsed = place
+        .column
+        .map_or(Parsed::Misfit, |column| Parsed::new(column, text));
+    put_parsed(rows, place, text, &parsed, type_code, at)
+}
+
+/// Put text, parsed for the column of its place, into that column, or into the lists.
+fn put_parsed(
+    rows: &mut EventRows,
+    place: Place<'_>,
+    text: &str,
+    parsed: &Parsed,
+    type_code: u8,
+    at: usize,
+) -> Decoded<()> {
     if let Some(column) = place.column {
-        let fit = store_text(rows, column, text).map_err(|reason| unsuitable(reason, at))?;
+        let fit =
+            store_parsed(rows, column, text, parsed).map_err(|reason| unsuitable(reason, at))?;
         if fit != Fit::Misfit {
             return Ok(());
         }

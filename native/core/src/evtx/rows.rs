@@ -106,6 +106,8 @@ pub(super) struct EventRows {
     template_id: TextColumn,
     chunk: NumberColumn<UInt32Type>,
     chunk_crc_ok: BooleanBuilder,
+    /// How many rows, plus one, and items the last batch had.
+    room: (usize, usize),
 }
 
 impl EventRows {
@@ -137,6 +139,7 @@ impl EventRows {
             template_id: TextColumn::new(),
             chunk: NumberColumn::new(),
             chunk_crc_ok: BooleanBuilder::new(),
+            room: (0, 0),
         }
     }
 
@@ -157,8 +160,43 @@ impl EventRows {
 
     /// Begin a row that may write `text_bytes_max` bytes of names and values.
     pub(super) fn begin(&mut self, text_bytes_max: usize) {
+        if self.len() == 0 {
+            self.reserve();
+        }
         let text_start = self.names.bytes.len() + self.values.bytes.len();
         self.row = Row::new(text_start, text_bytes_max);
+    }
+
+    /// Make room for as much as the last batch had, or what a small log has: columns that grow step by step are copied often.
+    #[cold]
+    fn reserve(&mut self) {
+        const ROWS: usize = 64;
+        self.offset.reserve(ROWS);
+        self.length.reserve(ROWS);
+        self.flags.reserve(ROWS);
+        self.record_id.reserve(ROWS);
+        self.header_record_id.reserve(ROWS);
+        self.time_created.reserve(ROWS);
+        self.time_written.reserve(ROWS);
+        self.event_id.reserve(ROWS);
+        self.qualifiers.reserve(ROWS);
+        self.version.reserve(ROWS);
+        self.level.reserve(ROWS);
+        self.task.reserve(ROWS);
+        self.opcode.reserve(ROWS);
+        self.keywords.reserve(ROWS);
+        self.process_id.reserve(ROWS);
+        self.thread_id.reserve(ROWS);
+        for text in &mut self.texts {
+            text.reserve(ROWS, 0);
+        }
+        self.payload_kind.reserve(ROWS, ROWS * 9);
+        self.list_offsets.reserve(self.room.0.max(ROWS));
+        self.names.reserve(ROWS * 16, ROWS * 160);
+        self.values.reserve(ROWS * 16, ROWS * 160);
+        self.item_types.reserve(self.room.1.max(ROWS * 16));
+        self.template_id.reserve(ROWS, ROWS * 36);
+        self.chunk.reserve(ROWS);
     }
 
     /// Bytes of names and values that the row has written.
@@ -416,13 +454,10 @@ impl EventRows {
 
     /// All rows as one batch; no row is left.
     pub(super) fn finish(&mut self) -> Result<RecordBatch, CoreError> {
-        let rows = self.len();
-        let mut room = Vec::with_capacity(rows + 1);
-        room.push(0);
-        let list_offsets = std::mem::replace(&mut self.list_offsets, room);
+        self.room = (self.list_offsets.len(), self.item_types.len());
+        let list_offsets = std::mem::replace(&mut self.list_offsets, vec![0]);
         let list_offsets = OffsetBuffer::new(ScalarBuffer::from(list_offsets));
-        let room = Vec::with_capacity(self.item_types.len());
-        let types = std::mem::replace(&mut self.item_types, room);
+        let types = std::mem::take(&mut self.item_types);
         let types = UInt8Array::new(ScalarBuffer::from(types), None);
         let mut texts = Vec::with_capacity(TEXTS);
         for column in &mut self.texts {

@@ -15,8 +15,8 @@ struct NameReference {
     at: usize,
     /// Whether the name stands right behind it.
     is_inside: bool,
-    /// The name, in the chunk that the shape was made from: checksum, count of units, units.
-    name: Box<[u8]>,
+    /// Where the name ends in [`Shape::name_bytes`]; it begins where the one before ends.
+    name_end: usize,
 }
 
 /// The bytes of a definition, and where they may differ.
@@ -24,6 +24,8 @@ struct NameReference {
 pub(super) struct Shape {
     bytes: Box<[u8]>,
     names: Vec<NameReference>,
+    /// The names, in the chunk that the shape was made from: checksum, count of units, units of each.
+    name_bytes: Vec<u8>,
 }
 
 /// Bytes of an offset.
@@ -41,16 +43,21 @@ impl Shape {
         end: usize,
         references: &[usize],
     ) -> Option<Self> {
-        let names = references.iter().map(|at| {
+        let mut names = Vec::with_capacity(references.len());
+        let mut name_bytes = Vec::with_capacity(end - start);
+        for at in references {
             let stored = offset_at(chunk, *at)?;
-            Some(NameReference {
+            name_bytes.extend_from_slice(stored_name(chunk, stored)?);
+            names.push(NameReference {
                 at: at.checked_sub(start)?,
                 is_inside: stored == at + OFFSET_BYTES,
-                name: stored_name(chunk, stored)?.into(),
-            })
-        });
+                name_end: name_bytes.len(),
+            });
+        }
+        name_bytes.shrink_to_fit();
         Some(Self {
-            names: names.collect::<Option<_>>()?,
+            names,
+            name_bytes,
             bytes: chunk.get(start..end)?.into(),
         })
     }
@@ -64,6 +71,7 @@ impl Shape {
     fn matches(&self, chunk: &[u8], start: usize) -> Option<()> {
         let bytes = chunk.get(start..start + self.bytes.len())?;
         let mut at = 0;
+        let mut name_start = 0;
         for reference in &self.names {
             let literal = at..reference.at;
             equal(bytes.get(literal.clone())?, self.bytes.get(literal)?)?;
@@ -72,10 +80,12 @@ impl Shape {
             if reference.is_inside != (stored == start + at) {
                 return None;
             }
+            let known = self.name_bytes.get(name_start..reference.name_end)?;
+            name_start = reference.name_end;
             let name = chunk.get(stored.checked_add(NEXT_BYTES)?..)?;
-            equal(name.get(..reference.name.len())?, &reference.name)?;
+            equal(name.get(..known.len())?, known)?;
             if reference.is_inside {
-                at += NEXT_BYTES + reference.name.len() + NUL_BYTES;
+                at += NEXT_BYTES + known.len() + NUL_BYTES;
             }
         }
         equal(bytes.get(at..)?, self.bytes.get(at..)?)
@@ -83,8 +93,7 @@ impl Shape {
 
     /// How much memory it takes, about, in bytes.
     pub(super) fn byte_size(&self) -> usize {
-        let names: usize = self.names.iter().map(|name| name.name.len() + 40).sum();
-        self.bytes.len() + names + 64
+        self.bytes.len() + self.name_bytes.len() + 40 * self.names.len() + 64
     }
 }
 

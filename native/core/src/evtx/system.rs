@@ -2,6 +2,7 @@
 //!
 //! A value that its column cannot hold exactly is not stored: the caller keeps its text in the lists.
 
+use super::columns::push_short;
 use super::damage::Reason;
 use super::rows::EventRows;
 use super::target::{Column, Kind};
@@ -114,41 +115,71 @@ fn store_decoded(
     Ok(fit)
 }
 
-/// Store a value that is written as text: a literal of a template, or a record without one.
+/// Store a value that is written as text: a record without a template.
 pub(super) fn store_text(rows: &mut EventRows, column: Column, text: &str) -> Result<Fit, Reason> {
+    store_parsed(rows, column, text, &Parsed::new(column, text))
+}
+
+/// What a text is to a column. A literal of a template is parsed once, and stored in each record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Parsed {
+    /// It says nothing.
+    Absent,
+    /// The column cannot hold it.
+    Misfit,
+    Number(u64),
+    /// Nanoseconds since 1970.
+    Time(i64),
+    /// The text itself is what the column holds.
+    Text,
+    Guid([u8; 36]),
+}
+
+impl Parsed {
+    pub(super) fn new(column: Column, text: &str) -> Self {
+        let kind = column.kind();
+        if text.is_empty() && kind != Kind::Text {
+            return Self::Absent;
+        }
+        let parsed = match kind {
+            Kind::Number(max) => parse_unsigned(text)
+                .filter(|number| *number <= max)
+                .map(Self::Number),
+            Kind::Time => text_nanoseconds(text).map(Self::Time),
+            Kind::Text => Some(Self::Text),
+            Kind::Sid => text.starts_with("S-").then_some(Self::Text),
+            Kind::Guid => normalise_guid(text).map(Self::Guid),
+        };
+        parsed.unwrap_or(Self::Misfit)
+    }
+}
+
+/// Store a text that was parsed for this column.
+pub(super) fn store_parsed(
+    rows: &mut EventRows,
+    column: Column,
+    text: &str,
+    parsed: &Parsed,
+) -> Result<Fit, Reason> {
     if rows.has(column) {
         return Ok(Fit::Misfit);
     }
-    let kind = column.kind();
-    if text.is_empty() && kind != Kind::Text {
-        return Ok(Fit::Absent);
-    }
-    let written: &[u8];
-    let guid;
-    match kind {
-        Kind::Number(max) => {
-            return Ok(match parse_unsigned(text) {
-                Some(number) if number <= max => {
-                    rows.set_number(column, number);
-                    Fit::Stored
-                }
-                _ => Fit::Misfit,
-            });
+    let written = match parsed {
+        Parsed::Absent => return Ok(Fit::Absent),
+        Parsed::Misfit => return Ok(Fit::Misfit),
+        Parsed::Number(number) => {
+            rows.set_number(column, *number);
+            return Ok(Fit::Stored);
         }
-        Kind::Time => return Ok(store_time(rows, column, text_nanoseconds(text))),
-        Kind::Text => written = text.as_bytes(),
-        Kind::Sid if text.starts_with("S-") => written = text.as_bytes(),
-        Kind::Sid => return Ok(Fit::Misfit),
-        Kind::Guid => match normalise_guid(text) {
-            Some(normalised) => {
-                guid = normalised;
-                written = &guid;
-            }
-            None => return Ok(Fit::Misfit),
-        },
-    }
+        Parsed::Time(nanoseconds) => {
+            rows.set_time(column, *nanoseconds);
+            return Ok(Fit::Stored);
+        }
+        Parsed::Text => text.as_bytes(),
+        Parsed::Guid(guid) => guid,
+    };
     let stored = rows.set_text(column, |out| {
-        out.extend_from_slice(written);
+        push_short(out, written);
         Ok(Some(flags::NONE))
     })?;
     Ok(fit(stored))
