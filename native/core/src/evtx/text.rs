@@ -140,21 +140,17 @@ pub(super) fn strip_nuls(text: &[u8]) -> &[u8] {
 
 /// Append an unsigned integer in decimal.
 pub(super) fn push_decimal(out: &mut Vec<u8>, mut value: u64) {
-    let count = value.checked_ilog10().map_or(1, |last| last as usize + 1);
-    let mut digits = [b'0'; 20];
-    for digit in digits[..count].iter_mut().rev() {
-        *digit = b'0' + (value % 10) as u8;
+    let mut digits = [0_u8; 20];
+    let mut first = digits.len();
+    loop {
+        first -= 1;
+        digits[first] = b'0' + (value % 10) as u8;
         value /= 10;
+        if value == 0 {
+            break;
+        }
     }
-    push_first(out, &digits, count);
-}
-
-/// Append the first `count` of `bytes`: a copy of fixed size needs no call.
-#[inline]
-fn push_first<const N: usize>(out: &mut Vec<u8>, bytes: &[u8; N], count: usize) {
-    let end = out.len() + count;
-    out.extend_from_slice(bytes);
-    out.truncate(end);
+    out.extend_from_slice(&digits[first..]);
 }
 
 /// Append a signed integer in decimal.
@@ -167,14 +163,20 @@ pub(super) fn push_signed(out: &mut Vec<u8>, value: i64) {
 
 /// Append `0x` and lower-case hexadecimal digits, without leading zeros.
 pub(super) fn push_hexadecimal(out: &mut Vec<u8>, value: u64) {
-    let count = (u64::BITS - (value | 1).leading_zeros()).div_ceil(4) as usize;
-    let mut digits = *b"0x0000000000000000";
+    let mut digits = [0_u8; 18];
     let mut rest = value;
-    for digit in digits[2..2 + count].iter_mut().rev() {
-        *digit = HEX_LOWER[(rest & 15) as usize];
+    let mut first = digits.len();
+    loop {
+        first -= 1;
+        digits[first] = HEX_LOWER[(rest & 15) as usize];
         rest >>= 4;
+        if rest == 0 {
+            break;
+        }
     }
-    push_first(out, &digits, 2 + count);
+    digits[first - 2] = b'0';
+    digits[first - 1] = b'x';
+    out.extend_from_slice(&digits[first - 2..]);
 }
 
 /// Append bytes as upper-case hexadecimal digits.
