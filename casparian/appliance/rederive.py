@@ -116,8 +116,9 @@ def _dispatch(
     min_isolation: IsolationLevel,
 ) -> Dispatch:
     manifest = parser.manifest
-    own = {output.table for output in parser.contract.outputs}
     has_sparse = bool(wide_numbers(manifest.kind, manifest.entry, config))
+    sparse = {output.table for output in outputs} if has_sparse else set()
+    sparse -= {output.table for output in parser.contract.outputs}
     sink = Sink(
         kind=SinkKind.PARQUET, location=directory, settings=default_settings(SinkKind.PARQUET)
     )
@@ -147,7 +148,7 @@ def _dispatch(
                 stage=os.path.join(directory, "stage"),
             )
             for output in outputs
-            if output.table in own
+            if output.table not in sparse
         ),
         quarantine=sink,
         quarantine_stage=os.path.join(directory, "quarantine"),
@@ -156,7 +157,7 @@ def _dispatch(
         min_isolation=min_isolation,
         sparse=SparseTask(
             place=SparsePlace(sink=sink, stage=os.path.join(directory, "stage")),
-            tightened={output.table: output for output in outputs if output.table not in own},
+            tightened={output.table: output for output in outputs if output.table in sparse},
         )
         if has_sparse
         else None,

@@ -184,7 +184,9 @@ def _lists(column: pa.Array, kind: pa.DataType) -> pa.Array:
     except pa.ArrowInvalid:
         if not pa.types.is_floating(_leaf(kind)):
             raise
-        parsed = pa.array([_floats(json.loads(line)["v"]) for line in content.splitlines()], wire)
+        # Whole numbers are read as floats as well: as an integer `-0` would lose its sign.
+        lines = [json.loads(line, parse_int=float)["v"] for line in content.splitlines()]
+        parsed = pa.array([_floats(line) for line in lines], wire)
     return _relabel(parsed, kind)
 
 
@@ -192,7 +194,7 @@ def _floats(value: Any) -> Any:
     """`NaN` and the infinities travel as strings: JSON has no numbers for them."""
     if isinstance(value, list):
         return [_floats(item) for item in value]
-    return float(value) if isinstance(value, str | int) else value
+    return float(value) if isinstance(value, str) else value
 
 
 def _leaf(kind: pa.DataType) -> pa.DataType:

@@ -72,7 +72,7 @@ def test_a_hive_is_read_with_its_logs_and_again_only_when_one_of_them_changes(
     world.file("b/SYSTEM.LOG1", b"other")
     world.file("c/SOFTWARE", hive("two"))
     world.file("c/ALONE.LOG1", b"a log without its hive is a file of its own")
-    first = world.run()
+    first = world.run("--parser", "test.beside")
     assert rows(world) == {
         "a/SYSTEM": "[('LOG1', 'first'), ('LOG2', 'second')]",
         "b/SYSTEM": "[('LOG1', 'other')]",
@@ -82,12 +82,12 @@ def test_a_hive_is_read_with_its_logs_and_again_only_when_one_of_them_changes(
     assert (first["files"]["skipped"], first["files"]["unmatched"]) == (3, 1)
     assert first["ledger"]["balanced"]
 
-    again = world.run()
+    again = world.run("--parser", "test.beside")
     assert again["reasons"] == {"done": 3, "companion": 3, "no_parser": 1}
     assert again["files"]["selected"] == 0
 
     world.file("a/SYSTEM.LOG1", b"changed")
-    changed = world.run()
+    changed = world.run("--parser", "test.beside")
     assert changed["files"]["selected"] == 1
     assert rows(world) == {
         "a/SYSTEM": "[('LOG1', 'changed'), ('LOG2', 'second')]",
@@ -95,14 +95,14 @@ def test_a_hive_is_read_with_its_logs_and_again_only_when_one_of_them_changes(
         "c/SOFTWARE": "[]",
     }
     (world.evidence / "a/system.log2").unlink()
-    assert world.run()["files"]["selected"] == 1
+    assert world.run("--parser", "test.beside")["files"]["selected"] == 1
     assert rows(world)["a/SYSTEM"] == "[('LOG1', 'changed')]"
 
 
 def test_what_belongs_together_is_shown_together(world: TrustingWorld) -> None:
     world.file("SYSTEM", hive("one"))
     world.file("SYSTEM.LOG1", b"first")
-    world.run()
+    world.run("--parser", "test.beside")
     files = {f["display_path"]: f for f in world.json("files")["files"]}
     (companion,) = files["SYSTEM"]["companions"]
     assert (companion["role"], companion["display_path"], companion["size_bytes"]) == (
@@ -127,7 +127,7 @@ def test_what_belongs_together_is_shown_together(world: TrustingWorld) -> None:
 def test_a_row_is_proven_with_its_companions_and_not_without(world: TrustingWorld) -> None:
     world.file("SYSTEM", hive("one"))
     log = world.file("SYSTEM.LOG1", b"first")
-    world.run()
+    world.run("--parser", "test.beside")
     (row,) = row_ids(world)
     assert proof(world, row)["proven"]
     log.write_bytes(b"other")
@@ -144,7 +144,7 @@ def test_another_path_with_both_files_proves_it_as_well(world: TrustingWorld) ->
     world.file("SYSTEM", hive("one"))
     world.file("SYSTEM.LOG1", b"first")
     shutil.copytree(world.evidence, world.evidence / "copy")
-    assert world.run()["reasons"]["duplicate_content"] == 1
+    assert world.run("--parser", "test.beside")["reasons"]["duplicate_content"] == 1
     (row,) = row_ids(world)
     (world.evidence / "SYSTEM.LOG1").unlink()
     assert proof(world, row)["proven"]
@@ -159,5 +159,5 @@ def test_a_hive_named_alone_is_read_with_the_logs_beside_it(world: TrustingWorld
     (row,) = row_ids(world)
     assert proof(world, row)["proven"]
     assert world.json("lineage", str(hive_path))["chain"]
-    world.run()
+    world.run("--parser", "test.beside")
     assert len(world.query("SELECT * FROM beside__all")) == 1  # by either road the same source

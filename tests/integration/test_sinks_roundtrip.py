@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import blake3
@@ -11,7 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 import sinks_world as world
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from casparian.domain.contracts import Column, OutputContract
@@ -112,6 +113,7 @@ def test_csv_tells_null_from_the_empty_string(tmp_path: Path) -> None:
         max_size=20,
     )
 )
+@example([(None, None, None, None, [math.inf]), (None, None, None, None, [-0.0])])
 def test_any_text_survives_csv(rows: list[tuple[object, ...]]) -> None:
     names = ("utf8", "binary", "list<utf8>", "timestamp[ns, UTC]", "list<float64>")
     for name, values in zip(names, zip(*rows, strict=True), strict=True):
