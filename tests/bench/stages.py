@@ -141,7 +141,10 @@ def take_turns(result: StageResult, runs: int, contenders: dict[str, Callable[[]
 
 
 def compare_found(result: StageResult, expected: int | None, *, exact: bool = True) -> None:
-    """Hold against each other what the contenders found; with `expected`, also against what was written."""
+    """Hold against each other what the contenders found; with `expected`, also against what was written.
+
+    Without `exact` only we must find all that was written.
+    """
     figures = {name: (found["records"], found.get("ids")) for name, found in result.found.items()}
     for (one, a), (other, b) in itertools.combinations(figures.items(), 2):
         same_ids = a[1] is None or b[1] is None or a[1] == b[1]
@@ -154,7 +157,10 @@ def compare_found(result: StageResult, expected: int | None, *, exact: bool = Tr
     for name, (records, _) in figures.items():
         if expected is not None and records != expected:
             result.notes.append(f"{name} found {records} of {expected} records written")
-            result.status = "differs"
+            if exact or name.startswith(
+                "casparian"
+            ):  # what another reader loses is told, and no fault of the comparison
+                result.status = "differs"
 
 
 def add_ratios(result: StageResult, ratio: str, base: str, mine: str, measure: str) -> None:
