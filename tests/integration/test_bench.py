@@ -174,7 +174,9 @@ def test_processor_time_of_what_a_step_leaves_behind_is_counted_until_the_sessio
     waits = "import time\ntime.sleep(3.0)\nprint('{}')"
     left, waited = session([[sys.executable, "-c", orphan], [sys.executable, "-c", waits]], cores=2)
     alone = session([[sys.executable, "-c", burn]], cores=2)[0]
-    assert left.cpu_seconds + waited.cpu_seconds > alone.cpu_seconds / 4  # a tick of the clock is 10 ms
+    assert (
+        left.cpu_seconds + waited.cpu_seconds > alone.cpu_seconds / 4
+    )  # a tick of the clock is 10 ms
 
 
 def test_a_step_that_fails_says_what_it_said() -> None:
