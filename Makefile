@@ -51,13 +51,13 @@ check-evidence:
 
 .PHONY: test
 test: $(VENV)/.dev $(VENV)/.native
-	$(BIN)/python -m pytest -n 2 -m 'not slow' $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not slow' $(ARGS)
 	cargo test --locked -p casparian-confine -p casparian-core
 	$(BIN)/python -m tests.instructions
 
 .PHONY: test-all
 test-all: $(VENV)/.dev $(VENV)/.native
-	$(BIN)/python -m pytest -n 2 $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
 	cargo test --locked -p casparian-confine -p casparian-core
 	$(BIN)/python -m tests.instructions
 
