@@ -40,7 +40,9 @@ COMMANDS: Final[dict[str, Entry]] = {
     "ledger": Entry("Proof", "ledger", "Show for each source what was there and where it went."),
     "why": Entry("Proof", "why", "Prove a row: read its bytes again and derive it again."),
     "verify": Entry(
-        "Proof", "verify", "Compare committed rows with the evidence, or with what independent readers find."
+        "Proof",
+        "verify",
+        "Compare committed rows with the evidence, or with what independent readers find.",
     ),
     "lineage": Entry(
         "Proof", "lineage", "Show the chain from a row, file or table to its evidence."
