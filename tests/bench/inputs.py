@@ -99,7 +99,9 @@ class InputMaker:
             for number in range(files):
                 count = chunks * (number + 1) // files - used
                 used += count
-                records += write_log(directory / f"{number:05}.evtx", deck, count)
+                path = directory / f"{number:05}.evtx"
+                # Numbers go on from log to log: copies of one chunk are other content, and none is read for another.
+                records += write_log(path, deck, count, first_id=records + 1)
             return records
 
         return self._made(f"{name}-{files}x{size_mb}", write)
@@ -215,9 +217,9 @@ def _clean_chunk(data: bytes) -> PooledChunk | None:
     return PooledChunk(data=data, records=tuple(records), free_space=free)
 
 
-def write_log(path: Path, deck: Iterator[PooledChunk], chunks: int) -> int:
-    """Write a closed log of `chunks` chunks; gives the number of its records."""
-    next_id = 1
+def write_log(path: Path, deck: Iterator[PooledChunk], chunks: int, first_id: int = 1) -> int:
+    """Write a closed log of `chunks` chunks; gives the number of its records, which are numbered from `first_id` on."""
+    next_id = first_id
     with path.open("wb") as log:
         log.write(bytes(FILE_HEADER_BYTES))
         for _ in range(chunks):
@@ -236,4 +238,4 @@ def write_log(path: Path, deck: Iterator[PooledChunk], chunks: int) -> int:
         seal_file_header(header)
         log.seek(0)
         log.write(header)
-    return next_id - 1
+    return next_id - first_id
