@@ -41,7 +41,7 @@ class Bridge:
             HostGone: the channel is closed.
         """
         head, descriptors = descriptors_of.receive(
-            self._channel, frame.HEADER_BYTES, DESCRIPTORS_MAX
+            self._channel, frame.HEADER_BYTES, _DESCRIPTORS_PER_FRAME_MAX
         )
         head += self._exactly(frame.HEADER_BYTES - len(head)) if head else b""
         if not head:

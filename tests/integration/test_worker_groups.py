@@ -86,6 +86,8 @@ def test_logs_taken_together_give_what_each_gives_alone(
     assert sum(together) >= 60
     assert {source.code for source in receipt.sources} == {None}
     assert rows(receipt, "quarantine")
+    # A group that its guest could not take would fall back to one by one, in guests of their own.
+    assert receipt.isolation["guests"] == "2"
     same(receipt, alone(world, monkeypatch))
     done = [progress.sources_done for progress in world.progress]
     assert done[-1] == len(world.sources)
@@ -188,4 +190,5 @@ def test_corpus_gives_the_same_together_and_alone(
     corpus(world, "evtx", ".evtx")
     receipt = run(world, "windows.evtx")
     assert sum(together) > 50
+    assert receipt.isolation["guests"] == "2"
     same(receipt, alone(world, monkeypatch))
