@@ -348,6 +348,11 @@ def _brief(column: DatasetColumn) -> dict[str, Any]:
     return {key: value for key, value in built.items() if value != plain[key]}
 
 
+def briefs(dataset: Dataset) -> list[dict[str, Any]]:
+    """The columns as JSON, each without what is said by default."""
+    return [_brief(column) for column in dataset.columns]
+
+
 def _change(what: str, subject: str, before: Any, after: Any, effect: Effect, why: str) -> Change:
     return Change(
         what=what,

@@ -153,5 +153,6 @@ def _loosened(column: Column, changed: dict[str, Any]) -> tuple[str, str] | None
     if changed.get("unique") is False and column.unique:
         return "unique", "would allow a value twice, which the parser's contract refuses"
     if "action" in changed and _STRICTNESS[changed["action"]] < _STRICTNESS[column.action]:
-        return "action", f"does less than the parser's own, `{column.action}`"
+        whole = "job" if column.action is Action.FAIL_JOB else "source"
+        return "action", f"would do less than the parser's contract, which fails the {whole}"
     return None
