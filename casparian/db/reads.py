@@ -152,6 +152,17 @@ VIEWS: Final[dict[str, View]] = {
         order="parser, table_name, revision",
         filters={"parser": "parser = ?", "table_name": "table_name = ?"},
     ),
+    "datasets": View(
+        "SELECT table_name, revision, hash, parser, document, effect, compatible_with_previous, approval_id, actor, "
+        "promoted_at_ns FROM schema_datasets",
+        order="table_name, revision",
+        filters={"table_name": "table_name = ?", "revision": "revision = ?"},
+    ),
+    "amendments": View(
+        "SELECT table_name, revision, previous_hash, hash, changes, approval_id, promoted_at_ns FROM schema_amendments",
+        order="table_name, revision",
+        filters={"table_name": "table_name = ?", "revision": "revision = ?"},
+    ),
     # What `doctor` compares with the files: pages by `after`, because a reply has a largest size.
     "doctor_files": View(
         "SELECT rowid AS number, path, sink, table_name, job_id, epoch, rows, size_bytes, blake3, "
