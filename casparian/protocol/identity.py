@@ -146,6 +146,21 @@ class KeyParts(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
+def approval_content_hash(
+    kind: str, subject: str, scope: str, content: str, diff: Iterable[str]
+) -> str:
+    """What a signed decision about a request is bound to: the exact change, and the lines that people are shown of it.
+
+    Args:
+        kind: of the request.
+        subject: what is changed.
+        scope: whose decision it is.
+        content: canonical JSON text of the change.
+        diff: the lines shown.
+    """
+    return derive("casparian.approval.v1", kind, subject, scope, content, *diff)
+
+
 def commit_id(home_id: str, job_id: int, epoch: int) -> str:
     """Names one commit in a shared sink: two homes may write to it."""
     return f"{home_id}:{job_id}:{epoch}"
