@@ -24,6 +24,7 @@ from casparian.db.records import (
     Pair,
     PlanItemRow,
 )
+from casparian.domain.approvals import Approval, ApprovalState, Vote
 from casparian.domain.breakers import BreakerFailure
 from casparian.domain.files import CataloguedFile
 from casparian.domain.jobs import JobState
@@ -218,6 +219,52 @@ class SaveBreaker(_Operation, frozen=True, kw_only=True):
     actor: str = ""
 
 
+class SaveProposal(_Operation, frozen=True, kw_only=True):
+    """A new request to approve something; pending ones that it takes the place of end."""
+
+    approval: Approval
+    supersedes: tuple[str, ...] = ()
+
+
+class SaveVote(_Operation, frozen=True, kw_only=True):
+    """A verified decision about a pending request."""
+
+    vote: Vote
+
+
+class EndApproval(_Operation, frozen=True, kw_only=True):
+    """Compare-and-swap of a pending request to an end; accepted ones need recorded votes.
+
+    It comes before the operations that apply the request, so that these never happen without it.
+    """
+
+    approval: Approval
+    after: ApprovalState
+    actor: str = ""
+    reason: str = ""
+
+
+class ExpireApprovals(_Operation, frozen=True, kw_only=True):
+    """End all pending requests whose time is over at `at_ns`. Result: how many."""
+
+
+class RaiseLimits(_Operation, frozen=True, kw_only=True):
+    """A laboratory's higher limits of a parser, as an accepted request has them."""
+
+    parser: str
+    limits: dict[str, int]
+    approval_id: str
+    actor: str
+
+
+class LowerLimits(_Operation, frozen=True, kw_only=True):
+    """Bounds below what is in force; `None` goes back to what the parser itself declares."""
+
+    parser: str
+    limits: dict[str, int | None]
+    actor: str
+
+
 class InsertRule(_Operation, frozen=True, kw_only=True):
     """A tagging rule. Result: its number."""
 
@@ -283,4 +330,10 @@ Operation = (
     | RecordDecision
     | PromoteDataset
     | RemoveIntents
+    | SaveProposal
+    | SaveVote
+    | EndApproval
+    | ExpireApprovals
+    | RaiseLimits
+    | LowerLimits
 )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from casparian.db import operations as op
+from casparian.db.approvals import ApprovalWriter
 from casparian.db.buffer import Buffer, StaleStep
 from casparian.db.job_writer import JobWriter, stored_reply
 from casparian.db.rows import first_row, scalar
@@ -34,6 +35,7 @@ class DatabaseWriter:
         self._load_tape_end()
         self._handlers: dict[type[Any], Callable[[Any], Any]] = {
             **self._jobs.handlers,
+            **ApprovalWriter(connection, self._tape).handlers,
             op.SaveScan: self._save_scan,
             op.StartRun: self._start_run,
             op.SavePlan: self._save_plan,

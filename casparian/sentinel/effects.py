@@ -128,6 +128,13 @@ class Maintain(_Effect, frozen=True, kw_only=True):
     request: control.Repair | control.Backup
 
 
+class Consider(_Effect, frozen=True, kw_only=True):
+    """Check a proposal, or verify a decision, against what is recorded and trusted now; then `Considered`."""
+
+    actor: str
+    request: control.Propose | control.Decide | control.Withdraw
+
+
 class LoadJob(_Effect, frozen=True, kw_only=True):
     """Fetch an ended job for a retry; `JobLoaded`, or a refusal by `RowsRead`."""
 
@@ -172,6 +179,7 @@ Effect = (
     | Publish
     | ReadRows
     | LoadJob
+    | Consider
     | Maintain
     | LoadJobs
     | FindEnd
