@@ -28,6 +28,7 @@ from casparian.sentinel.events import PlanReady
 from casparian.trust import verdict
 from casparian.trust.library import ParserLibrary
 from tests.factories.datasets import EVENTS, dataset, document, with_user
+from tests.support.desk import Desk, paper, with_notes
 
 MANIFEST = """
 schema_version = 1
@@ -485,3 +486,56 @@ def test_the_registry_is_read_oldest_first(registry: Registry) -> None:
         (table, revision) for table, revision, *_ in planning.datasets(registry.database.writer)
     ]
     assert found == [("a", 1), ("firewall", 1), ("firewall", 2)]
+
+
+# -- as requests that people decide ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
+    with_notes(monkeypatch)
+    made = Desk(tmp_path / "desk")
+    yield made
+    made.close()
+
+
+def ask(desk: Desk, kind: str, values: dict[str, Any], **more: Any) -> Any:
+    return desk.propose({"document": values}, values["table"], kind, **more)
+
+
+def test_a_contract_is_in_force_with_its_acceptance_and_not_before(desk: Desk) -> None:
+    done = ask(desk, PROMOTE, document())
+    assert done.fields["scope"] == "contracts/firewall"
+    assert contracting.known_datasets(desk.database.writer) == ()
+    desk.decide(done.fields["approval_id"], paper("alice"))
+    (revision,) = contracting.known_datasets(desk.database.writer)
+    assert revision.dataset == dataset()
+    (entry,) = desk.tape("contract.promoted")
+    assert done.fields["approval_id"] in json.dumps(entry)
+    recorded = desk.database.writer.execute(
+        "SELECT approval_id, actor, compatible_with_previous FROM schema_datasets"
+    ).fetchall()
+    assert recorded == [(done.fields["approval_id"], "examiner(1000)", False)]
+
+
+def test_a_rejected_contract_never_is(desk: Desk) -> None:
+    done = ask(desk, PROMOTE, document())
+    desk.decide(done.fields["approval_id"], paper("alice", "reject"))
+    assert contracting.known_datasets(desk.database.writer) == ()
+
+
+def test_a_newer_amendment_takes_the_place_of_one_that_waits(desk: Desk) -> None:
+    desk.decide(ask(desk, PROMOTE, document()).fields["approval_id"], paper("alice"))
+    old = ask(desk, AMEND, document(wider)).fields["approval_id"]
+    new = ask(desk, AMEND, document(with_user)).fields["approval_id"]
+    assert isinstance(desk.decide(old, paper("alice")), control.Failure)
+    desk.decide(new, paper("alice"))
+    found = contracting.known_datasets(desk.database.writer)
+    assert [(r.revision, r.dataset) for r in found] == [(1, dataset()), (2, dataset(with_user))]
+
+
+def test_a_dry_run_shows_the_differences_and_asks_nobody(desk: Desk) -> None:
+    desk.decide(ask(desk, PROMOTE, document()).fields["approval_id"], paper("alice"))
+    shown = ask(desk, AMEND, document(with_user), dry_run=True)
+    assert "column.added `user`: none" in shown.fields["diff"]
+    assert len(desk.tape("approval.proposed")) == 1
