@@ -11,13 +11,14 @@ from casparian.contracts import overrides, settings, wide
 from casparian.db.planning import History
 from casparian.domain.contracts import OutputContract
 from casparian.domain.files import CataloguedFile
+from casparian.domain.limits import LaboratoryLimits
 from casparian.domain.lineage import LINEAGE_VERSION
 from casparian.domain.outputs import Sink, SinkKind
 from casparian.domain.parsers import ConfigValue, ParserArtifact, ParserManifest
 from casparian.errors import Refused, UsageError
 from casparian.paths import Home
 from casparian.protocol import control, identity
-from casparian.protocol.worker import parser_task
+from casparian.protocol.worker import ParserTask, parser_task
 from casparian.scout.selection import selects_parser
 from casparian.sentinel.state import JobSpec, OutputSpec, SparseSpec, output_spec
 from casparian.sinks.quarantine import QUARANTINE_CONTRACT
@@ -35,6 +36,7 @@ class PlanContext(msgspec.Struct, frozen=True, kw_only=True):
     workers: int
     history: Callable[[Sequence[str]], History]
     now_ns: int
+    limits: Mapping[str, LaboratoryLimits] = {}  # of this laboratory, by parser
 
 
 CARVE = "carve"  # the setting of a parser that can carve
@@ -57,6 +59,7 @@ class Candidate:
         manifest = artifact.manifest
         self.artifact = artifact
         self.carves = carves
+        self.limits = context.limits.get(manifest.name, LaboratoryLimits())
         self.refused: Refused | None = None
         try:
             verdict.verify(artifact)
@@ -77,7 +80,7 @@ class Candidate:
         self.spec = JobSpec(
             root="",
             mode=request.mode,
-            parser=parser_task(artifact, config),
+            parser=self._task(artifact, config),
             env_hash=identity.environment_hash(()),
             engine_hash=context.engine_hash,
             parser_config_hash=identity.config_hash(_decided(config, outputs, sparse)),
@@ -89,6 +92,15 @@ class Candidate:
             quarantine_percent_max=request.quarantine_percent_max,
             min_isolation=request.min_isolation,
             sparse=sparse,
+        )
+
+    def _task(self, artifact: ParserArtifact, config: Mapping[str, ConfigValue]) -> ParserTask:
+        """The parser's task under the limits in force; these are no part of any key (`domain.limits` says why)."""
+        declared = artifact.manifest.limits
+        return msgspec.structs.replace(
+            parser_task(artifact, config),
+            limits=self.limits.effective(declared),
+            raised=self.limits.approvals(declared),
         )
 
     def takes(self, file: CataloguedFile) -> bool:
