@@ -28,8 +28,8 @@ from casparian.appliance.rederive import Rederived
 from casparian.contracts import overrides, wide
 from casparian.display import show
 from casparian.domain.contracts import OutputContract
-from casparian.domain.lineage import VOLATILE_COLUMNS, RowId
 from casparian.domain.limits import LIMITS_RAISED
+from casparian.domain.lineage import VOLATILE_COLUMNS, RowId
 from casparian.domain.outputs import QUARANTINE_TABLE, SinkKind
 from casparian.domain.parsers import ConfigValue, ParserArtifact
 from casparian.errors import CasparianError, IntegrityError

@@ -9,7 +9,9 @@ from __future__ import annotations
 import msgspec
 
 from casparian.db.records import (
+    AmendmentRow,
     ContractRow,
+    DatasetRow,
     DispositionRow,
     DocumentRow,
     ExpectedOutputRow,
@@ -293,6 +295,16 @@ class RecordDecision(_Operation, frozen=True, kw_only=True):
     fields: dict[str, str | int]
 
 
+class PromoteDataset(_Operation, frozen=True, kw_only=True):
+    """A revision of a dataset's contract is in force from now on; `amendment` is `None` for the first one.
+
+    `StaleStep` when another revision is the next one.
+    """
+
+    dataset: DatasetRow
+    amendment: AmendmentRow | None = None
+
+
 class RemoveIntents(_Operation, frozen=True, kw_only=True):
     """Take away commit intents that no committing job has, keeping them on the tape. Result: how many."""
 
@@ -316,6 +328,7 @@ Operation = (
     | DeleteRule
     | TagPaths
     | RecordDecision
+    | PromoteDataset
     | RemoveIntents
     | SaveProposal
     | SaveVote

@@ -152,6 +152,17 @@ VIEWS: Final[dict[str, View]] = {
         order="parser, table_name, revision",
         filters={"parser": "parser = ?", "table_name": "table_name = ?"},
     ),
+    "datasets": View(
+        "SELECT table_name, revision, hash, parser, document, effect, compatible_with_previous, approval_id, actor, "
+        "promoted_at_ns FROM schema_datasets",
+        order="table_name, revision",
+        filters={"table_name": "table_name = ?", "revision": "revision = ?"},
+    ),
+    "amendments": View(
+        "SELECT table_name, revision, previous_hash, hash, changes, approval_id, promoted_at_ns FROM schema_amendments",
+        order="table_name, revision",
+        filters={"table_name": "table_name = ?", "revision": "revision = ?"},
+    ),
     "approvals": View(
         "SELECT approval_id, kind, subject, scope, content, content_hash, diff, requested_by, requested_at_ns, expires_at_ns, "
         "state, ended_at_ns, superseded_by FROM cf_approvals",

@@ -14,7 +14,6 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Mapping
-from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
@@ -31,16 +30,11 @@ from casparian.display import show
 from casparian.domain.parsers import ParserArtifact, ParserKind
 from casparian.errors import CasparianError, ContractError, UsageError
 from casparian.trust.artifact import hash_artifact, is_part, read_artifact
+from casparian.trust.origin import Origin
 
 _NEAR_MAX: Final = 3
 
-
-class Origin(StrEnum):
-    """Where a parser was found."""
-
-    FIRST_PARTY = "first-party"  # came with the product
-    HOME = "home"  # HOME/parsers
-    PATH = "path"  # named by its folder
+__all__ = ["LibraryEntry", "Origin", "ParserLibrary", "load_parser", "parser_from_files"]
 
 
 class LibraryEntry(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,4 +1,4 @@
-"""Whoever can talk to the sentinel, but holds no key that has a say, gets nothing approved. One test an attack, with its reason."""
+"""Whoever can talk to the sentinel, but holds no key that has a say, gets nothing approved: an attack a test."""
 
 from __future__ import annotations
 
