@@ -21,9 +21,10 @@ from casparian.contracts.wide import wide_numbers
 from casparian.display import show
 from casparian.domain.contracts import OutputContract
 from casparian.domain.isolation import IsolationLevel
+from casparian.domain.limits import with_raised_text
 from casparian.domain.lineage import LINEAGE_VERSION
 from casparian.domain.outputs import Sink, SinkKind
-from casparian.domain.parsers import ConfigValue, ParserArtifact
+from casparian.domain.parsers import ConfigValue, Limits, ParserArtifact
 from casparian.paths import Home
 from casparian.protocol.identity import contract_hash
 from casparian.protocol.worker import (
@@ -50,6 +51,7 @@ class Rederived:
         config: the parser's effective settings.
         outputs: the contract of every output, in the parser's own order; sparse ones may stand among them.
         job_id: put into the rows.
+        raised: what the job's receipt says of raised limits; it gets as much again.
         min_isolation: of the guest; the home's setting when it is not given.
 
     Raises:
@@ -65,14 +67,23 @@ class Rederived:
         config: Mapping[str, ConfigValue],
         outputs: Sequence[OutputContract],
         job_id: int,
+        raised: str = "",
         min_isolation: IsolationLevel | None = None,
     ) -> None:
         if min_isolation is None:
             min_isolation = IsolationLevel(load(home).settings.min_isolation)
         self._directory = scratch.make(home, "rederive")
         try:
+            limits = with_raised_text(parser.manifest.limits, raised)
             dispatch = _dispatch(
-                str(self._directory), source, parser, dict(config), outputs, job_id, min_isolation
+                str(self._directory),
+                source,
+                parser,
+                dict(config),
+                outputs,
+                job_id,
+                limits,
+                min_isolation,
             )
             self.receipt = _run(home, dispatch)
         except BaseException:
@@ -113,6 +124,7 @@ def _dispatch(
     config: dict[str, ConfigValue],
     outputs: Sequence[OutputContract],
     job_id: int,
+    limits: Limits,
     min_isolation: IsolationLevel,
 ) -> Dispatch:
     manifest = parser.manifest
@@ -136,7 +148,7 @@ def _dispatch(
             account=manifest.account,
             unit=manifest.unit,
             config=config,
-            limits=manifest.limits,
+            limits=limits,
             preload=manifest.preload,
         ),
         sources=(source,),

@@ -13,6 +13,7 @@ import msgspec
 
 from casparian import clock
 from casparian.db import planning
+from casparian.db.approvals import laboratory_limits
 from casparian.db.operations import SaveReply, SaveScan
 from casparian.display import path_text
 from casparian.domain.files import CataloguedFile, FileStatus
@@ -86,6 +87,7 @@ class Discovery:
                 workers=self._workers,
                 history=lambda sources: planning.history(self._reader, sources),
                 now_ns=clock.now_ns(),
+                limits=laboratory_limits(self._reader),
                 datasets=known_datasets(self._reader),
             )
             plan = make_plan(context, request, files, root)
