@@ -23,9 +23,11 @@ from casparian.db.records import (
     PlanItemRow,
 )
 from casparian.domain.breakers import BreakerFailure
+from casparian.domain.deployments import Deployment
 from casparian.domain.files import CataloguedFile
 from casparian.domain.jobs import JobState
 from casparian.domain.outputs import SinkMode
+from casparian.domain.trust import TrustRecord
 
 
 class _Operation(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,6 +82,7 @@ class StepJob(_Operation, frozen=True, kw_only=True):
     dispositions: tuple[DispositionRow, ...] = ()
     log: str = ""
     isolation: str = ""
+    trust: str = ""
 
 
 class PairClaim(msgspec.Struct, frozen=True, kw_only=True):
@@ -164,6 +167,7 @@ class FinishCommit(_Operation, frozen=True, kw_only=True):
     retire: tuple[Pair, ...]
     log: str
     isolation: str
+    trust: str = ""
 
 
 class RemoveOutput(_Operation, frozen=True, kw_only=True):
@@ -246,6 +250,33 @@ class RecordDecision(_Operation, frozen=True, kw_only=True):
     fields: dict[str, str | int]
 
 
+class SaveTrustDocument(_Operation, frozen=True, kw_only=True):
+    """A root or policy comes into force."""
+
+    kind: str  # `root`, `policy`
+    version: int
+    sha256: str
+    document: bytes
+    actor: str
+
+
+class SaveDeployment(_Operation, frozen=True, kw_only=True):
+    """A parser version is deployed; one that was retired runs again, one that is there gets its new statement."""
+
+    deployment: Deployment
+    statement_sha256: str
+    trust: TrustRecord
+    actor: str
+
+
+class RetireDeployment(_Operation, frozen=True, kw_only=True):
+    """A deployed version is not used any more; its files stay, for proofs. Result: how many."""
+
+    parser: str
+    version: str
+    actor: str
+
+
 class RemoveIntents(_Operation, frozen=True, kw_only=True):
     """Take away commit intents that no committing job has, keeping them on the tape. Result: how many."""
 
@@ -269,5 +300,8 @@ Operation = (
     | DeleteRule
     | TagPaths
     | RecordDecision
+    | SaveTrustDocument
+    | SaveDeployment
+    | RetireDeployment
     | RemoveIntents
 )

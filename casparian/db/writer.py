@@ -12,6 +12,7 @@ from casparian.db import operations as op
 from casparian.db.buffer import Buffer, StaleStep
 from casparian.db.job_writer import JobWriter, stored_reply
 from casparian.db.rows import first_row, scalar
+from casparian.db.trust_writer import TrustWriter
 from casparian.protocol import control
 from casparian.tape.chain import GENESIS, link
 
@@ -43,6 +44,7 @@ class DatabaseWriter:
             op.TagPaths: self._tag_paths,
             op.RecordDecision: self._record_decision,
             op.RemoveIntents: self._remove_intents,
+            **TrustWriter(connection, self._tape).handlers,
         }
 
     def apply(self, groups: Sequence[Sequence[op.Operation]]) -> list[list[Any] | Exception]:

@@ -14,7 +14,8 @@ from casparian.domain.files import CataloguedFile
 from casparian.domain.lineage import LINEAGE_VERSION
 from casparian.domain.outputs import Sink, SinkKind
 from casparian.domain.parsers import ConfigValue, ParserArtifact, ParserManifest
-from casparian.errors import Refused, UsageError
+from casparian.domain.trust import TrustRecord
+from casparian.errors import CasparianError, UsageError
 from casparian.paths import Home
 from casparian.protocol import control, identity
 from casparian.protocol.worker import parser_task
@@ -23,7 +24,7 @@ from casparian.sentinel.state import JobSpec, OutputSpec, SparseSpec, output_spe
 from casparian.sinks.quarantine import QUARANTINE_CONTRACT
 from casparian.sinks.uri import default_settings
 from casparian.trust import verdict
-from casparian.trust.library import ParserLibrary
+from casparian.trust.library import ParserLibrary, Standing
 
 
 class PlanContext(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,10 +58,11 @@ class Candidate:
         manifest = artifact.manifest
         self.artifact = artifact
         self.carves = carves
-        self.refused: Refused | None = None
+        self.refused: CasparianError | None = None
+        self.trust: TrustRecord | None = None
         try:
-            verdict.verify(artifact)
-        except Refused as error:
+            self.trust = verdict.verify(artifact, context.home)
+        except CasparianError as error:
             self.refused = error
         override = overrides.find_override(context.home.contracts, manifest.name)
         self.contract, tightened = wide.tightened(artifact, override)
@@ -77,7 +79,7 @@ class Candidate:
         self.spec = JobSpec(
             root="",
             mode=request.mode,
-            parser=parser_task(artifact, config),
+            parser=parser_task(artifact, config, self.trust),
             env_hash=identity.environment_hash(()),
             engine_hash=context.engine_hash,
             parser_config_hash=identity.config_hash(_decided(config, outputs, sparse)),
@@ -191,6 +193,8 @@ def candidates(
     artifacts = [context.library.find(name) for name in wanted]
     if not wanted:
         for entry in context.library.list():
+            if entry.standing is not Standing.CURRENT:
+                continue
             if entry.artifact is not None:
                 artifacts.append(entry.artifact)
             elif entry.error is not None:
@@ -206,7 +210,10 @@ def candidates(
     found = []
     for artifact in artifacts:
         if selects_parser(
-            request.selection, name=artifact.manifest.name, directory=artifact.directory
+            request.selection,
+            name=artifact.manifest.name,
+            version=artifact.manifest.version,
+            directory=artifact.directory,
         ):
             found.append(Candidate(context, request, artifact))
     if request.carve:

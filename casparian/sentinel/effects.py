@@ -128,6 +128,15 @@ class Maintain(_Effect, frozen=True, kw_only=True):
     request: control.Repair | control.Backup
 
 
+class ChangeTrust(_Effect, frozen=True, kw_only=True):
+    """Import root and policy, deploy or retire a parser, beside the loop; then `TrustChanged`."""
+
+    client_id: int
+    number: int
+    actor: str
+    request: control.ImportTrust | control.Deploy | control.Retire
+
+
 class LoadJob(_Effect, frozen=True, kw_only=True):
     """Fetch an ended job for a retry; `JobLoaded`, or a refusal by `RowsRead`."""
 
@@ -173,6 +182,7 @@ Effect = (
     | ReadRows
     | LoadJob
     | Maintain
+    | ChangeTrust
     | LoadJobs
     | FindEnd
     | Stop

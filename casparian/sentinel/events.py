@@ -199,6 +199,16 @@ class Maintained(_Event, frozen=True, kw_only=True):
     catalog: bool = False  # the catalog is to be written again
 
 
+class TrustChanged(_Event, frozen=True, kw_only=True):
+    """A change of trust is recorded together with its reply, or was refused."""
+
+    client_id: int
+    number: int
+    request_id: str
+    reply: control.Done | control.Failure
+    recorded: bool = False  # the reply is in the database
+
+
 class JobLoaded(_Event, frozen=True, kw_only=True):
     """An ended job that is to be tried again."""
 
@@ -253,6 +263,7 @@ Event = (
     | Published
     | RowsRead
     | Maintained
+    | TrustChanged
     | JobLoaded
     | JobsLoaded
 )

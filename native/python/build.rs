@@ -21,6 +21,8 @@ mod statements;
 
 const ENGINE_DOMAIN: &str = "casparian.engine.v1";
 const ARTIFACT_DOMAIN: &str = "casparian.artifact.v1";
+/// Says something about a parser's folder and is no part of it.
+const STATEMENT_FILE: &str = "statement.dsse.json";
 
 /// Path with forward slashes, and content.
 type Files = Vec<(String, Vec<u8>)>;
@@ -61,11 +63,12 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
         let mut files = Files::new();
         collect(&path, &path, &mut files)?;
+        files.retain(|(path, _)| path != STATEMENT_FILE);
         if !files.is_empty() {
             let hash = identity::tree_hash(ARTIFACT_DOMAIN, &files);
             write!(parsers, "({name:?}, {hash:?}), ")?;
             let envelope = key
-                .sign(&files)
+                .sign(&files, &hash)
                 .map_err(|error| format!("{name}: {error}"))?;
             write!(signed, "({name:?}, {envelope:?}), ")?;
         }

@@ -63,8 +63,12 @@ impl ReleaseKey {
     }
 
     /// The envelope of one parser's folder.
-    pub(crate) fn sign(&self, files: &[(String, Vec<u8>)]) -> Result<String, Box<dyn Error>> {
-        let payload = statement(files)?;
+    pub(crate) fn sign(
+        &self,
+        files: &[(String, Vec<u8>)],
+        artifact_hash: &str,
+    ) -> Result<String, Box<dyn Error>> {
+        let payload = statement(files, artifact_hash)?;
         let mut signed = format!(
             "DSSEv1 {} {PAYLOAD_TYPE} {} ",
             PAYLOAD_TYPE.len(),
@@ -90,7 +94,7 @@ pub(crate) fn source_date() -> Result<u64, Box<dyn Error>> {
     Ok(text.parse()?)
 }
 
-fn statement(files: &[(String, Vec<u8>)]) -> Result<String, Box<dyn Error>> {
+fn statement(files: &[(String, Vec<u8>)], artifact_hash: &str) -> Result<String, Box<dyn Error>> {
     let manifest = files
         .iter()
         .find(|(path, _)| path == "parser.toml")
@@ -117,8 +121,13 @@ fn statement(files: &[(String, Vec<u8>)]) -> Result<String, Box<dyn Error>> {
             "name": top_level(manifest, "name")?,
             "version": version,
             "serial": serial(&version)?,
-            "entrypoint": top_level(manifest, "entry")?,
+            "artifact_hash": artifact_hash,
+            "entry": top_level(manifest, "entry")?,
+            "environment": null,
+            "min_runtime": env::var("CARGO_PKG_VERSION")?,
             "issued": utc(source_date()?),
+            "expires": null,
+            "note": "",
         },
     });
     Ok(statement.to_string())
