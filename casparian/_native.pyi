@@ -28,7 +28,8 @@ class SourceError(Exception):
 
 def build_info() -> dict[str, str]:
     """What the module was built from: version, profile, features, rustc, engine_sources_hash,
-    source_date (seconds since 1970 that the build says; 0: it says nothing)."""
+    source_date (seconds since 1970 that the build says; 0: it says nothing).
+    """
 
 def engine_sources_hash() -> str:
     """Identity of the engine's sources, computed when the module was built.

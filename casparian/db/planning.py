@@ -31,6 +31,7 @@ class Recorded(msgspec.Struct, frozen=True, kw_only=True):
     contract_hash: str
     lineage_version: int
     job_id: int
+    quarantined: int = 0  # rows of the source that were set aside by its job
 
 
 class History(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,3 +88,11 @@ def tags_by_hand(connection: duckdb.DuckDBPyConnection, root: str) -> dict[bytes
         [root],
     ).fetchall()
     return {bytes(path): tuple(tags) for path, tags in rows}
+
+
+def datasets(connection: duckdb.DuckDBPyConnection) -> list[tuple[str, int, str, str, str]]:
+    """(table, revision, hash, document, effect) of every promoted revision, by table, oldest first."""
+    rows = connection.execute(
+        "SELECT table_name, revision, hash, document, effect FROM schema_datasets ORDER BY table_name, revision"
+    ).fetchall()
+    return [(str(t), int(r), str(h), str(d), str(e)) for t, r, h, d, e in rows]

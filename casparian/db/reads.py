@@ -153,6 +153,38 @@ VIEWS: Final[dict[str, View]] = {
         order="parser, table_name, revision",
         filters={"parser": "parser = ?", "table_name": "table_name = ?"},
     ),
+    "datasets": View(
+        "SELECT table_name, revision, hash, parser, document, effect, compatible_with_previous, approval_id, actor, "
+        "promoted_at_ns FROM schema_datasets",
+        order="table_name, revision",
+        filters={"table_name": "table_name = ?", "revision": "revision = ?"},
+    ),
+    "amendments": View(
+        "SELECT table_name, revision, previous_hash, hash, changes, approval_id, promoted_at_ns FROM schema_amendments",
+        order="table_name, revision",
+        filters={"table_name": "table_name = ?", "revision": "revision = ?"},
+    ),
+    "approvals": View(
+        "SELECT approval_id, kind, subject, scope, content, content_hash, diff, requested_by, requested_at_ns, expires_at_ns, "
+        "state, ended_at_ns, superseded_by FROM cf_approvals",
+        order="requested_at_ns, approval_id",
+        filters={
+            "approval_id": "starts_with(approval_id, ?)",
+            "kind": "kind = ?",
+            "subject": "subject = ?",
+            "state": "state = ?",
+        },
+    ),
+    "approval_votes": View(
+        "SELECT approval_id, decision, keyids, holders, role, reason, actor, envelope, at_ns FROM cf_approval_votes",
+        order="approval_id, at_ns",
+        filters={"approval_id": "approval_id = ?"},
+    ),
+    "parser_limits": View(
+        "SELECT parser, name, value, approval_id, actor, set_at_ns FROM cf_parser_limits",
+        order="parser, name, approval_id",
+        filters={"parser": "parser = ?"},
+    ),
     # What `doctor` compares with the files: pages by `after`, because a reply has a largest size.
     "doctor_files": View(
         "SELECT rowid AS number, path, sink, table_name, job_id, epoch, rows, size_bytes, blake3, "

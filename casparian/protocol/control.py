@@ -132,6 +132,50 @@ class ResetParser(msgspec.Struct, frozen=True, kw_only=True, tag="reset_parser")
     parser: str  # name, or name@version
 
 
+class Propose(msgspec.Struct, frozen=True, kw_only=True, tag="propose"):
+    """Ask that something be trusted. The sentinel checks the content and makes the diff. Reply: `Done`.
+
+    Its fields: `approval_id`, `state`, `scope`, `content_hash`, `expires_at_ns`, `diff` (lines). Equal content that waits is
+    the same request, another proposal for the same subject takes its place.
+    """
+
+    request_id: RequestId
+    kind: str
+    subject: str
+    content: str  # JSON text
+    dry_run: bool = False  # check and show, record nothing
+
+
+class Decide(msgspec.Struct, frozen=True, kw_only=True, tag="decide"):
+    """Hand in a signed decision about a request. What it decides, and why, is in the envelope alone. Reply: `Done`.
+
+    Its fields: `approval_id`, `state`, `holders` (how many have accepted) and `missing` (how many more are needed).
+    """
+
+    request_id: RequestId
+    approval_id: str
+    envelope: bytes
+
+
+class Withdraw(msgspec.Struct, frozen=True, kw_only=True, tag="withdraw"):
+    """Take a pending request back; nothing follows from it any more. Reply: `Done`."""
+
+    request_id: RequestId
+    approval_id: str
+    reason: str = ""
+
+
+class LowerLimits(msgspec.Struct, frozen=True, kw_only=True, tag="lower_limits"):
+    """Bounds of a parser below what is in force; `None` goes back to what it declares. Reply: `Done`.
+
+    No approval is needed: whatever is named here, a parser never gets more than it had.
+    """
+
+    request_id: RequestId
+    parser: str
+    limits: dict[str, int | None]
+
+
 class Read(msgspec.Struct, frozen=True, kw_only=True, tag="read"):
     """A named read of control-plane truth (`db/reads.py` lists names, filters and columns). Reply: `Rows`."""
 
@@ -238,6 +282,10 @@ Request = (
     | RetryJob
     | RetryJobs
     | ResetParser
+    | Propose
+    | Decide
+    | Withdraw
+    | LowerLimits
     | Read
     | Doctor
     | Repair

@@ -137,6 +137,13 @@ class ChangeTrust(_Effect, frozen=True, kw_only=True):
     request: control.ImportTrust | control.Deploy | control.Retire
 
 
+class Consider(_Effect, frozen=True, kw_only=True):
+    """Check a proposal, or verify a decision, against what is recorded and trusted now; then `Considered`."""
+
+    actor: str
+    request: control.Propose | control.Decide | control.Withdraw
+
+
 class LoadJob(_Effect, frozen=True, kw_only=True):
     """Fetch an ended job for a retry; `JobLoaded`, or a refusal by `RowsRead`."""
 
@@ -181,6 +188,7 @@ Effect = (
     | Publish
     | ReadRows
     | LoadJob
+    | Consider
     | Maintain
     | ChangeTrust
     | LoadJobs

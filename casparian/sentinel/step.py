@@ -8,7 +8,16 @@ from __future__ import annotations
 
 from msgspec import structs
 
-from casparian.sentinel import answering, committing, leases, requests, runs, scheduling, trusting
+from casparian.sentinel import (
+    answering,
+    approvals,
+    committing,
+    leases,
+    requests,
+    runs,
+    scheduling,
+    trusting,
+)
 from casparian.sentinel import continuations as after
 from casparian.sentinel import events as ev
 from casparian.sentinel.effects import Effect, Stop
@@ -54,6 +63,8 @@ def _handle(turn: Turn, event: ev.Event) -> None:
             requests.maintained(turn, event)
         case ev.TrustChanged():
             trusting.changed(turn, event)
+        case ev.Considered():
+            approvals.considered(turn, event)
         case ev.JobLoaded():
             requests.job_loaded(turn, event)
         case ev.JobsLoaded():
@@ -101,6 +112,8 @@ def _continue(turn: Turn, event: ev.Persisted) -> None:
             committing.finished(turn, then)
         case after.AfterFailure():
             committing.failure_recorded(turn, then)
+        case after.AfterApproval():
+            approvals.recorded(turn, then, event.results)
         case after.AfterMutation():
             requests.mutation_recorded(turn, then, event.results)
         case after.AfterStop():

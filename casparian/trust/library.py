@@ -32,11 +32,11 @@ from casparian.contracts.load import (
 from casparian.display import show
 from casparian.domain.deployments import Deployment, current
 from casparian.domain.parsers import ParserArtifact, ParserKind
-from casparian.domain.trust import TrustOrigin as Origin
 from casparian.errors import CasparianError, ContractError, Refused, UsageError
 from casparian.paths import Home, first_party_parsers
 from casparian.trust import store
 from casparian.trust.artifact import hash_artifact, is_part, read_artifact
+from casparian.trust.origin import Origin
 
 __all__ = [
     "LibraryEntry",
@@ -112,7 +112,7 @@ class ParserLibrary:
             if entry.standing is Standing.CURRENT:
                 holder = taken.setdefault(entry.name.casefold(), entry)
                 if holder is not entry:
-                    entry = _second(entry, holder)  # noqa: PLW2901 - the entry as it is listed
+                    entry = _second(entry, holder)
             entries.append(entry)
         return tuple(entries)
 

@@ -24,6 +24,7 @@ from casparian.scout.companions import CompanionRule, rules_of
 from casparian.scout.discover import check_root, discover
 from casparian.sentinel import events as ev
 from casparian.sentinel.candidates import PlanContext
+from casparian.sentinel.contracting import known_datasets
 from casparian.sentinel.effects import MakePlan, MakeScan
 from casparian.sentinel.io.mailbox import Mailbox
 from casparian.sentinel.io.writer import Writer
@@ -85,6 +86,7 @@ class Discovery:
                 workers=self._workers,
                 history=lambda sources: planning.history(self._reader, sources),
                 now_ns=clock.now_ns(),
+                datasets=known_datasets(self._reader),
             )
             plan = make_plan(context, request, files, root)
             if plan.jobs and not request.dry_run:
