@@ -89,6 +89,7 @@ class Candidate:
             quarantine_percent_max=request.quarantine_percent_max,
             min_isolation=request.min_isolation,
             sparse=sparse,
+            again=request.force,
         )
 
     def takes(self, file: CataloguedFile) -> bool:

@@ -7,6 +7,7 @@ Rules, per (file, parser), in this order:
   4. The same key in every output is a skip. A key that differs says in which part. Sparse outputs follow the main one, whose
      key covers what is said of them.
   5. A lasting failure under the same key is not tried again without `--retry-failed`.
+A request with `force` reads again what rules 4 and 5 would skip.
 With `carve`, a file that no parser takes goes to the parsers that can carve, and the same rules apply.
 
 The planner reads the disk and the database, changes neither, and runs beside the sentinel's loop.
@@ -202,7 +203,8 @@ def _decide(
                 tally.reject(file, PlanReason.EXISTS, "sink.exists", message, label)
                 return PlanReason.EXISTS
     reason, detail = _compare(spec, source, living, accept_engine=request.accept_engine)
-    if reason in (PlanReason.DONE, PlanReason.ENGINE_ACCEPTED):
+    is_recorded = reason in (PlanReason.DONE, PlanReason.ENGINE_ACCEPTED)
+    if is_recorded and not request.force:
         if (source, spec.parser.name) in history.unbalanced:
             tally.unbalanced += 1
             detail += "; its ledger does not balance"
@@ -210,7 +212,7 @@ def _decide(
         return reason
     main_key = spec.key_parts(spec.main, source).materialization_key()
     failed = history.failures.get(main_key)
-    if failed is not None and not request.retry_failed:
+    if failed is not None and not (request.retry_failed or request.force):
         tally.add(file, Decision.SKIPPED, PlanReason.FAILED_BEFORE, failed, parser=label)
         tally.problems.append(
             control.FileProblem(
@@ -220,6 +222,8 @@ def _decide(
         return PlanReason.FAILED_BEFORE
     if failed is not None:
         reason, detail = PlanReason.RETRY, f"failed before: {failed}"
+    elif is_recorded:
+        reason, detail = PlanReason.FORCED, f"asked for again; {detail}"
     tally.add(file, Decision.SELECTED, reason, detail, parser=label)
     return None
 
