@@ -13,6 +13,7 @@ from casparian.db.approvals import ApprovalWriter
 from casparian.db.buffer import Buffer, StaleStep
 from casparian.db.job_writer import JobWriter, stored_reply
 from casparian.db.rows import first_row, scalar
+from casparian.db.trust_writer import TrustWriter
 from casparian.protocol import control
 from casparian.tape.chain import GENESIS, link
 
@@ -46,6 +47,7 @@ class DatabaseWriter:
             op.RecordDecision: self._record_decision,
             op.PromoteDataset: self._promote_dataset,
             op.RemoveIntents: self._remove_intents,
+            **TrustWriter(connection, self._tape).handlers,
         }
 
     def apply(self, groups: Sequence[Sequence[op.Operation]]) -> list[list[Any] | Exception]:
