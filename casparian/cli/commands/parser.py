@@ -1,4 +1,4 @@
-"""`casparian parser`: list, show, test, new, reset."""
+"""`casparian parser`: list, show, test, new, reset, limits."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import msgspec
 from casparian import ids
 from casparian.cli import breakers
 from casparian.cli.app import App
+from casparian.cli.commands import parser_limits
 from casparian.cli.framework import group, pass_app
 from casparian.cli.output import plural
 from casparian.cli.render import short
@@ -190,6 +191,9 @@ def reset(app: App, *, parser: str) -> None:
         request = control.ResetParser(request_id=ids.new_request_id(), parser=parser)
         done = client.ask(request, control.Done)
     app.out.emit({"message": done.message, "count": done.count}, lambda: app.out.line(done.message))
+
+
+command.add_command(parser_limits.limits)
 
 
 def _breakers(app: App, name: str) -> list[dict[str, Any]]:
