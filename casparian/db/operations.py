@@ -26,9 +26,11 @@ from casparian.db.records import (
 )
 from casparian.domain.approvals import Approval, ApprovalState, Vote
 from casparian.domain.breakers import BreakerFailure
+from casparian.domain.deployments import Deployment
 from casparian.domain.files import CataloguedFile
 from casparian.domain.jobs import JobState
 from casparian.domain.outputs import SinkMode
+from casparian.domain.trust import TrustRecord
 
 
 class _Operation(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,13 +54,17 @@ class StartRun(_Operation, frozen=True, kw_only=True):
 
 
 class SavePlan(_Operation, frozen=True, kw_only=True):
-    """Keep the newest plan of a root, line by line."""
+    """Keep the newest plan of a root, line by line.
+
+    With `sources` it is a plan of these alone: what the newest plan says of others stays.
+    """
 
     run_id: str
     root: str
     items: tuple[PlanItemRow, ...]
     contracts: tuple[ContractRow, ...]
     expected: tuple[ExpectedOutputRow, ...]
+    sources: tuple[str, ...] = ()
 
 
 class InsertJobs(_Operation, frozen=True, kw_only=True):
@@ -83,6 +89,7 @@ class StepJob(_Operation, frozen=True, kw_only=True):
     dispositions: tuple[DispositionRow, ...] = ()
     log: str = ""
     isolation: str = ""
+    trust: str = ""
 
 
 class PairClaim(msgspec.Struct, frozen=True, kw_only=True):
@@ -108,6 +115,9 @@ class BeginCommit(_Operation, frozen=True, kw_only=True):
     intents: bytes
     sparse: tuple[str, ...] = ()  # datasets that are claimed only for sources with rows in them
     sources: tuple[str, ...] = ()  # that the commit is about; needed with `sparse`
+    again: bool = (
+        False  # rows of the very same key give way, where otherwise there is nothing to do
+    )
 
 
 class CommitClaims(msgspec.Struct, frozen=True, kw_only=True):
@@ -167,6 +177,7 @@ class FinishCommit(_Operation, frozen=True, kw_only=True):
     retire: tuple[Pair, ...]
     log: str
     isolation: str
+    trust: str = ""
 
 
 class RemoveOutput(_Operation, frozen=True, kw_only=True):
@@ -295,6 +306,33 @@ class RecordDecision(_Operation, frozen=True, kw_only=True):
     fields: dict[str, str | int]
 
 
+class SaveTrustDocument(_Operation, frozen=True, kw_only=True):
+    """A root or policy comes into force."""
+
+    kind: str  # `root`, `policy`
+    version: int
+    sha256: str
+    document: bytes
+    actor: str
+
+
+class SaveDeployment(_Operation, frozen=True, kw_only=True):
+    """A parser version is deployed; one that was retired runs again, one that is there gets its new statement."""
+
+    deployment: Deployment
+    statement_sha256: str
+    trust: TrustRecord
+    actor: str
+
+
+class RetireDeployment(_Operation, frozen=True, kw_only=True):
+    """A deployed version is not used any more; its files stay, for proofs. Result: how many."""
+
+    parser: str
+    version: str
+    actor: str
+
+
 class PromoteDataset(_Operation, frozen=True, kw_only=True):
     """A revision of a dataset's contract is in force from now on; `amendment` is `None` for the first one.
 
@@ -328,6 +366,9 @@ Operation = (
     | DeleteRule
     | TagPaths
     | RecordDecision
+    | SaveTrustDocument
+    | SaveDeployment
+    | RetireDeployment
     | PromoteDataset
     | RemoveIntents
     | SaveProposal

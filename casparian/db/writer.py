@@ -13,6 +13,7 @@ from casparian.db.approvals import ApprovalWriter
 from casparian.db.buffer import Buffer, StaleStep
 from casparian.db.job_writer import JobWriter, stored_reply
 from casparian.db.rows import first_row, scalar
+from casparian.db.trust_writer import TrustWriter
 from casparian.protocol import control
 from casparian.tape.chain import GENESIS, link
 
@@ -46,6 +47,7 @@ class DatabaseWriter:
             op.RecordDecision: self._record_decision,
             op.PromoteDataset: self._promote_dataset,
             op.RemoveIntents: self._remove_intents,
+            **TrustWriter(connection, self._tape).handlers,
         }
 
     def apply(self, groups: Sequence[Sequence[op.Operation]]) -> list[list[Any] | Exception]:
@@ -211,7 +213,13 @@ class DatabaseWriter:
         self._tape(o.at_ns, "run.finished", run_id=o.run_id, state=o.state)
 
     def _save_plan(self, o: op.SavePlan) -> None:
-        self._connection.execute("DELETE FROM cf_plan_items WHERE root = ?", [o.root])
+        if o.sources:
+            self._connection.execute(
+                "DELETE FROM cf_plan_items WHERE root = ? AND source_id IN (SELECT unnest(?::VARCHAR[]))",
+                [o.root, list(o.sources)],
+            )
+        else:
+            self._connection.execute("DELETE FROM cf_plan_items WHERE root = ?", [o.root])
         for start in range(0, len(o.items), _ROWS_AT_A_TIME):
             self._buffer.insert_structs("cf_plan_items", o.items[start : start + _ROWS_AT_A_TIME])
             self._buffer.flush()

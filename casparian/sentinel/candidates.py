@@ -20,7 +20,8 @@ from casparian.domain.limits import LaboratoryLimits
 from casparian.domain.lineage import LINEAGE_VERSION
 from casparian.domain.outputs import Sink, SinkKind
 from casparian.domain.parsers import ConfigValue, ParserArtifact, ParserManifest
-from casparian.errors import ContractError, Refused, UsageError
+from casparian.domain.trust import TrustRecord
+from casparian.errors import CasparianError, ContractError, UsageError
 from casparian.paths import Home
 from casparian.protocol import control, identity
 from casparian.protocol.worker import ParserTask, parser_task
@@ -30,7 +31,7 @@ from casparian.sentinel.state import JobSpec, OutputSpec, SparseSpec, output_spe
 from casparian.sinks.quarantine import QUARANTINE_CONTRACT
 from casparian.sinks.uri import default_settings
 from casparian.trust import verdict
-from casparian.trust.library import ParserLibrary
+from casparian.trust.library import ParserLibrary, Standing
 
 
 class PlanContext(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,10 +84,11 @@ class Candidate:
         self.carves = carves
         self.limits = context.limits.get(manifest.name, LaboratoryLimits())
         self.revision = revisions[-1] if revisions else None
-        self.refused: Refused | None = None
+        self.refused: CasparianError | None = None
+        self.trust: TrustRecord | None = None
         try:
-            verdict.verify(artifact)
-        except Refused as error:
+            self.trust = verdict.verify(artifact, context.home)
+        except CasparianError as error:
             self.refused = error
         override = overrides.find_override(context.home.contracts, manifest.name)
         if self.revision is None:
@@ -122,6 +124,7 @@ class Candidate:
             quarantine_percent_max=request.quarantine_percent_max,
             min_isolation=request.min_isolation,
             sparse=sparse,
+            again=request.force,
         )
         self.older = tuple(_older(revisions, config))
 
@@ -129,7 +132,7 @@ class Candidate:
         """The parser's task under the limits in force; these are no part of any key (`domain.limits` says why)."""
         declared = artifact.manifest.limits
         return msgspec.structs.replace(
-            parser_task(artifact, config),
+            parser_task(artifact, config, self.trust),
             limits=self.limits.effective(declared),
             raised=self.limits.approvals(declared),
         )
@@ -302,6 +305,8 @@ def candidates(
     artifacts = [context.library.find(name) for name in wanted]
     if not wanted:
         for entry in context.library.list():
+            if entry.standing is not Standing.CURRENT:
+                continue
             if entry.artifact is not None:
                 artifacts.append(entry.artifact)
             elif entry.error is not None:
@@ -317,7 +322,10 @@ def candidates(
     found = []
     for artifact in artifacts:
         if selects_parser(
-            request.selection, name=artifact.manifest.name, directory=artifact.directory
+            request.selection,
+            name=artifact.manifest.name,
+            version=artifact.manifest.version,
+            directory=artifact.directory,
         ):
             found += _of_artifact(context, request, artifact)
     if request.carve:

@@ -128,6 +128,15 @@ class Maintain(_Effect, frozen=True, kw_only=True):
     request: control.Repair | control.Backup
 
 
+class ChangeTrust(_Effect, frozen=True, kw_only=True):
+    """Import root and policy, deploy or retire a parser, beside the loop; then `TrustChanged`."""
+
+    client_id: int
+    number: int
+    actor: str
+    request: control.ImportTrust | control.Deploy | control.Retire
+
+
 class Consider(_Effect, frozen=True, kw_only=True):
     """Check a proposal, or verify a decision, against what is recorded and trusted now; then `Considered`."""
 
@@ -181,6 +190,7 @@ Effect = (
     | LoadJob
     | Consider
     | Maintain
+    | ChangeTrust
     | LoadJobs
     | FindEnd
     | Stop

@@ -200,6 +200,16 @@ class Maintained(_Event, frozen=True, kw_only=True):
     catalog: bool = False  # the catalog is to be written again
 
 
+class TrustChanged(_Event, frozen=True, kw_only=True):
+    """A change of trust is recorded together with its reply, or was refused."""
+
+    client_id: int
+    number: int
+    request_id: str
+    reply: control.Done | control.Failure
+    recorded: bool = False  # the reply is in the database
+
+
 class Proposed(msgspec.Struct, frozen=True, kw_only=True):
     """A proposal that holds: new, or known already."""
 
@@ -288,6 +298,7 @@ Event = (
     | Published
     | RowsRead
     | Maintained
+    | TrustChanged
     | Considered
     | JobLoaded
     | JobsLoaded

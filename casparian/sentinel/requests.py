@@ -13,7 +13,15 @@ from casparian.domain.limits import BOUNDS, problem_with
 from casparian.errors import CasparianError, ExitCode
 from casparian.protocol import control, frame
 from casparian.scout import rules
-from casparian.sentinel import answering, approvals, breaking, cancelling, retrying, runs
+from casparian.sentinel import (
+    answering,
+    approvals,
+    breaking,
+    cancelling,
+    retrying,
+    runs,
+    trusting,
+)
 from casparian.sentinel import continuations as after
 from casparian.sentinel import events as ev
 from casparian.sentinel.effects import (
@@ -77,6 +85,8 @@ def asked(turn: Turn, event: ev.ClientAsked) -> None:
             )
         case control.Repair() | control.Backup():
             _maintain(turn, event, request)
+        case control.ImportTrust() | control.Deploy() | control.Retire():
+            trusting.begin(turn, event, request)
         case control.AddRule() | control.RemoveRule() | control.TagFiles():
             try:
                 _mutate(turn, request)

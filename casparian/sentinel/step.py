@@ -8,7 +8,16 @@ from __future__ import annotations
 
 from msgspec import structs
 
-from casparian.sentinel import answering, approvals, committing, leases, requests, runs, scheduling
+from casparian.sentinel import (
+    answering,
+    approvals,
+    committing,
+    leases,
+    requests,
+    runs,
+    scheduling,
+    trusting,
+)
 from casparian.sentinel import continuations as after
 from casparian.sentinel import events as ev
 from casparian.sentinel.effects import Effect, Stop
@@ -52,6 +61,8 @@ def _handle(turn: Turn, event: ev.Event) -> None:
             answering.answer_asker(turn, event.client_id, event.number, event.reply)
         case ev.Maintained():
             requests.maintained(turn, event)
+        case ev.TrustChanged():
+            trusting.changed(turn, event)
         case ev.Considered():
             approvals.considered(turn, event)
         case ev.JobLoaded():

@@ -2,13 +2,6 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
+from casparian.domain.trust import TrustOrigin as Origin
 
-
-class Origin(StrEnum):
-    """Where a parser was found."""
-
-    FIRST_PARTY = "first-party"  # came with the product, signed by the release key
-    DEPLOYED = "deployed"  # HOME/artifacts, put there by the sentinel
-    HOME = "home"  # HOME/parsers: being developed
-    PATH = "path"  # named by its folder
+__all__ = ["Origin"]

@@ -30,6 +30,7 @@ from casparian.sentinel.io.mailbox import Mailbox
 from casparian.sentinel.io.maintenance import Maintenance
 from casparian.sentinel.io.publishing import Publisher
 from casparian.sentinel.io.reading import Reading
+from casparian.sentinel.io.trusting import Trusting
 from casparian.sentinel.io.workers import Workers
 from casparian.sentinel.io.writer import Writer
 from casparian.sinks.promote import remove_stage
@@ -91,6 +92,8 @@ class SentinelIO:
         self._maintenance = Maintenance(
             home, database.home_id, database.reader(), database_writer, self._writer
         )
+        self._trusting = Trusting(home, database.reader(), self._writer)
+        self._trusting.settle()
         self.stop_reason: str | None = None
 
     def wait(self, timeout_seconds: float | None) -> list[ev.Event]:
@@ -147,6 +150,8 @@ class SentinelIO:
                 self._later("read", self._reading.read, effect)
             case eff.Maintain():
                 self._later("plan", self._maintenance.carry_out, effect)
+            case eff.ChangeTrust():
+                self._later("plan", self._trusting.carry_out, effect)
             case eff.Consider():
                 self._later("approve", self._approving.consider, effect)
             case eff.LoadJob():
