@@ -30,7 +30,7 @@ def command() -> None:
     """List, show, test, make, deploy and retire parsers."""
 
 
-for _verb in (parser_deploy.deploy, parser_deploy.retire):
+for _verb in (parser_deploy.deploy, parser_deploy.retire, parser_limits.limits):
     command.add_command(_verb)
 
 
@@ -232,9 +232,6 @@ def reset(app: App, *, parser: str) -> None:
         request = control.ResetParser(request_id=ids.new_request_id(), parser=parser)
         done = client.ask(request, control.Done)
     app.out.emit({"message": done.message, "count": done.count}, lambda: app.out.line(done.message))
-
-
-command.add_command(parser_limits.limits)
 
 
 def _breakers(app: App, name: str) -> list[dict[str, Any]]:

@@ -14,7 +14,6 @@ from casparian.cli.framework import Command, pass_app
 from casparian.display import show
 from casparian.domain.limits import BOUNDS, LaboratoryLimits, Raised, problem_with
 from casparian.errors import UsageError
-from casparian.paths import first_party_parsers
 from casparian.protocol import control
 
 
@@ -45,7 +44,7 @@ def limits(
     """
     from casparian.trust.library import ParserLibrary
 
-    manifest = ParserLibrary(first_party_parsers(), app.home.parsers).find(parser).manifest
+    manifest = ParserLibrary.of(app.home).find(parser).manifest
     own = _own(app.read("parser_limits", {"parser": manifest.name}))
     raises: dict[str, int] = {}
     lowers: dict[str, int | None] = dict.fromkeys(undone)
