@@ -16,6 +16,7 @@ pub mod regf;
 mod schema;
 pub mod source;
 pub mod tally;
+pub mod text;
 pub mod walk;
 
 pub use error::CoreError;
