@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
+import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -21,9 +22,10 @@ from casparian.contracts.wide import wide_numbers
 from casparian.display import show
 from casparian.domain.contracts import OutputContract
 from casparian.domain.isolation import IsolationLevel
+from casparian.domain.limits import with_raised_text
 from casparian.domain.lineage import LINEAGE_VERSION
 from casparian.domain.outputs import Sink, SinkKind
-from casparian.domain.parsers import ConfigValue, ParserArtifact
+from casparian.domain.parsers import ConfigValue, Limits, ParserArtifact
 from casparian.domain.trust import TrustRecord
 from casparian.paths import Home
 from casparian.protocol.identity import contract_hash
@@ -52,6 +54,7 @@ class Rederived:
         config: the parser's effective settings.
         outputs: the contract of every output, in the parser's own order; sparse ones may stand among them.
         job_id: put into the rows.
+        raised: what the job's receipt says of raised limits; it gets as much again.
         min_isolation: of the guest; the home's setting when it is not given.
 
     Raises:
@@ -67,6 +70,7 @@ class Rederived:
         config: Mapping[str, ConfigValue],
         outputs: Sequence[OutputContract],
         job_id: int,
+        raised: str = "",
         min_isolation: IsolationLevel | None = None,
         trust: TrustRecord | None = None,
     ) -> None:
@@ -74,6 +78,7 @@ class Rederived:
             min_isolation = IsolationLevel(load(home).settings.min_isolation)
         self._directory = scratch.make(home, "rederive")
         try:
+            limits = with_raised_text(parser.manifest.limits, raised)
             dispatch = _dispatch(
                 str(self._directory),
                 source,
@@ -81,6 +86,7 @@ class Rederived:
                 dict(config),
                 outputs,
                 job_id,
+                limits,
                 min_isolation,
                 trust,
             )
@@ -123,6 +129,7 @@ def _dispatch(
     config: dict[str, ConfigValue],
     outputs: Sequence[OutputContract],
     job_id: int,
+    limits: Limits,
     min_isolation: IsolationLevel,
     trust: TrustRecord | None,
 ) -> Dispatch:
@@ -137,7 +144,7 @@ def _dispatch(
         epoch=1,
         job_id=job_id,
         home_id="rederive",
-        parser=parser_task(parser, config, trust),
+        parser=msgspec.structs.replace(parser_task(parser, config, trust), limits=limits),
         sources=(source,),
         outputs=tuple(
             OutputTask(

@@ -28,6 +28,7 @@ from casparian.appliance.rederive import Rederived
 from casparian.contracts import overrides, wide
 from casparian.display import show
 from casparian.domain.contracts import OutputContract
+from casparian.domain.limits import LIMITS_RAISED
 from casparian.domain.lineage import VOLATILE_COLUMNS, RowId
 from casparian.domain.outputs import QUARANTINE_TABLE, SinkKind
 from casparian.domain.parsers import ConfigValue, ParserArtifact
@@ -354,12 +355,18 @@ class _Proof:
                 config=config,
                 outputs=self._recorded_contracts(artifact),
                 job_id=self._row_id.job_id,
+                raised=self._raised(),
                 trust=self._trust,
             )
             self._compare(row, rederived, changed=not self._verified["source"])
         except CasparianError as error:
             self._verified["row"] = False
             self._differ("row", "derived again", error.message)
+
+    def _raised(self) -> str:
+        """What the job's receipt says of limits above the parser's own."""
+        isolation = lineage.job_link(self._query, self._recorded).fields.get("isolation") or {}
+        return str(isolation.get(LIMITS_RAISED, ""))
 
     def _recorded_contracts(self, artifact: ParserArtifact) -> list[OutputContract]:
         """The contract each table had in this job; the one in force where none was recorded."""

@@ -353,12 +353,17 @@ def briefs(dataset: Dataset) -> list[dict[str, Any]]:
     return [_brief(column) for column in dataset.columns]
 
 
+def _plain(value: Any) -> Any:
+    """A value as JSON gives it back."""
+    return msgspec.json.decode(msgspec.json.encode(value))
+
+
 def _change(what: str, subject: str, before: Any, after: Any, effect: Effect, why: str) -> Change:
     return Change(
         what=what,
         subject=subject,
-        before=msgspec.to_builtins(before),
-        after=msgspec.to_builtins(after),
+        before=_plain(before),
+        after=_plain(after),
         effect=effect,
         why=why,
     )

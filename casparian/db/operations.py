@@ -54,13 +54,17 @@ class StartRun(_Operation, frozen=True, kw_only=True):
 
 
 class SavePlan(_Operation, frozen=True, kw_only=True):
-    """Keep the newest plan of a root, line by line."""
+    """Keep the newest plan of a root, line by line.
+
+    With `sources` it is a plan of these alone: what the newest plan says of others stays.
+    """
 
     run_id: str
     root: str
     items: tuple[PlanItemRow, ...]
     contracts: tuple[ContractRow, ...]
     expected: tuple[ExpectedOutputRow, ...]
+    sources: tuple[str, ...] = ()
 
 
 class InsertJobs(_Operation, frozen=True, kw_only=True):
@@ -111,6 +115,9 @@ class BeginCommit(_Operation, frozen=True, kw_only=True):
     intents: bytes
     sparse: tuple[str, ...] = ()  # datasets that are claimed only for sources with rows in them
     sources: tuple[str, ...] = ()  # that the commit is about; needed with `sparse`
+    again: bool = (
+        False  # rows of the very same key give way, where otherwise there is nothing to do
+    )
 
 
 class CommitClaims(msgspec.Struct, frozen=True, kw_only=True):

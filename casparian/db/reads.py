@@ -148,6 +148,12 @@ VIEWS: Final[dict[str, View]] = {
         order="started_at_ns",
         filters={"run_id": "run_id = ?"},
     ),
+    # What a run was asked for, to be asked for again for some of its sources.
+    "run_requests": View(
+        "SELECT run_id, root, request FROM cf_runs",
+        order="run_id",
+        filters={"run_id": "run_id = ?"},
+    ),
     "contracts": View(
         "SELECT table_name, revision, contract_hash, parser, promoted_at_ns, origin FROM schema_contracts",
         order="parser, table_name, revision",

@@ -213,7 +213,13 @@ class DatabaseWriter:
         self._tape(o.at_ns, "run.finished", run_id=o.run_id, state=o.state)
 
     def _save_plan(self, o: op.SavePlan) -> None:
-        self._connection.execute("DELETE FROM cf_plan_items WHERE root = ?", [o.root])
+        if o.sources:
+            self._connection.execute(
+                "DELETE FROM cf_plan_items WHERE root = ? AND source_id IN (SELECT unnest(?::VARCHAR[]))",
+                [o.root, list(o.sources)],
+            )
+        else:
+            self._connection.execute("DELETE FROM cf_plan_items WHERE root = ?", [o.root])
         for start in range(0, len(o.items), _ROWS_AT_A_TIME):
             self._buffer.insert_structs("cf_plan_items", o.items[start : start + _ROWS_AT_A_TIME])
             self._buffer.flush()

@@ -115,7 +115,7 @@ class Dataset(msgspec.Struct, frozen=True, kw_only=True):
 
     def document(self) -> dict[str, Any]:
         """As JSON values, every key written; the two rare ones only where they say something."""
-        built: dict[str, Any] = msgspec.to_builtins(self)
+        built: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(self))
         if not self.shared:
             del built["shared"]
         if not self.doc:

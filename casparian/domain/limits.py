@@ -12,6 +12,7 @@ that a source that failed for that reason before may succeed now: the planner tr
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Final
 
@@ -31,6 +32,17 @@ BOUNDS: Final[dict[str, tuple[int, int]]] = {
     "output_mb_max": (1, 1 << 40),
     "log_kb_max": (1, 1 << 20),
     "log_mb_max": (1, 1 << 20),
+}
+
+# The limits that a source met which ended with a code.
+LIMITS_OF: Final[dict[str, tuple[str, ...]]] = {
+    "limit.cpu": ("cpu_seconds",),
+    "limit.idle": ("idle_seconds",),
+    "limit.log": ("log_mb_max",),
+    "limit.memory": ("memory_mb",),
+    "limit.output": ("output_mb_max",),
+    "limit.rows": ("rows_max", "rows_per_kb_max"),
+    "limit.wall": ("wall_seconds",),
 }
 
 
@@ -61,27 +73,27 @@ class LaboratoryLimits(msgspec.Struct, frozen=True, kw_only=True):
         raised = self.raised.get(name)
         return 0 if raised is None else raised.value
 
-    def approvals(self, declared: Limits) -> tuple[str, ...]:
-        """The approvals without which the limits in force would be lower."""
+    def approvals(self, declared: Limits) -> dict[str, str]:
+        """The approval of each limit that is above what this version declares."""
         effective = self.effective(declared)
-        used = {
-            raised.approval_id
-            for name, raised in self.raised.items()
+        return {
+            name: raised.approval_id
+            for name, raised in sorted(self.raised.items())
             if getattr(effective, name) > getattr(declared, name)
         }
-        return tuple(sorted(used))
 
-    def raised_at_ns(self, declared: Limits) -> int:
-        """When a limit that is now above the declared one was raised last; 0 when none is."""
-        effective = self.effective(declared)
-        return max(
-            (
-                raised.at_ns
-                for name, raised in self.raised.items()
-                if getattr(effective, name) > getattr(declared, name)
-            ),
-            default=0,
-        )
+    def raised_since(self, declared: Limits, code: str, at_ns: int) -> str | None:
+        """The approval by which a source that met a limit at some moment may succeed now.
+
+        Args:
+            declared: limits of the version that would run.
+            code: that the source ended with: `limit.memory`, ….
+            at_ns: when.
+        """
+        for name, approval_id in self.approvals(declared).items():
+            if name in LIMITS_OF.get(code, ()) and self.raised[name].at_ns > at_ns:
+                return approval_id
+        return None
 
 
 def problem_with(limits: Mapping[str, int]) -> str | None:
@@ -93,3 +105,21 @@ def problem_with(limits: Mapping[str, int]) -> str | None:
         if isinstance(value, bool) or not least <= value <= most:
             return f"`{name}` must be a whole number from {least} to {most}"
     return None
+
+
+LIMITS_RAISED: Final = "limits_raised"  # in a receipt's isolation record
+_RAISED: Final = re.compile(r"(\w+)=(\d{1,19}) \(", re.ASCII)
+
+
+def raised_text(limits: Limits, raised: Mapping[str, str]) -> str:
+    """What a receipt says of raised limits: `memory_mb=4096 (approval k7m2q9xd)`."""
+    named = (f"{name}={getattr(limits, name)} (approval {raised[name]})" for name in sorted(raised))
+    return ", ".join(named)
+
+
+def with_raised_text(declared: Limits, text: str) -> Limits:
+    """The limits that a job had, from what a parser declares and what the job's receipt says of raised ones."""
+    found = {name: int(value) for name, value in _RAISED.findall(text) if name in BOUNDS}
+    return structs.replace(
+        declared, **{name: max(value, getattr(declared, name)) for name, value in found.items()}
+    )

@@ -29,6 +29,8 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True):
     include: tuple[str, ...] = ()  # globs over the display path
     exclude: tuple[str, ...] = ()
     since_ns: int | None = None  # modification time, a hint only; its use is recorded in the plan
+    # Source ids as last catalogued; when there are any, nothing is walked and nothing else is planned.
+    sources: tuple[str, ...] = ()
 
 
 class Hello(msgspec.Struct, frozen=True, kw_only=True, tag="hello"):
@@ -61,6 +63,9 @@ class Run(msgspec.Struct, frozen=True, kw_only=True, tag="run"):
     quarantine_percent_max: float | None = None
     min_isolation: IsolationLevel = IsolationLevel.FULL
     batch_files: int | None = None  # files of a job at most; `None`: the product's own choice
+    force: bool = (
+        False  # read again also what is recorded under the very same key; its rows give way
+    )
     carve: bool = False  # give files that no parser takes to the parsers that can carve
 
 

@@ -19,7 +19,7 @@ from casparian.domain.outputs import Sink, SinkMode
 
 def derive(domain: str, *fields: str | bytes) -> str:
     """H(domain, fields…): 64 lower-case hex digits."""
-    parts = []
+    parts: list[bytes] = []
     for field in (domain, *fields):
         raw = field.encode() if isinstance(field, str) else field
         parts += (len(raw).to_bytes(8, "little"), raw)

@@ -100,6 +100,7 @@ class ParserTask(msgspec.Struct, frozen=True, kw_only=True):
     config: dict[str, ConfigValue]
     limits: Limits
     preload: tuple[str, ...] = ()  # modules that its guests have loaded beyond the usual ones
+    raised: dict[str, str] = {}  # limits above what the parser declares, and the approvals of them
     trust: TrustRecord | None = None  # the verdict when it was planned; the worker makes its own
 
 

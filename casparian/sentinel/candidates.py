@@ -16,6 +16,7 @@ from casparian.domain import datasets
 from casparian.domain.contracts import Contract, OutputContract
 from casparian.domain.datasets import Effect, Revision
 from casparian.domain.files import CataloguedFile
+from casparian.domain.limits import LaboratoryLimits
 from casparian.domain.lineage import LINEAGE_VERSION
 from casparian.domain.outputs import Sink, SinkKind
 from casparian.domain.parsers import ConfigValue, ParserArtifact, ParserManifest
@@ -23,7 +24,7 @@ from casparian.domain.trust import TrustRecord
 from casparian.errors import CasparianError, ContractError, UsageError
 from casparian.paths import Home
 from casparian.protocol import control, identity
-from casparian.protocol.worker import parser_task
+from casparian.protocol.worker import ParserTask, parser_task
 from casparian.scout import rules
 from casparian.scout.selection import selects_parser
 from casparian.sentinel.state import JobSpec, OutputSpec, SparseSpec, output_spec
@@ -42,6 +43,7 @@ class PlanContext(msgspec.Struct, frozen=True, kw_only=True):
     workers: int
     history: Callable[[Sequence[str]], History]
     now_ns: int
+    limits: Mapping[str, LaboratoryLimits] = {}  # of this laboratory, by parser
     datasets: tuple[Revision, ...] = ()  # promoted revisions of dataset contracts, oldest first
 
 
@@ -80,6 +82,7 @@ class Candidate:
         manifest = artifact.manifest
         self.artifact = artifact
         self.carves = carves
+        self.limits = context.limits.get(manifest.name, LaboratoryLimits())
         self.revision = revisions[-1] if revisions else None
         self.refused: CasparianError | None = None
         self.trust: TrustRecord | None = None
@@ -109,7 +112,7 @@ class Candidate:
         self.spec = JobSpec(
             root="",
             mode=request.mode,
-            parser=parser_task(artifact, config, self.trust),
+            parser=self._task(artifact, config),
             env_hash=identity.environment_hash(()),
             engine_hash=context.engine_hash,
             parser_config_hash=identity.config_hash(_decided(config, outputs, sparse)),
@@ -121,8 +124,18 @@ class Candidate:
             quarantine_percent_max=request.quarantine_percent_max,
             min_isolation=request.min_isolation,
             sparse=sparse,
+            again=request.force,
         )
         self.older = tuple(_older(revisions, config))
+
+    def _task(self, artifact: ParserArtifact, config: Mapping[str, ConfigValue]) -> ParserTask:
+        """The parser's task under the limits in force; these are no part of any key (`domain.limits` says why)."""
+        declared = artifact.manifest.limits
+        return msgspec.structs.replace(
+            parser_task(artifact, config, self.trust),
+            limits=self.limits.effective(declared),
+            raised=self.limits.approvals(declared),
+        )
 
     def takes(self, file: CataloguedFile) -> bool:
         """Whether the file carries one of the parser's tags; what is only carved carries none of them.

@@ -7,22 +7,26 @@ checked again at each acceptance, and refused when another revision came first.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from functools import partial
+from typing import Any, Final
 
 import msgspec
 
 from casparian.contracts import amend
 from casparian.contracts.dataset import canonical, dataset_hash, dataset_of, read_dataset
 from casparian.db import planning
-from casparian.db.operations import PromoteDataset
+from casparian.db.operations import Operation, PromoteDataset
 from casparian.db.records import AmendmentRow, DatasetRow
 from casparian.display import show
+from casparian.domain.approvals import Approval
 from casparian.domain.datasets import Dataset, DelimitedLayout, Effect, Revision
 from casparian.errors import Conflict, ContractError, UsageError
 from casparian.scout import rules
+from casparian.sentinel.approval_kinds import CheckContext, Checked, Kind
+from casparian.sentinel.turn import Turn
 
-PROMOTE = "contract.promote"
-AMEND = "contract.amend"
+PROMOTE: Final = "contract.promote"
+AMEND: Final = "contract.amend"
 
 
 class Content(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -219,7 +223,7 @@ def _amendment(
     return amendment, (head, MEANING[amendment.effect], *amend.lines(amendment))
 
 
-MEANING = {
+MEANING: Final = {
     Effect.NONE: "files that are recorded keep their rows",
     Effect.RELAXES: "files that are recorded keep their rows; those with rows set aside are read again",
     Effect.BREAKING: "every file is read again; older rows stay in the view `__all` and can be proven",
@@ -241,3 +245,29 @@ def _check_fresh(content: Content, expected: Content, table: str) -> None:
 def known_datasets(reader: Any) -> tuple[Revision, ...]:
     """Every promoted revision of a home."""
     return revisions_of(planning.datasets(reader))
+
+
+def _check(kind: str, context: CheckContext, subject: str, content: Any) -> Checked:
+    proposal = checked(kind, subject, content, known_datasets(context.reader))
+    return Checked(
+        scope=proposal.scope,
+        content=msgspec.json.decode(msgspec.json.encode(proposal.content)),
+        diff=proposal.diff,
+    )
+
+
+def _apply(turn: Turn, approval: Approval) -> tuple[Operation, ...]:
+    content = msgspec.json.decode(approval.content, type=Content)
+    return (
+        operation(
+            content,
+            approval_id=approval.approval_id,
+            actor=approval.requested_by,
+            now_ns=turn.state.now_ns,
+        ),
+    )
+
+
+KINDS: Final[dict[str, Kind]] = {
+    kind: Kind(check=partial(_check, kind), apply=_apply) for kind in (PROMOTE, AMEND)
+}

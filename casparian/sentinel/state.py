@@ -87,6 +87,7 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
     quarantine_percent_max: float | None = None
     min_isolation: IsolationLevel = IsolationLevel.FULL
     sparse: SparseSpec | None = None
+    again: bool = False  # rows that are recorded under the very same key give way
 
     def written(self, tables: Collection[str]) -> tuple[OutputSpec, ...]:
         """All outputs of the job's own, and those of the sparse ones that are among `tables`."""

@@ -24,6 +24,7 @@ import msgspec
 
 from casparian import _native
 from casparian.domain.ledger import Finding, Ledger
+from casparian.domain.limits import LIMITS_RAISED, raised_text
 from casparian.domain.parsers import ParserKind
 from casparian.domain.trust import TrustRecord
 from casparian.errors import SinkFault
@@ -461,7 +462,10 @@ class _Execution:
 
     def record(self) -> dict[str, str]:
         """The isolation record of the receipt: what confined the guests, what they used, what they were killed for."""
+        task = self._dispatch.parser
         kept = dict(self.isolation)
+        if task.raised:
+            kept[LIMITS_RAISED] = raised_text(task.limits, task.raised)
         if self._ends:
             seconds = sum(end.cpu_seconds for end in self._ends)
             peak = max(end.memory_peak_bytes for end in self._ends)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from casparian.db import approvals as records
 from casparian.db import operations as op
@@ -39,7 +39,7 @@ class PaperBallot:
     """Counts holders of paper votes; `threshold` of them are needed, `revoked` ones have no say."""
 
     threshold = 1
-    revoked: set[str] = set()
+    revoked: ClassVar[set[str]] = set()
     clock_ns = 0
 
     def __init__(self, home: Home, home_id: str) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
 import msgspec
 import pyarrow as pa
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from casparian.contracts import amend
@@ -193,18 +194,33 @@ def _rows(contract: Dataset, file: str) -> list[dict[str, Any]] | None:
     return rows if split(batch, output).rejected.num_rows == 0 else None
 
 
-NAMES = ("a", "b", "c", "d")
-_TEXTS = st.sampled_from(["", "-", "0", "1", "7", "300", "70000", "x"])
+_TEXTS = ("", "-", "0", "1", "7", "300", "70000", "x")
+
+
+def _fits(text: str, column: DatasetColumn) -> bool:
+    """Whether a cell alone breaks no rule of its column; of the rules that `check` knows, only those that are cheap to say."""
+    try:
+        value = _value(text, column)
+    except (ValueError, pa.ArrowInvalid, OverflowError):
+        return False
+    if value is None:
+        return column.nullable
+    if isinstance(value, int):
+        low, high = column.minimum, column.maximum
+        return (low is None or value >= low) and (high is None or value <= high)
+    return (column.allowed is None or value in column.allowed) and (
+        column.pattern is None or re.fullmatch(column.pattern, value) is not None
+    )
 
 
 @st.composite
 def _columns(draw: st.DrawFn, name: str) -> dict[str, Any]:
     kind = draw(st.sampled_from(["utf8", "int8", "int16", "int32", "uint8"]))
     column: dict[str, Any] = {
-        "name": draw(st.sampled_from([name, name, name, name.upper()])),
+        "name": name,
         "source": name,
         "type": kind,
-        "null": draw(st.lists(st.sampled_from(["", "-", "0"]), unique=True, max_size=2)),
+        "null": draw(st.sampled_from([[], [""], ["-"], ["", "-"], ["0"]])),
         "nullable": draw(st.booleans()),
         "unique": draw(st.integers(0, 3)) == 0,
         "action": draw(st.sampled_from(list(Action))).value,
@@ -221,50 +237,47 @@ def _columns(draw: st.DrawFn, name: str) -> dict[str, Any]:
 @st.composite
 def _documents(draw: st.DrawFn) -> dict[str, Any]:
     headers = draw(
-        st.lists(
-            st.lists(st.sampled_from(NAMES), min_size=1, unique=True),
-            min_size=1,
-            max_size=3,
-            unique_by=tuple,
-        )
+        st.sampled_from([[["a"]], [["a", "b"]], [["a"], ["a", "b"]], [["b", "a"], ["b"]]])
     )
-    used = list(dict.fromkeys(cell for row in headers for cell in row))
+    used = sorted({cell for row in headers for cell in row})
+    columns = [draw(_columns(name)) for name in used]
+    for column in columns:
+        if any(column["source"] not in row for row in headers):
+            column["nullable"] = True
     return document(
-        lambda v: v.update(
-            layout={**FIREWALL["layout"], "headers": headers},
-            columns=[draw(_columns(name)) for name in used],
-        )
+        lambda v: v.update(layout={**FIREWALL["layout"], "headers": headers}, columns=columns)
     )
 
 
 @st.composite
 def _amended(draw: st.DrawFn, values: dict[str, Any]) -> dict[str, Any]:
-    """The document with one to three of its parts drawn anew."""
-    changed = json.loads(json.dumps(values))
-    other = draw(_documents())
-    for _ in range(draw(st.integers(1, 3))):
-        column = changed["columns"][draw(st.integers(0, len(changed["columns"]) - 1))]
-        what = draw(st.sampled_from(["column", "field", "header", "wider"]))
-        new = draw(_columns(column["source"]))
-        if what == "column":
-            column |= new
-        elif what == "field":
-            key = draw(st.sampled_from(sorted(set(new) & set(column) - {"source"})))
-            column[key] = new[key]
-        elif what == "wider":
-            column["type"] = {"int8": "int16", "int16": "int32", "uint8": "int16"}.get(
-                column["type"], column["type"]
+    """The document with one part drawn anew: a field or a whole column, or a header more with the columns that it needs."""
+    changed: dict[str, Any] = json.loads(json.dumps(values))
+    column = draw(st.sampled_from(changed["columns"]))
+    new = draw(_columns(column["source"]))
+    match draw(st.sampled_from(["field", "field", "field", "rename", "wider", "header", "column"])):
+        case "field":
+            key = draw(
+                st.sampled_from(sorted((set(new) | set(column)) - {"source", "name", "type"}))
             )
-        else:
-            row = draw(st.sampled_from(other["layout"]["headers"]))
-            if row not in changed["layout"]["headers"]:
-                changed["layout"]["headers"].append(row)
-            for cell in row:
-                if cell not in [c["source"] for c in changed["columns"]]:
-                    changed["columns"].append(draw(_columns(cell)))
+            column[key] = new.get(key)
+        case "rename":
+            column["name"] = "z"
+        case "wider":
+            column["type"] = draw(st.sampled_from(["int16", "int32", "uint16", "utf8"]))
+        case "column":
+            column |= new
+        case _:
+            row = draw(st.sampled_from([["a", "c"], ["c"], ["a", "b", "c"], ["b", "a"]]))
+            changed["layout"]["headers"].append(row)
+            known = [c["source"] for c in changed["columns"]]
+            changed["columns"] += [
+                {**draw(_columns(cell)), "nullable": True} for cell in row if cell not in known
+            ]
     return changed
 
 
+@settings(max_examples=600)
 @given(st.data())
 def test_a_compatible_amendment_never_changes_the_rows_of_an_accepted_file(
     data: st.DataObject,
@@ -275,15 +288,20 @@ def test_a_compatible_amendment_never_changes_the_rows_of_an_accepted_file(
         after = dataset_of(data.draw(_amended(values)))
     except ContractError:
         assume(False)  # a contract that nobody could propose
+    amendment = amend.compare(before, after)
+    assume(amendment.changes)
     header = data.draw(st.sampled_from(values["layout"]["headers"]))
-    lines = data.draw(st.lists(st.tuples(*[_TEXTS] * len(header)), max_size=4))
+    columns = {column.source: column for column in before.columns}
+    cells = [
+        st.sampled_from([t for t in _TEXTS if _fits(t, columns[cell])] or [""]) for cell in header
+    ]
+    lines = data.draw(st.lists(st.tuples(*cells), min_size=1, max_size=3))
     text = io.StringIO()
-    writer = csv.writer(text, quoting=csv.QUOTE_ALL)
-    writer.writerows([header, *lines])
+    csv.writer(text, quoting=csv.QUOTE_ALL).writerows([header, *lines])
     accepted = _rows(before, text.getvalue())
     assume(accepted is not None)
     assert accepted is not None
-    if amend.compare(before, after).compatible:
+    if amendment.compatible:
         now = _rows(after, text.getvalue())
         assert now is not None, "a file that was accepted is not accepted any more"
         known = {column.name for column in before.columns}

@@ -13,6 +13,7 @@ import msgspec
 
 from casparian import clock
 from casparian.db import planning
+from casparian.db.approvals import laboratory_limits
 from casparian.db.operations import SaveReply, SaveScan
 from casparian.display import path_text
 from casparian.domain.files import CataloguedFile, FileStatus
@@ -76,9 +77,12 @@ class Discovery:
             root = check_root(request.evidence)
             report = self._reporter(effect.run_id, effect.client_id, effect.number)
             library = self._library.snapshot()
-            files, _ = self._discover(root, report, _sink_directories(request), library)
-            if not request.dry_run:
-                self._record_scan(root, files)
+            if wanted := request.selection.sources:
+                files = planning.catalogued(self._reader, path_text(root), wanted)
+            else:
+                files, _ = self._discover(root, report, _sink_directories(request), library)
+                if not request.dry_run:
+                    self._record_scan(root, files)
             context = PlanContext(
                 home=self._home,
                 engine_hash=self._engine_hash,
@@ -86,6 +90,7 @@ class Discovery:
                 workers=self._workers,
                 history=lambda sources: planning.history(self._reader, sources),
                 now_ns=clock.now_ns(),
+                limits=laboratory_limits(self._reader),
                 datasets=known_datasets(self._reader),
             )
             plan = make_plan(context, request, files, root)
