@@ -16,6 +16,7 @@ from casparian.errors import CasparianError, Refused, UsageError
 from casparian.paths import Home
 from casparian.protocol import control
 from tests.factories.laboratory import CODE, LINES, NAME, Laboratory, deploy, import_trust
+from tests.factories.trust import QUICK
 from tests.support.world import World
 
 
@@ -265,3 +266,67 @@ def test_a_key_revoked_between_plan_and_load_ends_the_job(
         states.save(world.home / "trust", states.with_policy(state, policy, laboratory.now_ns))
     result = world.run(code=None)
     assert result["rejected"] == {"trust.revoked_key": 1}
+
+
+def allow_unsigned(world: World, laboratory: Laboratory, *, allow: bool) -> str:
+    """Propose and accept, with Alice's key; the id of the request."""
+    key = laboratory.directory / "alice.key"
+    passphrase = laboratory.directory / "passphrase"
+    if not key.exists():
+        laboratory.alice.write(key, "a passphrase", kdf=QUICK)
+        passphrase.write_text("a passphrase\n")
+    content = json.dumps({"allow": allow, "reason": "an old log of unknown make"})
+    with client_of(world) as client:
+        request = control.Propose(
+            request_id=ids.new_request_id(),
+            kind="trust.allow_unsigned",
+            subject="allow_unsigned_python",
+            content=content,
+        )
+        approval_id = str(client.ask(request, control.Done).fields["approval_id"])
+    world.json(
+        "approve", "accept", approval_id, "--key", str(key), "--passphrase-file", str(passphrase),
+        "--reason", "seen",
+    )  # fmt: skip
+    return approval_id
+
+
+def test_unsigned_python_runs_only_where_it_was_approved_and_says_so(
+    world: World, laboratory: Laboratory
+) -> None:
+    trusted(world, laboratory)
+    world.file("more.acme", b"four\n")
+    folder = laboratory.parser()
+    kept = world.home / "parsers" / NAME
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    folder.rename(kept)
+    assert world.run(code=None)["rejected"] == {"trust.unsigned": 2}
+
+    approval_id = allow_unsigned(world, laboratory, allow=True)
+    assert world.run()["rejected"] == {}
+    assert world.column("SELECT DISTINCT _cf_parser FROM acme_lines") == [
+        f"{NAME}@1.0.0 (unsigned)"
+    ]
+    (job,) = world.json("jobs")["jobs"]
+    shown = world.json("jobs", "show", str(job["job_id"]))
+    assert (shown["trust"]["verdict"], shown["trust"]["approval"]) == ("unsigned", approval_id)
+    # One guest a file parses, one for all counts, and one compiles.
+    assert int(shown["logs"][-1]["isolation"]["guests"]) == 3
+    row = world.column("SELECT _cf_row_id FROM acme_lines LIMIT 1")[0]
+    assert world.json("why", row)["proven"]
+    (listed_one,) = listed(world)
+    assert (listed_one["verdict"], listed_one["trusted"]) == ("unsigned", True)
+
+    # A bad signature is never taken for none.
+    laboratory.signed(kept)
+    (kept / "parser.py").write_text(CODE + "\n")
+    world.file("fifth.acme", b"five\n")
+    assert set(world.run(code=None)["rejected"]) == {"trust.tampered"}
+    (kept / "statement.dsse.json").unlink()
+    (kept / "parser.py").write_text(CODE)
+
+    allow_unsigned(world, laboratory, allow=False)
+    assert "trust.unsigned" in world.run(code=None)["rejected"]
+    why = world.json("why", row)
+    assert why["proven"]
+    assert any("trust.unsigned" in note for note in why["notes"])
