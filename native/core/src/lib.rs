@@ -4,11 +4,14 @@
 //! file, never follows a link, and never panics on input.
 
 pub mod account;
+pub mod dataset;
+pub mod delimited;
 pub mod error;
 pub mod evtx;
 pub mod flags;
 pub mod hash;
 pub mod identity;
+pub mod jsonl;
 pub mod promote;
 pub mod regf;
 pub mod source;
