@@ -38,7 +38,7 @@ CONTRACT = b"""schema_version = 1
 
 [outputs.lab]
 main = true
-columns = [{ name = "line", type = "string" }]
+columns = [{ name = "line", type = "utf8" }]
 """
 FILES = {
     "contract.toml": CONTRACT,
