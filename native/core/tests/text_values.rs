@@ -34,7 +34,7 @@ fn meaning(name: &str) -> Format {
 }
 
 /// What the text says, as a value that outlives it.
-fn value(format: &Format, text: &str) -> Option<Value<'static>> {
+fn said(format: &Format, text: &str) -> Option<Value<'static>> {
     Some(match format.read(text.as_bytes())? {
         Value::Bool(value) => Value::Bool(value),
         Value::Int(value) => Value::Int(value),
@@ -192,7 +192,6 @@ fn floats_that_lose_digits_do_not_fit() {
             "0",
             "-0.0",
             "123456789012345.6",
-            "9007199254740993e-1",
             "1.7976931348623157e308",
             "5e-324",
             "1.10",
@@ -201,6 +200,7 @@ fn floats_that_lose_digits_do_not_fit() {
         &[
             "0.1234567890123456789",
             "9007199254740993",
+            "9007199254740993e-1",
             "1e309",
             "1e-400",
             "1.",
@@ -368,7 +368,7 @@ fn times_are_read_field_by_field() {
 #[test]
 fn local_times_follow_their_zone() {
     let berlin = zoned("timestamp[s, UTC]", "%Y-%m-%d %H:%M:%S", "Europe/Berlin");
-    let read = |text: &str| value(&berlin, text);
+    let read = |text: &str| said(&berlin, text);
     assert_eq!(
         read("2024-07-01 12:00:00"),
         Some(Value::Timestamp(1_719_828_000))
@@ -385,7 +385,7 @@ fn local_times_follow_their_zone() {
     );
     assert_eq!(
         read("2050-07-01 12:00:00"),
-        Some(Value::Timestamp(2_540_455_200)),
+        Some(Value::Timestamp(2_540_282_400)),
         "by the rule that holds on"
     );
     let fixed = zoned("timestamp[s, UTC]", "iso8601", "-05:30");
@@ -602,18 +602,18 @@ proptest! {
 
     #[test]
     fn integers_survive(value: i64, other: u64) {
-        prop_assert_eq!(value(&format("int64", ""), &value.to_string()), Some(Value::Int(value)));
-        prop_assert_eq!(value(&format("uint64", ""), &other.to_string()), Some(Value::UInt(other)));
+        prop_assert_eq!(said(&format("int64", ""), &value.to_string()), Some(Value::Int(value)));
+        prop_assert_eq!(said(&format("uint64", ""), &other.to_string()), Some(Value::UInt(other)));
         let hex = format!("{other:#x}");
-        prop_assert_eq!(value(&format("uint64", "hex"), &hex), Some(Value::UInt(other)));
-        let narrow = value(&format("int16", ""), &value.to_string());
+        prop_assert_eq!(said(&format("uint64", "hex"), &hex), Some(Value::UInt(other)));
+        let narrow = said(&format("int16", ""), &value.to_string());
         prop_assert_eq!(narrow.is_some(), i16::try_from(value).is_ok());
     }
 
     #[test]
     fn decimals_survive(value in -(10_i128.pow(38) - 1)..10_i128.pow(38), scale in 0_usize..=38) {
         let text = decimal_text(value, scale);
-        let read = value(&format(&format!("decimal128(38, {scale})"), ""), &text);
+        let read = said(&format(&format!("decimal128(38, {scale})"), ""), &text);
         prop_assert_eq!(read, Some(Value::Decimal(value)));
     }
 
@@ -623,16 +623,16 @@ proptest! {
         prop_assume!(double.is_finite() && single.is_finite());
         for text in [format!("{double}"), format!("{double:e}")] {
             if text.len() <= 400 {
-                prop_assert_eq!(value(&format("float64", ""), &text), Some(Value::Float(double)), "{}", text);
+                prop_assert_eq!(said(&format("float64", ""), &text), Some(Value::Float(double)), "{}", text);
             }
         }
         let text = format!("{single:e}");
-        prop_assert_eq!(value(&format("float32", ""), &text), Some(Value::Float(single.into())), "{}", text);
+        prop_assert_eq!(said(&format("float32", ""), &text), Some(Value::Float(single.into())), "{}", text);
     }
 
     #[test]
     fn floats_are_never_another_number(text in "-?[1-9][0-9]{0,24}(\\.[0-9]{1,24})?(e-?[0-9]{1,3})?") {
-        if let Some(Value::Float(number)) = value(&format("float64", ""), &text) {
+        if let Some(Value::Float(number)) = said(&format("float64", ""), &text) {
             prop_assert_eq!(Ok(number), text.parse::<f64>());
         }
     }
@@ -644,9 +644,9 @@ proptest! {
             "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:09}Z",
             moment.year(), moment.month(), moment.day(), moment.hour(), moment.minute(), moment.second(), moment.subsec_nanosecond()
         );
-        prop_assert_eq!(value(&format("timestamp[ns, UTC]", ""), &text), Some(Value::Timestamp(count)));
-        prop_assert_eq!(value(&format("timestamp[ns, UTC]", "%Y-%m-%dT%H:%M:%S.%f%z"), &text), Some(Value::Timestamp(count)));
-        prop_assert_eq!(value(&format("timestamp[ns, UTC]", "epoch_ns"), &count.to_string()), Some(Value::Timestamp(count)));
+        prop_assert_eq!(said(&format("timestamp[ns, UTC]", ""), &text), Some(Value::Timestamp(count)));
+        prop_assert_eq!(said(&format("timestamp[ns, UTC]", "%Y-%m-%dT%H:%M:%S.%f%z"), &text), Some(Value::Timestamp(count)));
+        prop_assert_eq!(said(&format("timestamp[ns, UTC]", "epoch_ns"), &count.to_string()), Some(Value::Timestamp(count)));
     }
 
     #[test]

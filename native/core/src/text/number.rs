@@ -416,14 +416,19 @@ impl Digits {
         if !value.is_finite() || value == 0.0 {
             return None;
         }
-        // Written back with as many digits, the number must be the same.
+        // Written back, with as many digits or with as few as name it, the number must be the same.
         let places = significant.len() - 1;
-        let back = format!("{value:.places$e}");
-        let (mantissa, power) = back.split_once('e')?;
-        let same = mantissa
-            .bytes()
-            .filter(|byte| *byte != b'.')
-            .eq(significant.bytes());
-        (same && power.parse() == Ok(first - 1)).then_some(value)
+        let same = |back: String| {
+            back.split_once('e').is_some_and(|(mantissa, power)| {
+                let digits = mantissa.bytes().filter(|byte| *byte != b'.');
+                digits.eq(significant.bytes()) && power.parse() == Ok(first - 1)
+            })
+        };
+        let shortest = if single {
+            format!("{:e}", value as f32) // it came from one
+        } else {
+            format!("{value:e}")
+        };
+        (same(shortest) || same(format!("{value:.places$e}"))).then_some(value)
     }
 }
