@@ -79,6 +79,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             description="Whom guests become when a worker runs as root: a user's name, or UID:GID"
         ),
     ] = "nobody"
+    approval_days: Annotated[
+        int,
+        Meta(ge=1, le=365, description="A request that nobody decided expires after so many days"),
+    ] = 14
     parsers: Annotated[
         dict[str, dict[str, ConfigValue]],
         Meta(description="Settings of parsers: `parsers.NAME.KEY`"),

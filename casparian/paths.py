@@ -9,6 +9,8 @@ HOME/outputs/                default sink
 HOME/quarantine/             rows that were set aside, with their bytes
 HOME/parsers/                parsers that did not come with the product
 HOME/contracts/              stricter contracts of this laboratory
+HOME/trust/                  root, policy and floors; written by the sentinel alone
+HOME/artifacts/              deployed parsers by artifact hash; written by the sentinel alone
 HOME/logs/                   one file a process
 HOME/run/                    socket and locks of the running sentinel
 """
@@ -90,6 +92,16 @@ class Home:
     def contracts(self) -> Path:
         """Stricter contracts of this laboratory, one TOML file a parser."""
         return self.root / "contracts"
+
+    @property
+    def trust(self) -> Path:
+        """Root, policy and floors of this home."""
+        return self.root / "trust"
+
+    @property
+    def artifacts(self) -> Path:
+        """Deployed parsers, one folder an artifact hash."""
+        return self.root / "artifacts"
 
     @property
     def logs(self) -> Path:

@@ -96,6 +96,7 @@ class PlanReason(StrEnum):
     NOT_SELECTED = "not_selected"  # excluded by --tag, --parser, a pattern or --since
     EXISTS = "exists"  # error mode: the dataset holds this source
     UNTRUSTED = "untrusted"
+    CONTRACT_CONFLICT = "contract_conflict"  # several contracts take the file, and do not share it
     CIRCUIT_OPEN = "circuit_open"  # the parser failed too often in a row
     NO_PARSER = "no_parser"
     COMPANION = "companion"  # belongs to another file, which is read with it

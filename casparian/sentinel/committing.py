@@ -323,6 +323,7 @@ def _failure(turn: Turn, job: JobEntry, code: str, message: str, *, permanent: b
         ),
         log=receipt.guest_log if receipt else "",
         isolation=records.isolation_text(receipt),
+        trust=records.trust_text(receipt),
     )
 
 

@@ -32,6 +32,7 @@ MEANING: Final = {
     PlanReason.NOT_SELECTED: "the selection (tag, parser, pattern, since) leaves it out",
     PlanReason.EXISTS: "error mode: the sink holds this source already",
     PlanReason.UNTRUSTED: "the parser is not trusted here",
+    PlanReason.CONTRACT_CONFLICT: "several contracts take it, and not all of them say that they share files",
     PlanReason.NO_PARSER: "no parser takes files with its tags",
     PlanReason.COMPANION: "it belongs to another file and is read with it",
     PlanReason.READ_ERROR: "it could not be read",
