@@ -24,6 +24,16 @@ fn zoned(type_name: &str, format: &str, zone: &str) -> Format {
     .unwrap()
 }
 
+fn grouped(type_name: &str, format: &str, group: &str) -> Format {
+    Format::new(&Spec {
+        type_name,
+        format: Some(format),
+        group: Some(group),
+        ..Spec::default()
+    })
+    .unwrap()
+}
+
 fn meaning(name: &str) -> Format {
     Format::new(&Spec {
         type_name: "utf8",
@@ -116,15 +126,11 @@ fn other_ways_to_write_integers_are_declared() {
         &["+", "+-5", "-+5"],
     );
     fits(
-        &format("int64", "decimal group ,"),
+        &grouped("int64", "decimal", ","),
         &["1,234", "12,345,678", "1234", "999"],
         &["1,23", "1234,567", ",123", "1,,234", "0,123"],
     );
-    fits(
-        &format("int64", "decimal group space"),
-        &["1 234"],
-        &["1,234"],
-    );
+    fits(&grouped("int64", "decimal", " "), &["1 234"], &["1,234"]);
     let hex = format("uint32", "hex");
     fits(
         &hex,
@@ -169,7 +175,7 @@ fn decimals_keep_every_digit_or_do_not_fit() {
         &["99999999999999999999999999999999999999"],
         &["100000000000000000000000000000000000000"],
     );
-    let comma = format("decimal128(9, 2)", "comma group .");
+    let comma = grouped("decimal128(9, 2)", "comma", ".");
     assert_eq!(
         comma.read(b"1.234.567,89"),
         Some(Value::Decimal(123_456_789))
@@ -191,6 +197,7 @@ fn floats_that_lose_digits_do_not_fit() {
             "NaN",
             "0",
             "-0.0",
+            "9007199254740993e-1",
             "123456789012345.6",
             "1.7976931348623157e308",
             "5e-324",
@@ -200,7 +207,6 @@ fn floats_that_lose_digits_do_not_fit() {
         &[
             "0.1234567890123456789",
             "9007199254740993",
-            "9007199254740993e-1",
             "1e309",
             "1e-400",
             "1.",
@@ -446,6 +452,7 @@ fn formats_that_make_no_value_are_refused() {
             format: *format,
             zone: *zone,
             meaning: *meaning,
+            ..Spec::default()
         };
         assert!(Format::new(&spec).is_err(), "{spec:?}");
     }
@@ -651,7 +658,7 @@ proptest! {
 
     #[test]
     fn nothing_panics(text: Vec<u8>, pattern in "[ -~]{0,12}") {
-        for (type_name, words) in [("int64", "decimal zeros plus group ,"), ("float64", "comma"), ("decimal128(38, 38)", "point"), ("timestamp[ns, UTC]", "iso8601"), ("timestamp[ns, UTC]", "rfc2822"), ("timestamp[ns, UTC]", "epoch_s"), ("timestamp[ns, UTC]", "filetime"), ("date32", "%e%B%Y")] {
+        for (type_name, words) in [("int64", "decimal zeros plus"), ("float64", "comma"), ("decimal128(38, 38)", "point"), ("timestamp[ns, UTC]", "iso8601"), ("timestamp[ns, UTC]", "rfc2822"), ("timestamp[ns, UTC]", "epoch_s"), ("timestamp[ns, UTC]", "filetime"), ("date32", "%e%B%Y")] {
             format(type_name, words).read(&text);
         }
         for name in ["ip", "cidr", "uuid", "mac", "sid", "hex", "time", "json"] {
