@@ -219,7 +219,12 @@ pub(super) struct Decimals {
 }
 
 impl Decimals {
-    pub(super) fn new(precision: u8, scale: u8, format: Option<&str>) -> Result<Self, FormatError> {
+    pub(super) fn new(
+        precision: u8,
+        scale: u8,
+        format: Option<&str>,
+        group: Option<&str>,
+    ) -> Result<Self, FormatError> {
         Ok(Self {
             style: Style::parse(format, group, &["point", "comma"])?,
             scale: scale.into(),
