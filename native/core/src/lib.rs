@@ -9,6 +9,7 @@ pub mod evtx;
 pub mod flags;
 pub mod hash;
 pub mod identity;
+pub mod infer;
 pub mod promote;
 pub mod regf;
 pub mod source;

@@ -18,7 +18,7 @@ mod identity;
 mod memory;
 mod promote;
 mod regf;
-mod text;
+mod values;
 mod walk;
 
 use pyo3::prelude::*;
@@ -59,7 +59,7 @@ mod _native {
     #[pymodule_export]
     use crate::regf::HiveReader;
     #[pymodule_export]
-    use crate::text::{check_format, read_value};
+    use crate::values::{check_format, read_value};
     #[pymodule_export]
     use crate::walk::{Entry, walk};
 

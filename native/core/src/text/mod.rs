@@ -30,6 +30,8 @@ pub use nulls::Nulls;
 pub use shape::Meaning;
 pub use types::{Type, Unit};
 
+pub(crate) use pattern::Moment;
+
 use moment::Moments;
 use number::{Decimals, Floats, Integers};
 
@@ -199,6 +201,14 @@ impl Format {
                 matches!(kind, JsonKind::Number | JsonKind::Text)
             }
             Reader::Dates(_) | Reader::Moments(_) | Reader::Text(_) => kind == JsonKind::Text,
+        }
+    }
+
+    /// What a text says of a moment, whatever the unit of the type could hold and whether or not it says its zone.
+    pub(crate) fn moment(&self, text: &[u8]) -> Option<Moment> {
+        match &self.reader {
+            Reader::Moments(moments) => moments.moment(text),
+            _ => None,
         }
     }
 
