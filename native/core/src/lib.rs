@@ -9,7 +9,6 @@ pub mod evtx;
 pub mod flags;
 pub mod hash;
 pub mod identity;
-pub mod infer;
 pub mod promote;
 pub mod regf;
 pub mod source;
