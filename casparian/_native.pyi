@@ -537,3 +537,32 @@ def lock_down(
             half locked down and must end.
         RuntimeError: an essential step is impossible here: this is root, or the parent is gone.
     """
+
+def check_format(
+    type_name: str,
+    format: str | None = None,
+    zone: str | None = None,
+    group: str | None = None,
+    meaning: str | None = None,
+) -> None:
+    """Refuse words of a contract about a column that make no format.
+
+    Raises:
+        ValueError: says why.
+    """
+
+def read_value(
+    text: bytes,
+    type_name: str,
+    format: str | None = None,
+    zone: str | None = None,
+    group: str | None = None,
+    meaning: str | None = None,
+) -> bool | int | float | str | None:
+    """What a text says in a format, as inference and the decoders of text read it; `None` when it does not fit.
+
+    Decimals are unscaled; dates are days and timestamps counts, in the unit of the type, since 1970.
+
+    Raises:
+        ValueError: the words are no format.
+    """

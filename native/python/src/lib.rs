@@ -19,6 +19,7 @@ mod memory;
 mod promote;
 mod regf;
 mod text;
+mod values;
 mod walk;
 
 use pyo3::prelude::*;
@@ -60,6 +61,8 @@ mod _native {
     use crate::regf::HiveReader;
     #[pymodule_export]
     use crate::text::{TextReader, account_delimited};
+    #[pymodule_export]
+    use crate::values::{check_format, read_value};
     #[pymodule_export]
     use crate::walk::{Entry, walk};
 
