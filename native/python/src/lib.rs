@@ -38,7 +38,10 @@ mod _native {
     #[pymodule_export]
     use crate::build_info::{build_info, engine_sources_hash, first_party_parsers};
     #[pymodule_export]
-    use crate::confine::{confinement_support, isolate_zygote, lock_down, prepare_confinement};
+    use crate::confine::{
+        allow_program, confinement_support, isolate_zygote, lock_down, prepare_confinement,
+        prepare_programs, run_program, wall_imports,
+    };
     #[pymodule_export]
     use crate::errors::SourceError;
     #[pymodule_export]
