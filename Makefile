@@ -152,6 +152,7 @@ $(VENV)/.native: $(VENV)/.runtime $(NATIVE_SOURCES)
 	@echo 'building the native module (release)'
 	@VIRTUAL_ENV="$(CURDIR)/$(VENV)" PATH="$(CURDIR)/$(BIN):$$PATH" PIP_QUIET=1 PIP_DISABLE_PIP_VERSION_CHECK=1 \
 	  $(BIN)/maturin develop --quiet --release --locked
+	@$(BIN)/python -m compileall -q casparian   # our processes write no byte code, and would compile all of it at each start
 	@touch $@
 
 # The readers that `make bench` compares with live by themselves; nothing of ours depends on them.

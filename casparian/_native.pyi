@@ -27,7 +27,9 @@ class SourceError(Exception):
     errno: int | None
 
 def build_info() -> dict[str, str]:
-    """What the module was built from: version, profile, features, rustc, engine_sources_hash."""
+    """What the module was built from: version, profile, features, rustc, engine_sources_hash,
+    source_date (seconds since 1970 that the build says; 0: it says nothing).
+    """
 
 def engine_sources_hash() -> str:
     """Identity of the engine's sources, computed when the module was built.
@@ -41,6 +43,15 @@ def first_party_parsers() -> dict[str, str]:
 
     The hash is `tree_hash("casparian.artifact.v1", ...)` over the folder's files, with paths
     relative to it.
+    """
+
+def first_party_statements() -> dict[str, str]:
+    """Name and signed statement (a DSSE envelope, as JSON text) of each of these parsers."""
+
+def release_key() -> tuple[str, bool]:
+    """The Ed25519 public key that signed them (64 hexadecimal digits), and whether it is the development key.
+
+    A build signs with the PKCS#8 PEM file that `CASPARIAN_RELEASE_KEY_FILE` names, else with a key that is no secret.
     """
 
 def tree_hash(domain: str, files: Sequence[tuple[str, bytes]]) -> str:

@@ -96,6 +96,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             description="All environments together, in MiB; those used longest ago are removed first",
         ),
     ] = 8192
+    approval_days: Annotated[
+        int,
+        Meta(ge=1, le=365, description="A request that nobody decided expires after so many days"),
+    ] = 14
     parsers: Annotated[
         dict[str, dict[str, ConfigValue]],
         Meta(description="Settings of parsers: `parsers.NAME.KEY`"),

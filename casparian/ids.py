@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import uuid
+from typing import Final
+
+_TYPABLE: Final = "0123456789abcdefghjkmnpqrstvwxyz"  # no i, l, o, u
 
 
 def new_job_id() -> int:
@@ -20,3 +23,9 @@ def new_home_id() -> str:
 def new_request_id() -> str:
     """UUID a client puts on a mutation, so that a retry after a crash acts once."""
     return str(uuid.uuid4())
+
+
+def new_approval_id() -> str:
+    """Eight characters that people can type: 40 random bits, unique in a home because the sentinel looks."""
+    number = int.from_bytes(os.urandom(5))
+    return "".join(_TYPABLE[number >> shift & 31] for shift in range(35, -1, -5))

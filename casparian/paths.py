@@ -10,6 +10,8 @@ HOME/quarantine/             rows that were set aside, with their bytes
 HOME/parsers/                parsers that did not come with the product
 HOME/environments/           packages of parsers, one folder an environment; can be made again
 HOME/contracts/              stricter contracts of this laboratory
+HOME/trust/                  root, policy and floors; written by the sentinel alone
+HOME/artifacts/              deployed parsers by artifact hash; written by the sentinel alone
 HOME/logs/                   one file a process
 HOME/run/                    socket and locks of the running sentinel
 """
@@ -96,6 +98,16 @@ class Home:
     def environments(self) -> Path:
         """Packages that parsers import, one folder an environment."""
         return self.root / "environments"
+
+    @property
+    def trust(self) -> Path:
+        """Root, policy and floors of this home."""
+        return self.root / "trust"
+
+    @property
+    def artifacts(self) -> Path:
+        """Deployed parsers, one folder an artifact hash."""
+        return self.root / "artifacts"
 
     @property
     def logs(self) -> Path:

@@ -24,10 +24,10 @@ from casparian.appliance.sample import run_sample
 from casparian.display import show, size_text
 from casparian.domain.isolation import IsolationLevel
 from casparian.errors import CasparianError
-from casparian.paths import Home, first_party_parsers
+from casparian.paths import Home
 from casparian.query.engine import Query
 from casparian.trust import verdict
-from casparian.trust.library import Origin, ParserLibrary
+from casparian.trust.library import Origin, ParserLibrary, Standing
 
 FREE_BYTES_WARN: Final = 5 << 30
 FREE_BYTES_FAIL: Final = 256 << 20
@@ -100,15 +100,17 @@ def _engine() -> Iterable[Check]:
 
 
 def _parsers(home: Home) -> Iterable[Check]:
-    entries = ParserLibrary(first_party_parsers(), home.parsers).list()
+    entries = ParserLibrary.of(home).list()
     trusted = 0
     for entry in entries:
         name = f"parser {show(entry.name)}"
         ours = entry.origin is Origin.FIRST_PARTY
         error = entry.error
+        if entry.standing in (Standing.RETIRED, Standing.WAITING):
+            continue
         if entry.artifact is not None:
             try:
-                verdict.verify(entry.artifact)
+                verdict.verify(entry.artifact, home)
                 trusted += 1
                 continue
             except CasparianError as refusal:

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
+import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -21,19 +22,21 @@ from casparian.contracts.wide import wide_numbers
 from casparian.display import show
 from casparian.domain.contracts import OutputContract
 from casparian.domain.isolation import IsolationLevel
+from casparian.domain.limits import with_raised_text
 from casparian.domain.lineage import LINEAGE_VERSION
 from casparian.domain.outputs import Sink, SinkKind
-from casparian.domain.parsers import ConfigValue, ParserArtifact
+from casparian.domain.parsers import ConfigValue, Limits, ParserArtifact
+from casparian.domain.trust import TrustRecord
 from casparian.paths import Home
 from casparian.protocol.identity import contract_hash
 from casparian.protocol.worker import (
     Dispatch,
     OutputTask,
-    ParserTask,
     Receipt,
     SourceTask,
     SparsePlace,
     SparseTask,
+    parser_task,
 )
 from casparian.query import scratch
 from casparian.query.values import json_rows
@@ -47,9 +50,11 @@ class Rederived:
         home: whose worker runs, and where the files lie meanwhile.
         source: the evidence as it is now, hash and size included.
         parser: the artifact to run; the caller has verified it.
+        trust: what the caller found about it; the worker verifies it itself when it is not given.
         config: the parser's effective settings.
         outputs: the contract of every output, in the parser's own order; sparse ones may stand among them.
         job_id: put into the rows.
+        raised: what the job's receipt says of raised limits; it gets as much again.
         min_isolation: of the guest; the home's setting when it is not given.
 
     Raises:
@@ -65,14 +70,25 @@ class Rederived:
         config: Mapping[str, ConfigValue],
         outputs: Sequence[OutputContract],
         job_id: int,
+        raised: str = "",
         min_isolation: IsolationLevel | None = None,
+        trust: TrustRecord | None = None,
     ) -> None:
         if min_isolation is None:
             min_isolation = IsolationLevel(load(home).settings.min_isolation)
         self._directory = scratch.make(home, "rederive")
         try:
+            limits = with_raised_text(parser.manifest.limits, raised)
             dispatch = _dispatch(
-                str(self._directory), source, parser, dict(config), outputs, job_id, min_isolation
+                str(self._directory),
+                source,
+                parser,
+                dict(config),
+                outputs,
+                job_id,
+                limits,
+                min_isolation,
+                trust,
             )
             self.receipt = _run(home, dispatch)
         except BaseException:
@@ -113,7 +129,9 @@ def _dispatch(
     config: dict[str, ConfigValue],
     outputs: Sequence[OutputContract],
     job_id: int,
+    limits: Limits,
     min_isolation: IsolationLevel,
+    trust: TrustRecord | None,
 ) -> Dispatch:
     manifest = parser.manifest
     has_sparse = bool(wide_numbers(manifest.kind, manifest.entry, config))
@@ -126,19 +144,7 @@ def _dispatch(
         epoch=1,
         job_id=job_id,
         home_id="rederive",
-        parser=ParserTask(
-            name=manifest.name,
-            version=manifest.version,
-            kind=manifest.kind,
-            entry=manifest.entry,
-            directory=parser.directory,
-            artifact_hash=parser.artifact_hash,
-            account=manifest.account,
-            unit=manifest.unit,
-            config=config,
-            limits=manifest.limits,
-            preload=manifest.preload,
-        ),
+        parser=msgspec.structs.replace(parser_task(parser, config, trust), limits=limits),
         sources=(source,),
         outputs=tuple(
             OutputTask(

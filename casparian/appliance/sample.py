@@ -14,7 +14,7 @@ from casparian.appliance.rederive import Rederived
 from casparian.contracts.settings import effective_config
 from casparian.domain.isolation import IsolationLevel
 from casparian.errors import CasparianError
-from casparian.paths import Home, first_party_parsers
+from casparian.paths import Home
 from casparian.trust import verdict
 from casparian.trust.library import ParserLibrary
 
@@ -46,8 +46,8 @@ def run_sample(home: Home) -> SampleResult:
     Raises:
         CasparianError: the parser may not run, or the worker or its guest failed.
     """
-    artifact = ParserLibrary(first_party_parsers(), home.parsers).find(PARSER)
-    verdict.verify(artifact)
+    artifact = ParserLibrary.of(home).find(PARSER)
+    trust = verdict.verify(artifact, home)
     directory = tempfile.mkdtemp(prefix="casparian-doctor-")
     try:
         path = os.path.join(directory, "sample.log")
@@ -61,6 +61,7 @@ def run_sample(home: Home) -> SampleResult:
             Home.at(directory) if not home.root.is_dir() else home,
             source=found.task("sample.log"),
             parser=artifact,
+            trust=trust,
             config=effective_config(artifact.manifest, {}),
             outputs=artifact.contract.outputs,
             job_id=1,

@@ -103,7 +103,7 @@ def render_event(home: Home, row: str) -> RenderedEvent:
             code="show.no_event",
             hint="leave out `--xml` to see the row, column by column",
         )
-    verdict.verify(artifact)
+    verdict.verify(artifact, home)
     places = evidence.recorded_places(sightings, (recorded["root"], recorded["source_path"]))
     now = evidence.find(places)
     if now is None:

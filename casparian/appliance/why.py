@@ -28,9 +28,11 @@ from casparian.appliance.rederive import Rederived
 from casparian.contracts import overrides, wide
 from casparian.display import show
 from casparian.domain.contracts import OutputContract
+from casparian.domain.limits import LIMITS_RAISED
 from casparian.domain.lineage import VOLATILE_COLUMNS, RowId
 from casparian.domain.outputs import QUARANTINE_TABLE, SinkKind
 from casparian.domain.parsers import ConfigValue, ParserArtifact
+from casparian.domain.trust import TrustRecord
 from casparian.errors import CasparianError, IntegrityError
 from casparian.paths import Home, first_party_parsers
 from casparian.protocol.engine import current_engine_hash
@@ -42,7 +44,7 @@ from casparian.query.rows import FoundRow, find_row, materialization, read_row_i
 from casparian.trust import library, verdict
 from casparian.trust.artifact import hash_artifact, read_artifact
 
-Verify = Callable[[ParserArtifact], None]
+Verify = Callable[[ParserArtifact], TrustRecord]
 _SHOWN_CHARACTERS_MAX = 300
 
 
@@ -125,13 +127,13 @@ class Shared:
         return self._rederived[1]
 
 
-def why(home: Home, row: str, *, verify: Verify = verdict.verify) -> WhyReport:
+def why(home: Home, row: str, *, verify: Verify | None = None) -> WhyReport:
     """Check the whole chain behind a row.
 
     Args:
         home: where the row was committed.
         row: its `_cf_row_id`; rows of `quarantine` have one too.
-        verify: returns when a parser may run, else raises `Refused`.
+        verify: the trust record of a parser that may run, else raises `Refused`; the home's own trust when not given.
 
     Raises:
         UsageError: `row.malformed` or `row.unknown`.
@@ -142,7 +144,7 @@ def why(home: Home, row: str, *, verify: Verify = verdict.verify) -> WhyReport:
 
 
 def prove(
-    home: Home, query: Query, row_id: RowId, shared: Shared, verify: Verify = verdict.verify
+    home: Home, query: Query, row_id: RowId, shared: Shared, verify: Verify | None = None
 ) -> WhyReport:
     """As `why`, with what is shared between rows.
 
@@ -156,13 +158,14 @@ class _Proof:
     """The checks of one row, one link after the other."""
 
     def __init__(
-        self, home: Home, query: Query, row_id: RowId, shared: Shared, verify: Verify
+        self, home: Home, query: Query, row_id: RowId, shared: Shared, verify: Verify | None
     ) -> None:
         self._home = home
         self._query = query
         self._row_id = row_id
         self._shared = shared
-        self._verify = verify
+        self._verify = verify or (lambda artifact: verdict.verify(artifact, home))
+        self._trust: TrustRecord | None = None  # the verdict on the parser, for the worker
         self._recorded = materialization(query, row_id)
         self._differences: list[Difference] = []
         self._notes: list[str] = []
@@ -226,7 +229,7 @@ class _Proof:
             "_cf_source_hash": recorded["source_hash"],
             "_cf_source_id": recorded["source_id"],
             "_cf_source_path": recorded["source_path"],
-            "_cf_parser": f"{recorded['parser']}@{recorded['parser_version']}",
+            "_cf_parser": self._label(),
             "_cf_artifact_hash": recorded["artifact_hash"],
         }
         for name, value in expected.items():
@@ -271,13 +274,37 @@ class _Proof:
         if found != expected:
             return None
         try:
-            self._verify(artifact)
+            self._trust = self._verify(artifact)
         except CasparianError as error:
+            then = self._trusted_then()
+            if then is not None and error.code in verdict.PROVABLE:
+                # Its bytes are those that ran, and it was trusted then: the proof of what it made does not depend on today.
+                self._trust = then
+                self._notes.append(
+                    f"the parser was trusted when it made this row, and is not any more: {error.code}: {error.message}"
+                )
+                return artifact
             self._verified["parser"] = False
             self._differ("parser.trust", "may run", error.message)
             self._notes.append("the row was not derived again: the parser may not run any more")
             return None
         return artifact
+
+    def _trusted_then(self) -> TrustRecord | None:
+        """What was recorded about the parser with the job; `None` for jobs of versions that recorded nothing."""
+        if not self._query.has_control("jobs"):
+            return None
+        found = self._query.fetch(
+            f"SELECT * FROM {self._query.control('jobs')} WHERE job_id = ?", [self._row_id.job_id]
+        )
+        text = found[0].get("trust") if found else None
+        return msgspec.json.decode(text, type=TrustRecord) if text else None
+
+    def _label(self) -> str:
+        """What the row's parser is called in it."""
+        name, version = self._recorded["parser"], self._recorded["parser_version"]
+        then = self._trusted_then()
+        return f"{name}@{version}" if then is None else then.label(name, version)
 
     def _check_contract(self, artifact: ParserArtifact) -> None:
         expected = self._contract_hash_of_row()
@@ -328,11 +355,18 @@ class _Proof:
                 config=config,
                 outputs=self._recorded_contracts(artifact),
                 job_id=self._row_id.job_id,
+                raised=self._raised(),
+                trust=self._trust,
             )
             self._compare(row, rederived, changed=not self._verified["source"])
         except CasparianError as error:
             self._verified["row"] = False
             self._differ("row", "derived again", error.message)
+
+    def _raised(self) -> str:
+        """What the job's receipt says of limits above the parser's own."""
+        isolation = lineage.job_link(self._query, self._recorded).fields.get("isolation") or {}
+        return str(isolation.get(LIMITS_RAISED, ""))
 
     def _recorded_contracts(self, artifact: ParserArtifact) -> list[OutputContract]:
         """The contract each table had in this job; the one in force where none was recorded."""
@@ -392,6 +426,7 @@ def parser_on_disk(
     directories += [
         str(folder / recorded["parser"]) for folder in (first_party_parsers(), home.parsers)
     ]
+    directories.append(str(home.artifacts / recorded["artifact_hash"]))
     first: tuple[ParserArtifact | None, str | None, str] | None = None
     for directory in dict.fromkeys(directories):
         try:

@@ -92,6 +92,7 @@ def read_column(table: Table) -> Column:
         maximum=table.number("maximum"),
         pattern=table.optional_text("pattern"),
         allowed=table.texts("allowed"),
+        unique=table.boolean("unique", default=False),
         action=Action(
             table.choice("action", [action.value for action in Action], Action.QUARANTINE.value)
         ),
@@ -142,6 +143,10 @@ def check_constraints(table: Table, column: Column, kind: pa.DataType) -> None:
             raise table.error("allowed", f"needs a `utf8` column, this one is `{column.type}`")
         if not column.allowed:
             raise table.error("allowed", "is empty: no row could satisfy it")
+    if column.unique and (pa.types.is_floating(kind) or pa.types.is_list(kind)):
+        raise table.error(
+            "unique", f"needs a column whose values are equal or not, this one is `{column.type}`"
+        )
 
 
 @lru_cache(maxsize=1024, typed=True)

@@ -19,6 +19,7 @@ from casparian.contracts import columns
 from casparian.contracts.document import Table, quoted, read
 from casparian.display import show
 from casparian.domain.contracts import Contract, OutputContract
+from casparian.domain.limits import BOUNDS
 from casparian.domain.outputs import RESERVED_TABLES
 from casparian.domain.parsers import (
     COMPANIONS_MAX,
@@ -298,23 +299,10 @@ def _limits(table: Table | None) -> Limits:
         return Limits()
     defaults = Limits()
     limits = Limits(
-        memory_mb=table.integer("memory_mb", defaults.memory_mb, minimum=64, maximum=1 << 20),
-        cpu_seconds=table.integer("cpu_seconds", defaults.cpu_seconds, minimum=1, maximum=1 << 24),
-        wall_seconds=table.integer(
-            "wall_seconds", defaults.wall_seconds, minimum=1, maximum=1 << 24
-        ),
-        idle_seconds=table.integer(
-            "idle_seconds", defaults.idle_seconds, minimum=1, maximum=1 << 24
-        ),
-        rows_max=table.integer("rows_max", defaults.rows_max, minimum=1, maximum=1 << 62),
-        rows_per_kb_max=table.integer(
-            "rows_per_kb_max", defaults.rows_per_kb_max, minimum=1, maximum=1 << 32
-        ),
-        output_mb_max=table.integer(
-            "output_mb_max", defaults.output_mb_max, minimum=1, maximum=1 << 40
-        ),
-        log_kb_max=table.integer("log_kb_max", defaults.log_kb_max, minimum=1, maximum=1 << 20),
-        log_mb_max=table.integer("log_mb_max", defaults.log_mb_max, minimum=1, maximum=1 << 20),
+        **{
+            name: table.integer(name, getattr(defaults, name), minimum=least, maximum=most)
+            for name, (least, most) in BOUNDS.items()
+        }
     )
     table.finish()
     return limits

@@ -26,7 +26,9 @@ from casparian.display import show
 from casparian.domain.contracts import Action, Column, Contract, OutputContract
 from casparian.errors import ContractError
 
-_CONSTRAINTS = ("nullable", "minimum", "maximum", "pattern", "allowed", "action")
+_CONSTRAINTS = ("nullable", "minimum", "maximum", "pattern", "allowed", "unique", "action")
+
+_STRICTNESS = {action: strictness for strictness, action in enumerate(Action)}
 
 
 class Override(msgspec.Struct, frozen=True, kw_only=True):
@@ -115,6 +117,7 @@ def _tighten(column: Column, table: Table) -> Column:
         "maximum": table.number("maximum"),
         "pattern": table.optional_text("pattern"),
         "allowed": table.texts("allowed"),
+        "unique": table.boolean("unique", default=column.unique),
         "action": Action(table.choice("action", [a.value for a in Action], column.action.value)),
     }
     table.finish()
@@ -147,6 +150,9 @@ def _loosened(column: Column, changed: dict[str, Any]) -> tuple[str, str] | None
         extra = [value for value in changed["allowed"] if value not in column.allowed]
         if extra:
             return "allowed", f"adds {quoted(extra)} to the parser's own list"
-    if changed.get("action") is Action.QUARANTINE and column.action is Action.FAIL:
-        return "action", "would set rows aside where the parser's contract fails the source"
+    if changed.get("unique") is False and column.unique:
+        return "unique", "would allow a value twice, which the parser's contract refuses"
+    if "action" in changed and _STRICTNESS[changed["action"]] < _STRICTNESS[column.action]:
+        whole = "job" if column.action is Action.FAIL_JOB else "source"
+        return "action", f"would do less than the parser's contract, which fails the {whole}"
     return None

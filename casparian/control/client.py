@@ -247,7 +247,7 @@ class Client:
         channel = self._connected()
         self._number += 1
         request = frame.encode(
-            frame.Opcode.CONTROL_REQUEST, control.encode(message), number=self._number
+            control.opcode_of(message), control.encode(message), number=self._number
         )
         try:
             with contextlib.suppress(OSError):  # who hung up may have said why: that is read first
@@ -290,7 +290,7 @@ def post(home: Home, message: control.Request) -> None:
     with open_socket(home) as channel:
         try:
             channel.sendall(
-                frame.encode(frame.Opcode.CONTROL_REQUEST, control.encode(message), number=1)
+                frame.encode(control.opcode_of(message), control.encode(message), number=1)
             )
         except OSError as error:
             raise _unreachable(home) from error

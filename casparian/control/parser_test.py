@@ -27,6 +27,7 @@ from casparian.domain.isolation import IsolationLevel
 from casparian.domain.lineage import LINEAGE_VERSION
 from casparian.domain.outputs import Sink, SinkKind
 from casparian.domain.parsers import ConfigValue, ParserArtifact
+from casparian.domain.trust import TrustOrigin, TrustRecord, TrustVerdict
 from casparian.errors import CasparianError, ExitCode, SourceFault, UsageError
 from casparian.paths import Home
 from casparian.protocol import identity, worker
@@ -39,6 +40,10 @@ _STDERR_CHARACTERS: Final = 4_000
 NONDETERMINISTIC: Final = "parser.nondeterministic"
 _ROWS_COMPARED: Final = 4096
 _SAMPLES: Final = "samples"
+# Nobody asks for a signature on what is only tried: no row of it is kept.
+_IN_DEVELOPMENT: Final = TrustRecord(
+    verdict=TrustVerdict.UNSIGNED, origin=TrustOrigin.PATH, notes=("being tested",)
+)
 _SPAN: Final = ("_cf_offset", "_cf_length", "_cf_flags")  # the only lineage that a test shows
 
 
@@ -267,7 +272,7 @@ def _dispatch(
         epoch=1,
         job_id=job_id,
         home_id=home_id,
-        parser=worker.parser_task(artifact, config),
+        parser=worker.parser_task(artifact, config, _IN_DEVELOPMENT),
         sources=sources,
         outputs=tuple(
             worker.OutputTask(

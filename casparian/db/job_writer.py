@@ -174,7 +174,7 @@ class JobWriter:
         if o.before in (JobState.FAILED, JobState.ABORTED):
             self._before.add(o.job_id)
         self._replace_dispositions(o.job_id, o.dispositions)
-        self._save_log(o.job_id, new_epoch, o.log, o.isolation)
+        self._save_log(o.job_id, new_epoch, o.log, o.isolation, o.trust)
 
     def _note_job(self, o: op.NoteJob) -> None:
         known = "SELECT count(*) FROM cf_processing_queue WHERE job_id = ?"
@@ -188,10 +188,10 @@ class JobWriter:
             self._buffer.insert_structs("cf_dispositions", rows)
             self._before.add(job_id)
 
-    def _save_log(self, job_id: int, epoch: int, log: str, isolation: str) -> None:
-        if log or isolation:
+    def _save_log(self, job_id: int, epoch: int, log: str, isolation: str, trust: str) -> None:
+        if log or isolation or trust:
             row = {"job_id": job_id, "epoch": epoch, "log": log, "isolation": isolation}
-            self._buffer.insert("cf_job_logs", [row])
+            self._buffer.insert("cf_job_logs", [row | {"trust": trust}])
 
     def _save_breaker(self, o: op.SaveBreaker) -> None:
         self._connection.execute(
@@ -251,7 +251,7 @@ class JobWriter:
             return op.CommitClaims(waits_for=tuple(waits_for))
         keys = {(c.dataset_id, c.source_id): c.materialization_key for c in o.claims}
         alive = [(d, j, s, key == keys[d, s]) for d, j, s, key in self._living(o)]
-        conflicts = _recorded_whole(o.claims, alive)
+        conflicts = set() if o.again else _recorded_whole(o.claims, alive)
         left_over = self._left_over(o)
         if o.mode == SinkMode.ERROR:
             conflicts = {source for _, _, source, _ in (*alive, *left_over)}
@@ -330,7 +330,7 @@ class JobWriter:
         buffer.insert_structs("cf_ledgers", o.ledgers)
         buffer.insert_structs("cf_findings", o.findings)
         self._replace_dispositions(o.job_id, o.dispositions)
-        self._save_log(o.job_id, o.epoch, o.log, o.isolation)
+        self._save_log(o.job_id, o.epoch, o.log, o.isolation, o.trust)
         buffer.retire(o.retire, o.job_id)
         buffer.replace("cf_commit_intents", o.job_id, [])
         self._release(o.job_id)

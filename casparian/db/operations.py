@@ -9,7 +9,9 @@ from __future__ import annotations
 import msgspec
 
 from casparian.db.records import (
+    AmendmentRow,
     ContractRow,
+    DatasetRow,
     DispositionRow,
     DocumentRow,
     ExpectedOutputRow,
@@ -22,10 +24,13 @@ from casparian.db.records import (
     Pair,
     PlanItemRow,
 )
+from casparian.domain.approvals import Approval, ApprovalState, Vote
 from casparian.domain.breakers import BreakerFailure
+from casparian.domain.deployments import Deployment
 from casparian.domain.files import CataloguedFile
 from casparian.domain.jobs import JobState
 from casparian.domain.outputs import SinkMode
+from casparian.domain.trust import TrustRecord
 
 
 class _Operation(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,13 +54,17 @@ class StartRun(_Operation, frozen=True, kw_only=True):
 
 
 class SavePlan(_Operation, frozen=True, kw_only=True):
-    """Keep the newest plan of a root, line by line."""
+    """Keep the newest plan of a root, line by line.
+
+    With `sources` it is a plan of these alone: what the newest plan says of others stays.
+    """
 
     run_id: str
     root: str
     items: tuple[PlanItemRow, ...]
     contracts: tuple[ContractRow, ...]
     expected: tuple[ExpectedOutputRow, ...]
+    sources: tuple[str, ...] = ()
 
 
 class InsertJobs(_Operation, frozen=True, kw_only=True):
@@ -80,6 +89,7 @@ class StepJob(_Operation, frozen=True, kw_only=True):
     dispositions: tuple[DispositionRow, ...] = ()
     log: str = ""
     isolation: str = ""
+    trust: str = ""
 
 
 class PairClaim(msgspec.Struct, frozen=True, kw_only=True):
@@ -105,6 +115,9 @@ class BeginCommit(_Operation, frozen=True, kw_only=True):
     intents: bytes
     sparse: tuple[str, ...] = ()  # datasets that are claimed only for sources with rows in them
     sources: tuple[str, ...] = ()  # that the commit is about; needed with `sparse`
+    again: bool = (
+        False  # rows of the very same key give way, where otherwise there is nothing to do
+    )
 
 
 class CommitClaims(msgspec.Struct, frozen=True, kw_only=True):
@@ -164,6 +177,7 @@ class FinishCommit(_Operation, frozen=True, kw_only=True):
     retire: tuple[Pair, ...]
     log: str
     isolation: str
+    trust: str = ""
 
 
 class RemoveOutput(_Operation, frozen=True, kw_only=True):
@@ -216,6 +230,52 @@ class SaveBreaker(_Operation, frozen=True, kw_only=True):
     actor: str = ""
 
 
+class SaveProposal(_Operation, frozen=True, kw_only=True):
+    """A new request to approve something; pending ones that it takes the place of end."""
+
+    approval: Approval
+    supersedes: tuple[str, ...] = ()
+
+
+class SaveVote(_Operation, frozen=True, kw_only=True):
+    """A verified decision about a pending request."""
+
+    vote: Vote
+
+
+class EndApproval(_Operation, frozen=True, kw_only=True):
+    """Compare-and-swap of a pending request to an end; accepted ones need recorded votes.
+
+    It comes before the operations that apply the request, so that these never happen without it.
+    """
+
+    approval: Approval
+    after: ApprovalState
+    actor: str = ""
+    reason: str = ""
+
+
+class ExpireApprovals(_Operation, frozen=True, kw_only=True):
+    """End all pending requests whose time is over at `at_ns`. Result: how many."""
+
+
+class RaiseLimits(_Operation, frozen=True, kw_only=True):
+    """A laboratory's higher limits of a parser, as an accepted request has them."""
+
+    parser: str
+    limits: dict[str, int]
+    approval_id: str
+    actor: str
+
+
+class LowerLimits(_Operation, frozen=True, kw_only=True):
+    """Bounds below what is in force; `None` goes back to what the parser itself declares."""
+
+    parser: str
+    limits: dict[str, int | None]
+    actor: str
+
+
 class InsertRule(_Operation, frozen=True, kw_only=True):
     """A tagging rule. Result: its number."""
 
@@ -246,6 +306,43 @@ class RecordDecision(_Operation, frozen=True, kw_only=True):
     fields: dict[str, str | int]
 
 
+class SaveTrustDocument(_Operation, frozen=True, kw_only=True):
+    """A root or policy comes into force."""
+
+    kind: str  # `root`, `policy`
+    version: int
+    sha256: str
+    document: bytes
+    actor: str
+
+
+class SaveDeployment(_Operation, frozen=True, kw_only=True):
+    """A parser version is deployed; one that was retired runs again, one that is there gets its new statement."""
+
+    deployment: Deployment
+    statement_sha256: str
+    trust: TrustRecord
+    actor: str
+
+
+class RetireDeployment(_Operation, frozen=True, kw_only=True):
+    """A deployed version is not used any more; its files stay, for proofs. Result: how many."""
+
+    parser: str
+    version: str
+    actor: str
+
+
+class PromoteDataset(_Operation, frozen=True, kw_only=True):
+    """A revision of a dataset's contract is in force from now on; `amendment` is `None` for the first one.
+
+    `StaleStep` when another revision is the next one.
+    """
+
+    dataset: DatasetRow
+    amendment: AmendmentRow | None = None
+
+
 class RemoveIntents(_Operation, frozen=True, kw_only=True):
     """Take away commit intents that no committing job has, keeping them on the tape. Result: how many."""
 
@@ -269,5 +366,15 @@ Operation = (
     | DeleteRule
     | TagPaths
     | RecordDecision
+    | SaveTrustDocument
+    | SaveDeployment
+    | RetireDeployment
+    | PromoteDataset
     | RemoveIntents
+    | SaveProposal
+    | SaveVote
+    | EndApproval
+    | ExpireApprovals
+    | RaiseLimits
+    | LowerLimits
 )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import pyarrow as pa
 
-from casparian.domain.files import Rule
+from casparian.domain.files import CataloguedFile, Rule
 
 if TYPE_CHECKING:
     import duckdb
@@ -31,6 +31,7 @@ class Recorded(msgspec.Struct, frozen=True, kw_only=True):
     contract_hash: str
     lineage_version: int
     job_id: int
+    quarantined: int = 0  # rows of the source that were set aside by its job
 
 
 class History(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,6 +39,7 @@ class History(msgspec.Struct, frozen=True, kw_only=True):
 
     recorded: dict[tuple[str, str], list[Recorded]]
     failures: dict[str, str]  # main output's materialization key -> code
+    failed_at: dict[str, int] = {}  # the same keys -> when
     # (source, parser) whose newest ledger is red
     unbalanced: frozenset[tuple[str, str]] = frozenset()
 
@@ -55,7 +57,7 @@ def history(connection: duckdb.DuckDBPyConnection, source_ids: Collection[str]) 
             "WHERE retired_by IS NULL ORDER BY sequence"
         ).fetchall()
         failed = connection.execute(
-            "SELECT failure_key, code FROM cf_dispositions SEMI JOIN wanted_sources USING (source_id) "
+            "SELECT failure_key, code, at_ns FROM cf_dispositions SEMI JOIN wanted_sources USING (source_id) "
             "WHERE permanent AND failure_key IS NOT NULL ORDER BY at_ns"
         ).fetchall()
         red = connection.execute(
@@ -69,7 +71,30 @@ def history(connection: duckdb.DuckDBPyConnection, source_ids: Collection[str]) 
     for row in rows:
         item = Recorded(**dict(zip(Recorded.__struct_fields__, row, strict=True)))
         recorded.setdefault((item.dataset_id, item.source_id), []).append(item)
-    return History(recorded=recorded, failures=dict(failed), unbalanced=frozenset(red))
+    return History(
+        recorded=recorded,
+        failures={key: code for key, code, _ in failed},
+        failed_at={key: at_ns for key, _, at_ns in failed},
+        unbalanced=frozenset(red),
+    )
+
+
+def catalogued(
+    connection: duckdb.DuckDBPyConnection, root: str, source_ids: Collection[str]
+) -> list[CataloguedFile]:
+    """Files of a root that held these sources when it was scanned last, in walk order."""
+    wanted = pa.table({"source_id": pa.array(sorted(set(source_ids)), pa.string())})
+    connection.register("wanted_sources", wanted)
+    names = CataloguedFile.__struct_fields__
+    try:
+        rows = connection.execute(
+            f"SELECT {', '.join(names)} FROM scout_files SEMI JOIN wanted_sources USING (source_id) "
+            "WHERE root = ? ORDER BY walk_order",
+            [root],
+        ).fetchall()
+    finally:
+        connection.unregister("wanted_sources")
+    return [msgspec.convert(dict(zip(names, row, strict=True)), CataloguedFile) for row in rows]
 
 
 def tag_rules(connection: duckdb.DuckDBPyConnection) -> list[Rule]:
@@ -87,3 +112,11 @@ def tags_by_hand(connection: duckdb.DuckDBPyConnection, root: str) -> dict[bytes
         [root],
     ).fetchall()
     return {bytes(path): tuple(tags) for path, tags in rows}
+
+
+def datasets(connection: duckdb.DuckDBPyConnection) -> list[tuple[str, int, str, str, str]]:
+    """(table, revision, hash, document, effect) of every promoted revision, by table, oldest first."""
+    rows = connection.execute(
+        "SELECT table_name, revision, hash, document, effect FROM schema_datasets ORDER BY table_name, revision"
+    ).fetchall()
+    return [(str(t), int(r), str(h), str(d), str(e)) for t, r, h, d, e in rows]

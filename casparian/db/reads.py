@@ -12,6 +12,7 @@ import msgspec
 
 from casparian.db.rows import first_row
 from casparian.domain.breakers import Breaker, BreakerFailure, BreakerState
+from casparian.domain.deployments import Deployment
 from casparian.errors import UsageError
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ VIEWS: Final[dict[str, View]] = {
         filters={"job_id": "job_id = ?", "status": "status = ?"},
     ),
     "job_log": View(
-        "SELECT job_id, epoch, log, isolation FROM cf_job_logs",
+        "SELECT job_id, epoch, log, isolation, trust FROM cf_job_logs",
         order="job_id, epoch",
         filters={"job_id": "job_id = ?"},
     ),
@@ -147,10 +148,48 @@ VIEWS: Final[dict[str, View]] = {
         order="started_at_ns",
         filters={"run_id": "run_id = ?"},
     ),
+    # What a run was asked for, to be asked for again for some of its sources.
+    "run_requests": View(
+        "SELECT run_id, root, request FROM cf_runs",
+        order="run_id",
+        filters={"run_id": "run_id = ?"},
+    ),
     "contracts": View(
         "SELECT table_name, revision, contract_hash, parser, promoted_at_ns, origin FROM schema_contracts",
         order="parser, table_name, revision",
         filters={"parser": "parser = ?", "table_name": "table_name = ?"},
+    ),
+    "datasets": View(
+        "SELECT table_name, revision, hash, parser, document, effect, compatible_with_previous, approval_id, actor, "
+        "promoted_at_ns FROM schema_datasets",
+        order="table_name, revision",
+        filters={"table_name": "table_name = ?", "revision": "revision = ?"},
+    ),
+    "amendments": View(
+        "SELECT table_name, revision, previous_hash, hash, changes, approval_id, promoted_at_ns FROM schema_amendments",
+        order="table_name, revision",
+        filters={"table_name": "table_name = ?", "revision": "revision = ?"},
+    ),
+    "approvals": View(
+        "SELECT approval_id, kind, subject, scope, content, content_hash, diff, requested_by, requested_at_ns, expires_at_ns, "
+        "state, ended_at_ns, superseded_by FROM cf_approvals",
+        order="requested_at_ns, approval_id",
+        filters={
+            "approval_id": "starts_with(approval_id, ?)",
+            "kind": "kind = ?",
+            "subject": "subject = ?",
+            "state": "state = ?",
+        },
+    ),
+    "approval_votes": View(
+        "SELECT approval_id, decision, keyids, holders, role, reason, actor, envelope, at_ns FROM cf_approval_votes",
+        order="approval_id, at_ns",
+        filters={"approval_id": "approval_id = ?"},
+    ),
+    "parser_limits": View(
+        "SELECT parser, name, value, approval_id, actor, set_at_ns FROM cf_parser_limits",
+        order="parser, name, approval_id",
+        filters={"parser": "parser = ?"},
     ),
     # What `doctor` compares with the files: pages by `after`, because a reply has a largest size.
     "doctor_files": View(
@@ -173,6 +212,32 @@ VIEWS: Final[dict[str, View]] = {
         "coalesce(sum(rows) FILTER (retired_by IS NULL), 0)::BIGINT AS rows_alive, "
         "count(*) FILTER (retired_by IS NOT NULL) AS retired FROM cf_materializations GROUP BY ALL",
         order="sink, table_name, job_id",
+    ),
+    "deployments": View(
+        "SELECT parser, version, serial, artifact_hash, statement_sha256, trust, actor, deployed_at_ns, retired_at_ns, "
+        "retired_by FROM cf_deployments",
+        order="parser, serial, deployed_at_ns",
+        filters={"parser": "parser = ?", "version": "version = ?"},
+    ),
+    "trust": View(
+        "SELECT sequence, kind, version, sha256, document, actor, imported_at_ns FROM cf_trust_documents",
+        order="sequence",
+        filters={"kind": "kind = ?"},
+    ),
+    # What was decided about trust, from the tape.
+    "trust_log": View(
+        "SELECT * FROM (SELECT seq, entry FROM cf_tape WHERE "
+        'regexp_matches(entry, \'"kind":"(trust|parser|approval)[.]\')) decisions',
+        order="seq",
+    ),
+    # Jobs whose parser a key signed, or that ran an artifact, and the tables that hold their living rows.
+    "trust_impact": View(
+        "SELECT * FROM (SELECT m.job_id, m.parser, m.parser_version, m.artifact_hash, m.table_name, m.sink, "
+        "count(DISTINCT m.source_id) AS sources, sum(m.rows)::BIGINT AS rows, max(m.committed_at_ns) AS committed_at_ns, "
+        "max(l.trust) AS trust FROM cf_materializations m LEFT JOIN cf_job_logs l ON l.job_id = m.job_id AND l.epoch = m.epoch "
+        "WHERE m.retired_by IS NULL GROUP BY ALL) impact",
+        order="job_id, table_name",
+        filters={"keyid": "contains(trust, ?)", "artifact_hash": "starts_with(artifact_hash, ?)"},
     ),
     "tape": View("SELECT seq, hash, entry FROM cf_tape", order="seq"),
 }
@@ -290,6 +355,33 @@ def live_jobs(connection: duckdb.DuckDBPyConnection) -> Sequence[tuple[Any, ...]
         "WHERE q.state IN ('queued', 'dispatched', 'running', 'committing') ORDER BY q.created_at_ns, q.job_id"
     ).fetchall()
     return rows
+
+
+def deployments(connection: duckdb.DuckDBPyConnection) -> list[Deployment]:
+    """Every parser version that was ever deployed, oldest first."""
+    rows = connection.execute(
+        "SELECT parser, version, serial, artifact_hash, deployed_at_ns, retired_at_ns FROM cf_deployments "
+        "ORDER BY deployed_at_ns, rowid"
+    ).fetchall()
+    return [
+        Deployment(
+            parser=parser,
+            version=version,
+            serial=serial,
+            artifact_hash=artifact_hash,
+            deployed_at_ns=deployed_at_ns,
+            retired_at_ns=retired_at_ns,
+        )
+        for parser, version, serial, artifact_hash, deployed_at_ns, retired_at_ns in rows
+    ]
+
+
+def trust_documents(connection: duckdb.DuckDBPyConnection) -> list[tuple[str, int, bytes]]:
+    """(kind, version, bytes) of every root and policy that was imported, in that order."""
+    rows = connection.execute(
+        "SELECT kind, version, document FROM cf_trust_documents ORDER BY sequence"
+    ).fetchall()
+    return [(str(kind), int(version), bytes(document)) for kind, version, document in rows]
 
 
 def known_sinks(connection: duckdb.DuckDBPyConnection) -> list[str]:

@@ -176,6 +176,33 @@ class ContractRow(_Row, frozen=True, kw_only=True):
     origin: str
 
 
+class DatasetRow(_Row, frozen=True, kw_only=True):
+    """`schema_datasets`: one promoted revision of a dataset's contract."""
+
+    table_name: str
+    revision: int
+    hash: str
+    parser: str
+    document: str  # canonical JSON
+    effect: str  # of the step from the revision before
+    compatible_with_previous: bool
+    approval_id: str
+    actor: str  # who asked for it; who decided is recorded with the approval
+    promoted_at_ns: int
+
+
+class AmendmentRow(_Row, frozen=True, kw_only=True):
+    """`schema_amendments`: how a revision differs from the one before it."""
+
+    table_name: str
+    revision: int
+    previous_hash: str
+    hash: str
+    changes: str  # JSON
+    approval_id: str
+    promoted_at_ns: int
+
+
 class ExpectedOutputRow(_Row, frozen=True, kw_only=True):
     """`cf_expected_outputs`."""
 

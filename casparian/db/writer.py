@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from casparian.db import operations as op
+from casparian.db.approvals import ApprovalWriter
 from casparian.db.buffer import Buffer, StaleStep
 from casparian.db.job_writer import JobWriter, stored_reply
 from casparian.db.rows import first_row, scalar
+from casparian.db.trust_writer import TrustWriter
 from casparian.protocol import control
 from casparian.tape.chain import GENESIS, link
 
@@ -34,6 +36,7 @@ class DatabaseWriter:
         self._load_tape_end()
         self._handlers: dict[type[Any], Callable[[Any], Any]] = {
             **self._jobs.handlers,
+            **ApprovalWriter(connection, self._tape).handlers,
             op.SaveScan: self._save_scan,
             op.StartRun: self._start_run,
             op.SavePlan: self._save_plan,
@@ -42,7 +45,9 @@ class DatabaseWriter:
             op.DeleteRule: self._delete_rule,
             op.TagPaths: self._tag_paths,
             op.RecordDecision: self._record_decision,
+            op.PromoteDataset: self._promote_dataset,
             op.RemoveIntents: self._remove_intents,
+            **TrustWriter(connection, self._tape).handlers,
         }
 
     def apply(self, groups: Sequence[Sequence[op.Operation]]) -> list[list[Any] | Exception]:
@@ -208,7 +213,13 @@ class DatabaseWriter:
         self._tape(o.at_ns, "run.finished", run_id=o.run_id, state=o.state)
 
     def _save_plan(self, o: op.SavePlan) -> None:
-        self._connection.execute("DELETE FROM cf_plan_items WHERE root = ?", [o.root])
+        if o.sources:
+            self._connection.execute(
+                "DELETE FROM cf_plan_items WHERE root = ? AND source_id IN (SELECT unnest(?::VARCHAR[]))",
+                [o.root, list(o.sources)],
+            )
+        else:
+            self._connection.execute("DELETE FROM cf_plan_items WHERE root = ?", [o.root])
         for start in range(0, len(o.items), _ROWS_AT_A_TIME):
             self._buffer.insert_structs("cf_plan_items", o.items[start : start + _ROWS_AT_A_TIME])
             self._buffer.flush()
@@ -251,6 +262,31 @@ class DatabaseWriter:
 
     def _record_decision(self, o: op.RecordDecision) -> None:
         self._tape(o.at_ns, o.kind, **o.fields)
+
+    def _promote_dataset(self, o: op.PromoteDataset) -> None:
+        dataset = o.dataset
+        newest = self._scalar(
+            "SELECT coalesce(max(revision), 0) FROM schema_datasets WHERE table_name = ?",
+            [dataset.table_name],
+        )
+        if newest + 1 != dataset.revision:
+            raise StaleStep(
+                f"`{dataset.table_name}` has {newest} revisions: {dataset.revision} is not next"
+            )
+        self._buffer.insert_structs("schema_datasets", [dataset])
+        if o.amendment is not None:
+            self._buffer.insert_structs("schema_amendments", [o.amendment])
+        self._buffer.flush()  # another decision of this transaction must see it
+        self._tape(
+            o.at_ns,
+            "contract.amended" if o.amendment is not None else "contract.promoted",
+            table=dataset.table_name,
+            revision=dataset.revision,
+            hash=dataset.hash,
+            effect=dataset.effect,
+            approval_id=dataset.approval_id,
+            actor=dataset.actor,
+        )
 
     def _remove_intents(self, o: op.RemoveIntents) -> int:
         rows = self._connection.execute(

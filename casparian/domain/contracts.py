@@ -16,6 +16,7 @@ class Action(StrEnum):
 
     QUARANTINE = "quarantine"  # the row is set aside with its bytes
     FAIL = "fail"  # the source fails as a whole
+    FAIL_JOB = "fail_job"  # the job fails: no source of it is committed
 
 
 class Column(
@@ -24,7 +25,7 @@ class Column(
     """One column of an output.
 
     `minimum` and `maximum` bound numbers inclusively; `pattern` is a regular expression (RE2 syntax) the whole text must
-    match; `allowed` lists the only texts permitted.
+    match; `allowed` lists the only texts permitted. Of a `unique` column no value may come a second time in one source.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Column(
     maximum: int | float | None = None
     pattern: str | None = None
     allowed: tuple[str, ...] | None = None
+    unique: bool = False
     action: Action = Action.QUARANTINE
     doc: str = ""
 

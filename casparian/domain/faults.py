@@ -120,6 +120,15 @@ FAULTS: Final[dict[str, Fault]] = {
     "staging.io": _transient("the stage could not be written"),
     "staging.no_space": _transient("no space is left for the stage"),
     "trust.artifact_changed": _permanent("the parser's files are not those that were planned"),
+    "trust.expired": _of_this_place("a signature of the parser, or the policy, has expired"),
+    "trust.no_policy": _of_this_place("no policy is in force that could vouch for the parser"),
+    "trust.out_of_scope": _of_this_place("who signed the parser may not sign parsers of this name"),
+    "trust.revoked_artifact": _of_this_place("the parser was revoked"),
+    "trust.revoked_key": _of_this_place("the key that signed the parser was revoked"),
+    "trust.tampered": _of_this_place("the parser's files are not those that were signed"),
+    "trust.threshold": _of_this_place("too few of those who may sign the parser have signed it"),
+    "trust.unknown_signer": _of_this_place("nobody whom the policy names has signed the parser"),
+    "trust.unsigned": _of_this_place("nobody has signed the parser"),
     "worker.bug": _transient("a fault of the worker itself"),
     "worker.lost": _transient("the worker ended, or was silent past its lease"),
     "worker.receipt": _of_this_place("the worker's receipt contradicts the job"),
@@ -128,7 +137,7 @@ FAULTS: Final[dict[str, Fault]] = {
 # fmt: on
 
 _PARSER_FAMILIES: Final = frozenset({"parser", "guest", "limit", "bridge", "confinement"})
-_PASSING_FAMILIES: Final = frozenset({"source", "worker", "staging", "sink", "job"})
+_PASSING_FAMILIES: Final = frozenset({"source", "worker", "staging", "sink", "job", "trust"})
 
 
 def kind_of(code: str) -> FaultKind:

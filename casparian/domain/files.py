@@ -87,6 +87,7 @@ class PlanReason(StrEnum):
     MODE_CHANGED = "mode_changed"
     LINEAGE_CHANGED = "lineage_changed"
     RETRY = "retry"  # failed before, and `--retry-failed` was given
+    FORCED = "forced"  # the very same key is recorded, and it was asked for all the same
     DONE = "done"  # the very same key is recorded
     ENGINE_ACCEPTED = (
         "engine_accepted"  # only the engine differs, and `--accept-engine` keeps the rows
@@ -96,6 +97,7 @@ class PlanReason(StrEnum):
     NOT_SELECTED = "not_selected"  # excluded by --tag, --parser, a pattern or --since
     EXISTS = "exists"  # error mode: the dataset holds this source
     UNTRUSTED = "untrusted"
+    CONTRACT_CONFLICT = "contract_conflict"  # several contracts take the file, and do not share it
     CIRCUIT_OPEN = "circuit_open"  # the parser failed too often in a row
     NO_PARSER = "no_parser"
     COMPANION = "companion"  # belongs to another file, which is read with it

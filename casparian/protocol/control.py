@@ -15,6 +15,7 @@ from casparian.domain.isolation import IsolationLevel
 from casparian.domain.numbers import Count
 from casparian.domain.outputs import Sink, SinkMode
 from casparian.domain.parsers import ConfigValue
+from casparian.protocol.frame import Opcode
 from casparian.protocol.payload import check_numbers, decode
 
 RequestId = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]  # chosen by the client
@@ -28,6 +29,8 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True):
     include: tuple[str, ...] = ()  # globs over the display path
     exclude: tuple[str, ...] = ()
     since_ns: int | None = None  # modification time, a hint only; its use is recorded in the plan
+    # Source ids as last catalogued; when there are any, nothing is walked and nothing else is planned.
+    sources: tuple[str, ...] = ()
 
 
 class Hello(msgspec.Struct, frozen=True, kw_only=True, tag="hello"):
@@ -60,6 +63,9 @@ class Run(msgspec.Struct, frozen=True, kw_only=True, tag="run"):
     quarantine_percent_max: float | None = None
     min_isolation: IsolationLevel = IsolationLevel.FULL
     batch_files: int | None = None  # files of a job at most; `None`: the product's own choice
+    force: bool = (
+        False  # read again also what is recorded under the very same key; its rows give way
+    )
     carve: bool = False  # give files that no parser takes to the parsers that can carve
 
 
@@ -131,6 +137,50 @@ class ResetParser(msgspec.Struct, frozen=True, kw_only=True, tag="reset_parser")
     parser: str  # name, or name@version
 
 
+class Propose(msgspec.Struct, frozen=True, kw_only=True, tag="propose"):
+    """Ask that something be trusted. The sentinel checks the content and makes the diff. Reply: `Done`.
+
+    Its fields: `approval_id`, `state`, `scope`, `content_hash`, `expires_at_ns`, `diff` (lines). Equal content that waits is
+    the same request, another proposal for the same subject takes its place.
+    """
+
+    request_id: RequestId
+    kind: str
+    subject: str
+    content: str  # JSON text
+    dry_run: bool = False  # check and show, record nothing
+
+
+class Decide(msgspec.Struct, frozen=True, kw_only=True, tag="decide"):
+    """Hand in a signed decision about a request. What it decides, and why, is in the envelope alone. Reply: `Done`.
+
+    Its fields: `approval_id`, `state`, `holders` (how many have accepted) and `missing` (how many more are needed).
+    """
+
+    request_id: RequestId
+    approval_id: str
+    envelope: bytes
+
+
+class Withdraw(msgspec.Struct, frozen=True, kw_only=True, tag="withdraw"):
+    """Take a pending request back; nothing follows from it any more. Reply: `Done`."""
+
+    request_id: RequestId
+    approval_id: str
+    reason: str = ""
+
+
+class LowerLimits(msgspec.Struct, frozen=True, kw_only=True, tag="lower_limits"):
+    """Bounds of a parser below what is in force; `None` goes back to what it declares. Reply: `Done`.
+
+    No approval is needed: whatever is named here, a parser never gets more than it had.
+    """
+
+    request_id: RequestId
+    parser: str
+    limits: dict[str, int | None]
+
+
 class Read(msgspec.Struct, frozen=True, kw_only=True, tag="read"):
     """A named read of control-plane truth (`db/reads.py` lists names, filters and columns). Reply: `Rows`."""
 
@@ -174,6 +224,48 @@ class Backup(msgspec.Struct, frozen=True, kw_only=True, tag="backup"):
     to: str | None = None  # absolute path; nothing may be there
 
 
+class ImportTrust(msgspec.Struct, frozen=True, kw_only=True, tag="import_trust"):
+    """Put a root chain and a policy into force. Reply: `Done`, its fields say what is in force now.
+
+    Args:
+        request_id: it acts once.
+        documents: roots and policies in any order, as files hold them.
+        fingerprint: of the first root, which is needed where none is in force yet.
+        dry_run: check only.
+    """
+
+    request_id: RequestId
+    documents: tuple[bytes, ...]
+    fingerprint: str | None = None
+    dry_run: bool = False
+
+
+class Deploy(msgspec.Struct, frozen=True, kw_only=True, tag="deploy"):
+    """Put a signed parser into the store. Sent under the opcode DEPLOY. Reply: `Done`.
+
+    The sentinel reads the package itself, once; what it verified is what it stores.
+
+    Args:
+        request_id: it acts once.
+        path: absolute, of a package file.
+        artifact_hash: what the client saw in it: another content at that path is refused.
+        dry_run: check only.
+    """
+
+    request_id: RequestId
+    path: bytes
+    artifact_hash: str
+    dry_run: bool = False
+
+
+class Retire(msgspec.Struct, frozen=True, kw_only=True, tag="retire"):
+    """Do not use a deployed version any more; its files stay, for proofs. Reply: `Done` with the count."""
+
+    request_id: RequestId
+    parser: str
+    version: str
+
+
 class Shutdown(msgspec.Struct, frozen=True, kw_only=True, tag="shutdown"):
     """Finish what is committing, requeue the rest, stop. Reply: `Done`.
 
@@ -195,10 +287,17 @@ Request = (
     | RetryJob
     | RetryJobs
     | ResetParser
+    | Propose
+    | Decide
+    | Withdraw
+    | LowerLimits
     | Read
     | Doctor
     | Repair
     | Backup
+    | ImportTrust
+    | Deploy
+    | Retire
     | Shutdown
 )
 
@@ -370,6 +469,11 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True, tag="progress"):
 
 
 Event = Discovering | Planned | Progress
+
+
+def opcode_of(message: Request) -> Opcode:
+    """The opcode that a request is sent under."""
+    return Opcode.DEPLOY if isinstance(message, Deploy) else Opcode.CONTROL_REQUEST
 
 
 def encode(message: msgspec.Struct) -> bytes:

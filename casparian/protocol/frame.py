@@ -108,7 +108,7 @@ TO_SENTINEL: Final = frozenset(
     {Opcode.IDENTIFY, Opcode.HEARTBEAT, Opcode.CONCLUDE, Opcode.ERR, Opcode.ENV_READY}
 )
 TO_WORKER: Final = frozenset({Opcode.DISPATCH, Opcode.ABORT, Opcode.PREPARE_ENV})
-REQUESTS: Final = frozenset({Opcode.CONTROL_REQUEST})
+REQUESTS: Final = frozenset({Opcode.CONTROL_REQUEST, Opcode.DEPLOY})
 REPLIES: Final = frozenset({Opcode.CONTROL_REPLY, Opcode.CONTROL_EVENT})
 
 

@@ -7,6 +7,7 @@ lower-case hex. Golden vectors in `tests/unit/test_protocol_identity.py` never c
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any
 
 import blake3
@@ -18,12 +19,11 @@ from casparian.domain.outputs import Sink, SinkMode
 
 def derive(domain: str, *fields: str | bytes) -> str:
     """H(domain, fields…): 64 lower-case hex digits."""
-    hasher = blake3.blake3()
+    parts: list[bytes] = []
     for field in (domain, *fields):
         raw = field.encode() if isinstance(field, str) else field
-        hasher.update(len(raw).to_bytes(8, "little"))
-        hasher.update(raw)
-    return hasher.hexdigest()
+        parts += (len(raw).to_bytes(8, "little"), raw)
+    return blake3.blake3(b"".join(parts)).hexdigest()  # one call: fields are short and many
 
 
 def canonical(value: Any) -> bytes:
@@ -104,6 +104,7 @@ def dataset_id(sink_uri: str, table: str) -> str:
     return derive("casparian.dataset.v1", sink_uri, table)
 
 
+@lru_cache(maxsize=256)  # one for each output of a job, asked for with each of its sources
 def output_target_key(dataset: str, schema: str, mode: SinkMode, sink_config: str) -> str:
     """One way of writing one dataset."""
     return derive("casparian.output-target.v1", dataset, schema, mode.value, sink_config)
@@ -143,6 +144,21 @@ class KeyParts(msgspec.Struct, frozen=True, kw_only=True):
             self.contract_hash,
             str(self.lineage_version),
         )
+
+
+def approval_content_hash(
+    kind: str, subject: str, scope: str, content: str, diff: Iterable[str]
+) -> str:
+    """What a signed decision about a request is bound to: the exact change, and the lines that people are shown of it.
+
+    Args:
+        kind: of the request.
+        subject: what is changed.
+        scope: whose decision it is.
+        content: canonical JSON text of the change.
+        diff: the lines shown.
+    """
+    return derive("casparian.approval.v1", kind, subject, scope, content, *diff)
 
 
 def commit_id(home_id: str, job_id: int, epoch: int) -> str:

@@ -18,6 +18,7 @@ from casparian.domain.ledger import Ledger
 from casparian.domain.numbers import Count
 from casparian.domain.outputs import Sink
 from casparian.domain.parsers import ConfigValue, Limits, ParserArtifact, ParserKind
+from casparian.domain.trust import TrustRecord
 from casparian.protocol.payload import decode as decode_payload
 
 NOT_DONE: Final = "job.aborted"  # code of a receipt for a job that the sentinel called off
@@ -101,9 +102,15 @@ class ParserTask(msgspec.Struct, frozen=True, kw_only=True):
     preload: tuple[str, ...] = ()  # modules that its guests have loaded beyond the usual ones
     environment: str = ""  # path of the lock of its packages, in its folder
     requirements: tuple[str, ...] = ()  # that lock, line by line; the worker reads it again
+    raised: dict[str, str] = {}  # limits above what the parser declares, and the approvals of them
+    trust: TrustRecord | None = None  # the verdict when it was planned; the worker makes its own
 
 
-def parser_task(artifact: ParserArtifact, config: Mapping[str, ConfigValue]) -> ParserTask:
+def parser_task(
+    artifact: ParserArtifact,
+    config: Mapping[str, ConfigValue],
+    trust: TrustRecord | None = None,
+) -> ParserTask:
     """What a worker is told of an artifact that runs with these settings."""
     manifest = artifact.manifest
     return ParserTask(
@@ -120,6 +127,7 @@ def parser_task(artifact: ParserArtifact, config: Mapping[str, ConfigValue]) -> 
         preload=manifest.preload,
         environment=manifest.environment,
         requirements=artifact.requirements,
+        trust=trust,
     )
 
 
@@ -218,6 +226,7 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     sources: tuple[SourceReceipt, ...]
     files: tuple[StagedFile, ...]
     isolation: dict[str, str]
+    trust: TrustRecord | None = None  # the worker's own verdict on the parser that it loaded
     guest_log: str = ""
     code: str | None = (
         None  # the job as a whole: policy verdict (`quarantine.limit`) or a fault before any source

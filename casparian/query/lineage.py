@@ -163,7 +163,7 @@ def paths_of(query: Query, source_id: str) -> list[dict[str, Any]]:
 
 
 def job_link(query: Query, recorded: dict[str, Any]) -> Link:
-    """The job, with what confined it when the catalog says so."""
+    """The job, with what confined it and who vouched for its parser when the catalog says so."""
     fields: dict[str, Any] = {
         "job_id": recorded["job_id"],
         "epoch": recorded["epoch"],
@@ -174,11 +174,12 @@ def job_link(query: Query, recorded: dict[str, Any]) -> Link:
         found = query.fetch(
             f"SELECT * FROM {query.control('jobs')} WHERE job_id = ?", [recorded["job_id"]]
         )
-        for name in ("run_id", "state", "isolation"):
+        for name in ("run_id", "state", "isolation", "trust"):
             if found and name in found[0]:
                 fields[name] = found[0][name]
-        if fields.get("isolation"):
-            fields["isolation"] = msgspec.json.decode(fields["isolation"])
+        for name in ("isolation", "trust"):
+            if fields.get(name):
+                fields[name] = msgspec.json.decode(fields[name])
     return Link(link="job", fields=fields)
 
 

@@ -45,12 +45,14 @@ def why_not_selected(
     return None
 
 
-def selects_parser(selection: Selection, *, name: str, directory: str) -> bool:
-    """Whether a parser is wanted: no parser was named, or this one was, by name or by folder."""
+def selects_parser(selection: Selection, *, name: str, version: str, directory: str) -> bool:
+    """Whether a parser is wanted: no parser was named, or this one was: by name, name@version or folder."""
     if not selection.parsers:
         return True
     folders = {os.path.abspath(wanted) for wanted in selection.parsers if "/" in wanted}
-    return name in selection.parsers or directory in folders
+    return not folders.isdisjoint({directory}) or not {name, f"{name}@{version}"}.isdisjoint(
+        selection.parsers
+    )
 
 
 def _any_of(values: Collection[str]) -> str:

@@ -44,6 +44,7 @@ def record(
     *,
     template: str | None = None,
     aborted: tuple[tuple[int, int], ...] = (),
+    then: after.AfterMutation | None = None,
 ) -> None:
     """Make a mutation and its reply durable in one transaction; the clients are answered then.
 
@@ -54,6 +55,7 @@ def record(
         reply: what it is answered with, if that is known now.
         template: else the message of a `Done` with `{n}`, the result of the first operation.
         aborted: (job, epoch) whose abort is among the operations.
+        then: a continuation that does more than to answer.
     """
     saved = SaveReply(
         at_ns=turn.state.now_ns,
@@ -62,9 +64,8 @@ def record(
         reply=b"" if reply is None else control.encode(reply),
         template=template,
     )
-    turn.persist(
-        *operations, saved, then=after.AfterMutation(request_id=request_id, aborted=aborted)
-    )
+    then = then or after.AfterMutation(request_id=request_id, aborted=aborted)
+    turn.persist(*operations, saved, then=then)
 
 
 def recorded(turn: Turn, then: after.AfterMutation, results: tuple[Any, ...]) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+from casparian.domain.approvals import Approval
+
 
 class _Continuation(msgspec.Struct, frozen=True, kw_only=True):
     pass
@@ -44,6 +46,12 @@ class AfterMutation(_Continuation, frozen=True, kw_only=True):
 
     request_id: str
     aborted: tuple[tuple[int, int], ...] = ()  # (job, epoch) that it cancelled: now stop them
+
+
+class AfterApproval(AfterMutation, frozen=True, kw_only=True):
+    """A proposal or a decision is recorded too; `accepted` is the request that was applied with it."""
+
+    accepted: Approval | None = None
 
 
 class AfterStop(_Continuation, frozen=True, kw_only=True):

@@ -128,6 +128,22 @@ class Maintain(_Effect, frozen=True, kw_only=True):
     request: control.Repair | control.Backup
 
 
+class ChangeTrust(_Effect, frozen=True, kw_only=True):
+    """Import root and policy, deploy or retire a parser, beside the loop; then `TrustChanged`."""
+
+    client_id: int
+    number: int
+    actor: str
+    request: control.ImportTrust | control.Deploy | control.Retire
+
+
+class Consider(_Effect, frozen=True, kw_only=True):
+    """Check a proposal, or verify a decision, against what is recorded and trusted now; then `Considered`."""
+
+    actor: str
+    request: control.Propose | control.Decide | control.Withdraw
+
+
 class LoadJob(_Effect, frozen=True, kw_only=True):
     """Fetch an ended job for a retry; `JobLoaded`, or a refusal by `RowsRead`."""
 
@@ -172,7 +188,9 @@ Effect = (
     | Publish
     | ReadRows
     | LoadJob
+    | Consider
     | Maintain
+    | ChangeTrust
     | LoadJobs
     | FindEnd
     | Stop

@@ -14,6 +14,7 @@ from casparian.db.records import (
     OutputRow,
     PlanItemRow,
 )
+from casparian.domain.approvals import Approval, Vote
 from casparian.domain.jobs import JobState
 from casparian.protocol import control, worker
 from casparian.sentinel.state import JobSpec
@@ -199,6 +200,50 @@ class Maintained(_Event, frozen=True, kw_only=True):
     catalog: bool = False  # the catalog is to be written again
 
 
+class TrustChanged(_Event, frozen=True, kw_only=True):
+    """A change of trust is recorded together with its reply, or was refused."""
+
+    client_id: int
+    number: int
+    request_id: str
+    reply: control.Done | control.Failure
+    recorded: bool = False  # the reply is in the database
+
+
+class Proposed(msgspec.Struct, frozen=True, kw_only=True):
+    """A proposal that holds: new, or known already."""
+
+    approval: Approval
+    known: bool = False
+    supersedes: tuple[str, ...] = ()
+    dry_run: bool = False
+
+
+class Voted(msgspec.Struct, frozen=True, kw_only=True):
+    """A decision whose signatures hold."""
+
+    approval: Approval
+    vote: Vote
+    holders: int  # that have accepted, this one included
+    missing: int  # how many more must
+
+
+class TakenBack(msgspec.Struct, frozen=True, kw_only=True):
+    """A pending request that is to be withdrawn."""
+
+    approval: Approval
+
+
+class Considered(_Event, frozen=True, kw_only=True):
+    """What became of a proposal or a decision, as read at `at_ns`, which never goes back behind a moment once recorded."""
+
+    request_id: str
+    actor: str
+    at_ns: int
+    outcome: Proposed | Voted | TakenBack | control.Failure
+    reason: str = ""
+
+
 class JobLoaded(_Event, frozen=True, kw_only=True):
     """An ended job that is to be tried again."""
 
@@ -253,6 +298,8 @@ Event = (
     | Published
     | RowsRead
     | Maintained
+    | TrustChanged
+    | Considered
     | JobLoaded
     | JobsLoaded
 )

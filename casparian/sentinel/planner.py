@@ -5,9 +5,13 @@ Rules, per (file, parser), in this order:
   2. Equal content is read once, at its first path in walk order.
   3. Error mode: a living materialization of (dataset, source) refuses the file.
   4. The same key in every output is a skip. A key that differs says in which part. Sparse outputs follow the main one, whose
-     key covers what is said of them.
-  5. A lasting failure under the same key is not tried again without `--retry-failed`.
-With `carve`, a file that no parser takes goes to the parsers that can carve, and the same rules apply.
+     key covers what is said of them. What was recorded under an older revision of a dataset's contract is done when all
+     later revisions are compatible with it, unless rows of it were set aside that a later one may accept.
+  5. A lasting failure under the same key is not tried again without `--retry-failed`, unless it met a limit that was raised
+     since.
+A request with `force` reads again what rules 4 and 5 would skip.
+A file that a parser takes by its tags is no dataset's; one that several datasets' contracts match is REJECTED unless all of them
+share. With `carve`, a file that no parser takes goes to the parsers that can carve, and the same rules apply.
 
 The planner reads the disk and the database, changes neither, and runs beside the sentinel's loop.
 """
@@ -23,15 +27,15 @@ import msgspec
 from casparian.db.planning import History, Recorded
 from casparian.db.records import ContractRow, ExpectedOutputRow, PlanItemRow
 from casparian.display import path_text
+from casparian.domain.datasets import Revision
 from casparian.domain.files import CataloguedFile, Decision, FileStatus, PlanReason
 from casparian.domain.outputs import SinkMode
 from casparian.errors import CasparianError
 from casparian.protocol import control
 from casparian.scout.selection import why_not_selected
 from casparian.sentinel.batching import cut_into_jobs
-from casparian.sentinel.candidates import Candidate, PlanContext, candidates
+from casparian.sentinel.candidates import Candidate, OlderRevision, PlanContext, candidates
 from casparian.sentinel.events import PlannedJob, PlanReady
-from casparian.sentinel.state import JobSpec
 
 # Parts of the key, in the order in which a difference is named, and the reason each stands for.
 _PARTS: Final = (
@@ -53,6 +57,7 @@ class _Tally:
     def __init__(self, run_id: str) -> None:
         self.run_id = run_id
         self.items: list[PlanItemRow] = []
+        self.datasets: list[str] = []  # beside each item: what its candidate's main output is
         self.rejected: Counter[str] = Counter()
         self.problems: list[control.FileProblem] = []
         self.unbalanced = 0
@@ -66,7 +71,9 @@ class _Tally:
         *,
         parser: str | None = None,
         job_id: int | None = None,
+        dataset: str = "",
     ) -> None:
+        self.datasets.append(dataset)
         self.items.append(
             PlanItemRow(
                 run_id=self.run_id,
@@ -125,7 +132,7 @@ def make_plan(
             tags=file.tags,
             mtime_ns=file.mtime_ns,
         )
-        takers = [(index, c) for index, c in enumerate(found) if c.takes(file)]
+        takers = _takers(found, file)
         if not takers and file.size_bytes:
             takers = [(index, c) for index, c in enumerate(found) if c.carves]
         if why is not None and (takers or request.selection.tags or request.selection.include):
@@ -139,6 +146,13 @@ def make_plan(
             unmatched += 1
             detail = f"tags: {', '.join(file.tags)}" if file.tags else "no tags"
             tally.add(file, Decision.UNMATCHED, PlanReason.NO_PARSER, detail)
+            continue
+        rivals = [c for _, c in takers if c.revision is not None and not c.revision.dataset.shared]
+        if rivals and len(takers) > 1:
+            tables = ", ".join(f"`{c.revision.table}`" for _, c in takers if c.revision is not None)
+            message = f"the contracts of {tables} all match it, and `{rivals[0].artifact.label}` reads it for one"
+            label = rivals[0].artifact.label
+            tally.reject(file, PlanReason.CONTRACT_CONFLICT, "contract.ambiguous", message, label)
             continue
         for index, candidate in takers:
             outcome = _decide(candidate, file, history, request, first_path, index, tally)
@@ -162,6 +176,13 @@ def make_plan(
         accepted_engine,
         context.now_ns,
     )
+
+
+def _takers(found: Sequence[Candidate], file: CataloguedFile) -> list[tuple[int, Candidate]]:
+    """Who takes a file: parsers that know it by its tags come before contracts that know only its path."""
+    takers = [(index, c) for index, c in enumerate(found) if c.takes(file)]
+    by_tag = [(index, c) for index, c in takers if c.revision is None]
+    return by_tag or takers
 
 
 def _decide(
@@ -201,8 +222,9 @@ def _decide(
                 message = f"`{table}` holds this source already (job {held[-1].job_id})"
                 tally.reject(file, PlanReason.EXISTS, "sink.exists", message, label)
                 return PlanReason.EXISTS
-    reason, detail = _compare(spec, source, living, accept_engine=request.accept_engine)
-    if reason in (PlanReason.DONE, PlanReason.ENGINE_ACCEPTED):
+    reason, detail = _compare(candidate, source, living, accept_engine=request.accept_engine)
+    is_recorded = reason in (PlanReason.DONE, PlanReason.ENGINE_ACCEPTED)
+    if is_recorded and not request.force:
         if (source, spec.parser.name) in history.unbalanced:
             tally.unbalanced += 1
             detail += "; its ledger does not balance"
@@ -210,7 +232,12 @@ def _decide(
         return reason
     main_key = spec.key_parts(spec.main, source).materialization_key()
     failed = history.failures.get(main_key)
-    if failed is not None and not request.retry_failed:
+    raised = None
+    if failed is not None:
+        declared, at_ns = candidate.artifact.manifest.limits, history.failed_at.get(main_key, 0)
+        raised = candidate.limits.raised_since(declared, failed, at_ns)
+    again = request.retry_failed or request.force or raised is not None
+    if failed is not None and not again:
         tally.add(file, Decision.SKIPPED, PlanReason.FAILED_BEFORE, failed, parser=label)
         tally.problems.append(
             control.FileProblem(
@@ -220,16 +247,26 @@ def _decide(
         return PlanReason.FAILED_BEFORE
     if failed is not None:
         reason, detail = PlanReason.RETRY, f"failed before: {failed}"
-    tally.add(file, Decision.SELECTED, reason, detail, parser=label)
+        if raised is not None:
+            detail += f"; its limit was raised since (approval {raised})"
+    elif is_recorded:
+        reason, detail = PlanReason.FORCED, f"asked for again; {detail}"
+    tally.add(file, Decision.SELECTED, reason, detail, parser=label, dataset=spec.main.dataset_id)
     return None
 
 
 def _compare(
-    spec: JobSpec, source: str, living: dict[str, list[Recorded]], *, accept_engine: bool
+    candidate: Candidate,
+    source: str,
+    living: dict[str, list[Recorded]],
+    *,
+    accept_engine: bool,
 ) -> tuple[PlanReason, str]:
     """Whether all outputs are recorded under the very same key; if not, which part differs."""
+    spec = candidate.spec
     differing: list[PlanReason] = []
     jobs: set[int] = set()
+    under = "" if candidate.revision is None else f", {_of_revision(candidate.revision)}"
     for output in spec.outputs:
         parts = spec.key_parts(output, source)
         key = parts.materialization_key()
@@ -240,16 +277,48 @@ def _compare(
             continue
         by_parser = [r for r in recorded if r.parser == spec.parser.name]
         if not by_parser:
-            return PlanReason.NEW, f"not in `{output.contract.table}` of {output.sink.uri}"
+            return PlanReason.NEW, f"not in `{output.contract.table}` of {output.sink.uri}{under}"
         newest = by_parser[-1]
         jobs.add(newest.job_id)
+        older = _standing_under(candidate, newest)
+        if older is not None:
+            if older.relaxed and newest.quarantined:
+                differing.append(PlanReason.CONTRACT_CHANGED)
+                under += (
+                    f"; {newest.quarantined} rows were set aside under revision {older.revision}"
+                )
+                continue
+            under += f"; recorded under revision {older.revision}, which gives the same rows"
+            parts = msgspec.structs.replace(
+                parts,
+                parser_config_hash=older.parser_config_hash,
+                contract_hash=older.contract_hash,
+                schema_hash=older.schema_hash,
+            )
         differing += [why for part, why in _PARTS if getattr(newest, part) != getattr(parts, part)]
     if not differing:
-        return PlanReason.DONE, f"recorded by job {max(jobs)}"
+        return PlanReason.DONE, f"recorded by job {max(jobs)}{under}"
     reasons = list(dict.fromkeys(differing))
     if reasons == [PlanReason.ENGINE_CHANGED] and accept_engine:
-        return PlanReason.ENGINE_ACCEPTED, f"recorded by job {max(jobs)} with another engine"
-    return reasons[0], f"differs from job {max(jobs)} in: {', '.join(r.value for r in reasons)}"
+        return PlanReason.ENGINE_ACCEPTED, f"recorded by job {max(jobs)} with another engine{under}"
+    named = ", ".join(reason.value for reason in reasons)
+    return reasons[0], f"differs from job {max(jobs)} in: {named}{under}"
+
+
+def _of_revision(revision: Revision) -> str:
+    return f"revision {revision.revision} of `{revision.table}`"
+
+
+def _standing_under(candidate: Candidate, recorded: Recorded) -> OlderRevision | None:
+    """The older revision that rows were recorded under, when the newest one would give the same."""
+    for older in candidate.older:
+        if (recorded.parser_config_hash, recorded.contract_hash, recorded.schema_hash) == (
+            older.parser_config_hash,
+            older.contract_hash,
+            older.schema_hash,
+        ):
+            return older
+    return None
 
 
 def _assemble(
@@ -266,17 +335,17 @@ def _assemble(
     now_ns: int,
 ) -> PlanReady:
     job_of = {
-        (job.spec.label, source.source_id): job.job_id
+        (job.spec.label, job.spec.main.dataset_id, source.source_id): job.job_id
         for job in jobs
         for source in job.spec.sources
     }
     items = [
-        msgspec.structs.replace(item, job_id=job_of.get((item.parser, item.source_id)))
+        msgspec.structs.replace(item, job_id=job_of.get((item.parser, dataset, item.source_id)))
         if item.decision == Decision.SELECTED
         and item.parser is not None
         and item.source_id is not None
         else item
-        for item in tally.items
+        for item, dataset in zip(tally.items, tally.datasets, strict=True)
     ]
     by_parser: Counter[str] = Counter()
     for index, candidate in enumerate(found):

@@ -36,6 +36,11 @@ def isolation_text(receipt: Receipt | None) -> str:
     return canonical(receipt.isolation).decode() if receipt and receipt.isolation else ""
 
 
+def trust_text(receipt: Receipt | None) -> str:
+    """The trust record as JSON text; empty when the job ended before there was one."""
+    return canonical(receipt.trust).decode() if receipt and receipt.trust else ""
+
+
 def finish_commit(job: JobEntry, promoted: Promoted, at_ns: int) -> FinishCommit:
     """T2 of a job."""
     receipt, spec = job.receipt, job.spec
@@ -74,6 +79,7 @@ def finish_commit(job: JobEntry, promoted: Promoted, at_ns: int) -> FinishCommit
         retire=job.claims.retire,
         log=receipt.guest_log,
         isolation=isolation_text(receipt),
+        trust=trust_text(receipt),
     )
 
 

@@ -7,12 +7,21 @@ from typing import Any, Final
 from msgspec import structs
 
 import casparian
-from casparian.db.operations import DeleteRule, InsertRule, TagPaths
+from casparian.db.operations import DeleteRule, InsertRule, LowerLimits, TagPaths
 from casparian.domain.jobs import JobState
+from casparian.domain.limits import BOUNDS, problem_with
 from casparian.errors import CasparianError, ExitCode
 from casparian.protocol import control, frame
 from casparian.scout import rules
-from casparian.sentinel import answering, breaking, cancelling, retrying, runs
+from casparian.sentinel import (
+    answering,
+    approvals,
+    breaking,
+    cancelling,
+    retrying,
+    runs,
+    trusting,
+)
 from casparian.sentinel import continuations as after
 from casparian.sentinel import events as ev
 from casparian.sentinel.effects import (
@@ -76,6 +85,8 @@ def asked(turn: Turn, event: ev.ClientAsked) -> None:
             )
         case control.Repair() | control.Backup():
             _maintain(turn, event, request)
+        case control.ImportTrust() | control.Deploy() | control.Retire():
+            trusting.begin(turn, event, request)
         case control.AddRule() | control.RemoveRule() | control.TagFiles():
             try:
                 _mutate(turn, request)
@@ -91,6 +102,10 @@ def asked(turn: Turn, event: ev.ClientAsked) -> None:
             turn.emit(LoadJobs(client_id=client_id, number=number, request=request))
         case control.ResetParser():
             _reset_parser(turn, event, request)
+        case control.Propose() | control.Decide() | control.Withdraw():
+            approvals.asked(turn, event, request)
+        case control.LowerLimits():
+            _lower_limits(turn, event, request)
         case control.Shutdown():
             if request.if_idle and (turn.state.busy or len(turn.state.clients) > 1):
                 turn.reply(client_id, number, control.Done(message="others need it"))
@@ -141,6 +156,26 @@ def _reset_parser(turn: Turn, event: ev.ClientAsked, request: control.ResetParse
     )
     done = control.Done(message=message, count=len(operations))
     answering.record(turn, request.request_id, operations, done)
+
+
+def _lower_limits(turn: Turn, event: ev.ClientAsked, request: control.LowerLimits) -> None:
+    named = {name: value for name, value in request.limits.items() if value is not None}
+    unknown = dict.fromkeys(request.limits.keys() - BOUNDS.keys(), 0)
+    problem = problem_with(named | unknown) if request.limits else "no limit is named"
+    if problem is not None:
+        _refuse(turn, event, "limits.invalid", problem, ExitCode.USAGE)
+        return
+    operation = LowerLimits(
+        at_ns=turn.state.now_ns,
+        parser=request.parser,
+        limits=request.limits,
+        actor=turn.state.clients.get(event.client_id, "unknown"),
+    )
+    done = control.Done(
+        message=f"limits of `{request.parser}` are set; jobs planned from now on have them",
+        count=len(request.limits),
+    )
+    answering.record(turn, request.request_id, (operation,), done)
 
 
 def mutation_recorded(turn: Turn, then: after.AfterMutation, results: tuple[Any, ...]) -> None:

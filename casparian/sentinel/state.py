@@ -87,6 +87,7 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
     quarantine_percent_max: float | None = None
     min_isolation: IsolationLevel = IsolationLevel.FULL
     sparse: SparseSpec | None = None
+    again: bool = False  # rows that are recorded under the very same key give way
 
     def written(self, tables: Collection[str]) -> tuple[OutputSpec, ...]:
         """All outputs of the job's own, and those of the sparse ones that are among `tables`."""
@@ -268,6 +269,8 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     runs: dict[str, RunEntry] = {}
     clients: dict[int, str] = {}  # client -> actor
     planning: int = 0  # plans and scans under way
+    # Proposals and decisions with their actors, in order; the first is under way until it is durable or refused.
+    considering: tuple[tuple[str, control.Propose | control.Decide | control.Withdraw], ...] = ()
     replies: dict[str, bytes] = {}  # request id -> encoded reply of a finished mutation
     requests_open: dict[str, tuple[tuple[int, int], ...]] = {}  # request id -> (client, number)
     many_jobs: int = 24  # more than so many live ones: what counts is how many end in a second
@@ -300,7 +303,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def busy(self) -> bool:
         """Whether anything is under way that must not be cut short."""
-        if self.runs or self.planning or self.publishing:
+        if self.runs or self.planning or self.publishing or self.considering:
             return True
         if self.jobs and self.is_stuck:
             return any(job.state is not JobState.QUEUED for job in self.jobs.values())

@@ -8,7 +8,16 @@ from __future__ import annotations
 
 from msgspec import structs
 
-from casparian.sentinel import answering, committing, leases, requests, runs, scheduling
+from casparian.sentinel import (
+    answering,
+    approvals,
+    committing,
+    leases,
+    requests,
+    runs,
+    scheduling,
+    trusting,
+)
 from casparian.sentinel import continuations as after
 from casparian.sentinel import events as ev
 from casparian.sentinel.effects import Effect, Stop
@@ -52,6 +61,10 @@ def _handle(turn: Turn, event: ev.Event) -> None:
             answering.answer_asker(turn, event.client_id, event.number, event.reply)
         case ev.Maintained():
             requests.maintained(turn, event)
+        case ev.TrustChanged():
+            trusting.changed(turn, event)
+        case ev.Considered():
+            approvals.considered(turn, event)
         case ev.JobLoaded():
             requests.job_loaded(turn, event)
         case ev.JobsLoaded():
@@ -99,6 +112,8 @@ def _continue(turn: Turn, event: ev.Persisted) -> None:
             committing.finished(turn, then)
         case after.AfterFailure():
             committing.failure_recorded(turn, then)
+        case after.AfterApproval():
+            approvals.recorded(turn, then, event.results)
         case after.AfterMutation():
             requests.mutation_recorded(turn, then, event.results)
         case after.AfterStop():

@@ -3,6 +3,7 @@
 Rules:
   * A file counts when neither its name nor that of a folder above it is hidden (`.x`),
     `__pycache__` or `*.pyc`. The build lists the first-party parsers by the same rule.
+  * `statement.dsse.json` at the top is what was signed about the folder, and no part of it.
   * What is hashed is what runs: callers keep the bytes, nobody opens the folder a second time.
   * A link, a device, a FIFO or a name that is not UTF-8 refuses the folder: it could be read as
     something else later.
@@ -24,6 +25,7 @@ from casparian.protocol import identity
 
 FILES_MAX: Final = 1_000
 BYTES_MAX: Final = 64 * 1024 * 1024
+STATEMENT_FILE: Final = "statement.dsse.json"
 _DEPTH_MAX: Final = 32
 _DIRECTORY_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -40,6 +42,15 @@ def read_artifact(directory: str) -> dict[str, bytes]:
         Refused: `artifact.special_file`, `artifact.name`, `artifact.too_large`.
         ContractError: `artifact.missing`: no such folder, or it cannot be read.
     """
+    return read_signed(directory)[0]
+
+
+def read_signed(directory: str) -> tuple[dict[str, bytes], bytes | None]:
+    """Bytes of a parser folder as `read_artifact` gives them, and its statement if there is one.
+
+    Raises:
+        Refused, ContractError: as `read_artifact`.
+    """
     files: dict[str, bytes] = {}
     try:
         root = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -54,7 +65,8 @@ def read_artifact(directory: str) -> dict[str, bytes]:
             hint="name a folder that holds a `parser.toml`",
             path=directory,
         ) from error
-    return dict(sorted(files.items(), key=lambda item: item[0].encode()))
+    statement = files.pop(STATEMENT_FILE, None)
+    return dict(sorted(files.items(), key=lambda item: item[0].encode())), statement
 
 
 def hash_artifact(files: Mapping[str, bytes]) -> str:

@@ -1,9 +1,11 @@
-"""The parsers that can be named: those that came with the product, and those of this home.
+"""The parsers that can be named: those that came with the product, those deployed here, and those of this home.
 
 Rules:
-  * One folder, one parser; in the library the folder is named like the parser.
-  * A parser of the home never takes the place of one that came with the product, nor may two share
-    a name.
+  * One folder, one parser; in the two libraries the folder is named like the parser, in the store like its hash.
+  * No parser takes the place of one that came with the product, nor may two share a name.
+  * Versions of a deployed parser stand side by side. Its name means the one with the highest serial that is not
+    retired; `name@version` means that one. A folder of the home with that name is being developed: it waits, and
+    runs by its path.
   * A folder that cannot be used is listed with its error: it is never left out in silence.
 
 Reading a parser says nothing about trust: that is `trust.verdict`.
@@ -13,7 +15,7 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Final
@@ -30,81 +32,117 @@ from casparian.contracts.load import (
 )
 from casparian.contracts.requirements import read_lock
 from casparian.display import show
+from casparian.domain.deployments import Deployment, current
 from casparian.domain.parsers import ParserArtifact, ParserKind, ParserManifest
-from casparian.errors import CasparianError, ContractError, UsageError
+from casparian.errors import CasparianError, ContractError, Refused, UsageError
+from casparian.paths import Home, first_party_parsers
+from casparian.trust import store
 from casparian.trust.artifact import hash_artifact, is_part, read_artifact
+from casparian.trust.origin import Origin
+
+__all__ = [
+    "LibraryEntry",
+    "Origin",
+    "ParserLibrary",
+    "Standing",
+    "load_parser",
+    "parser_from_files",
+]
 
 _NEAR_MAX: Final = 3
 
 
-class Origin(StrEnum):
-    """Where a parser was found."""
+class Standing(StrEnum):
+    """Which of several parsers of one name runs."""
 
-    FIRST_PARTY = "first-party"  # came with the product
-    HOME = "home"  # HOME/parsers
-    PATH = "path"  # named by its folder
+    CURRENT = "current"  # the one that the name means
+    BESIDE = "beside"  # another version: runs by `name@version`
+    RETIRED = "retired"  # kept for proofs only
+    WAITING = (
+        "waiting"  # a folder of the home while a deployed parser has its name: runs by its path
+    )
 
 
 class LibraryEntry(msgspec.Struct, frozen=True, kw_only=True):
     """One parser folder: an artifact, or the error that keeps it from being one."""
 
-    name: str  # of the folder
+    name: str  # of the parser; of a folder that holds none, the folder's
     directory: str
     origin: Origin
+    standing: Standing = Standing.CURRENT
     artifact: ParserArtifact | None = None
     error: CasparianError | None = None
+    deployment: Deployment | None = None
 
 
 class ParserLibrary:
-    """Parsers by name, from two folders; each call reads them anew, so that an edit is seen."""
+    """Parsers by name, from two folders and the store; each call reads them anew, so that an edit is seen."""
 
     def __init__(
-        self, first_party: str | os.PathLike[str], home_parsers: str | os.PathLike[str]
+        self,
+        first_party: str | os.PathLike[str],
+        home_parsers: str | os.PathLike[str],
+        artifacts: str | os.PathLike[str] | None = None,
     ) -> None:
-        self._folders = ((Path(first_party), Origin.FIRST_PARTY), (Path(home_parsers), Origin.HOME))
+        self._first_party = Path(first_party)
+        self._home_parsers = Path(home_parsers)
+        self._artifacts = None if artifacts is None else Path(artifacts)
         self._listed: tuple[LibraryEntry, ...] | None = None
+
+    @classmethod
+    def of(cls, home: Home) -> ParserLibrary:
+        """All parsers that can be named in a home."""
+        return cls(first_party_parsers(), home.parsers, home.artifacts)
 
     def snapshot(self) -> ParserLibrary:
         """The same library as it is now: read once, however often it is asked."""
-        (first_party, _), (home_parsers, _) = self._folders
-        copy = ParserLibrary(first_party, home_parsers)
+        copy = ParserLibrary(self._first_party, self._home_parsers, self._artifacts)
         copy._listed = self.list()
         return copy
 
     def list(self) -> tuple[LibraryEntry, ...]:
-        """Every parser folder, first-party ones first, each group sorted by name."""
+        """Every parser: first-party ones, deployed ones, those of the home; each group sorted by name."""
         if self._listed is not None:
             return self._listed
         entries: list[LibraryEntry] = []
-        taken: dict[str, str] = {}
-        for folder, origin in self._folders:
-            for name in _folder_names(folder):
-                entry = _entry(folder, name, origin)
-                if name.casefold() in taken:
-                    entry = _failed(
-                        entry, _duplicate(name, taken[name.casefold()], entry.directory)
-                    )
-                taken.setdefault(name.casefold(), entry.directory)
-                entries.append(entry)
+        taken: dict[str, LibraryEntry] = {}
+        for entry in (
+            *_of_folder(self._first_party, Origin.FIRST_PARTY),
+            *_deployed(self._artifacts),
+            *_of_folder(self._home_parsers, Origin.HOME),
+        ):
+            if entry.standing is Standing.CURRENT:
+                holder = taken.setdefault(entry.name.casefold(), entry)
+                if holder is not entry:
+                    entry = _second(entry, holder)
+            entries.append(entry)
         return tuple(entries)
 
     def find(self, name_or_path: str) -> ParserArtifact:
-        """The parser of this name, or in this folder when the text holds a `/`.
+        """The parser of this name or `name@version`, or in this folder when the text holds a `/`.
 
         Raises:
             UsageError: `parser.unknown`, with the nearest names.
+            Refused: `parser.retired`.
             CasparianError: the folder is there and holds no usable parser.
         """
         if "/" in name_or_path or name_or_path in (".", ".."):
             return load_parser(name_or_path)
         entries = self.list()
-        for entry in entries:
-            if entry.name == name_or_path:
-                if entry.artifact is not None:
-                    return entry.artifact
-                assert entry.error is not None
-                raise entry.error
-        raise _unknown(name_or_path, [entry.name for entry in entries])
+        name, _, version = name_or_path.partition("@")
+        named = [entry for entry in entries if entry.name == name]
+        for entry in named:
+            if not version and entry.standing is Standing.CURRENT:
+                return _usable(entry)
+            if version and entry.standing is not Standing.WAITING and _version(entry) == version:
+                if entry.standing is Standing.RETIRED:
+                    raise _retired(name, version)
+                return _usable(entry)
+        if named and not version and all(e.standing is Standing.RETIRED for e in named):
+            raise _retired(name, _version(named[-1]))
+        known = [e.name for e in entries]
+        known += [f"{e.name}@{_version(e)}" for e in named if e.standing is not Standing.RETIRED]
+        raise _unknown(name_or_path, known)
 
 
 def load_parser(directory: str | os.PathLike[str]) -> ParserArtifact:
@@ -183,6 +221,91 @@ def _check_program(entry: str, files: Mapping[str, bytes], directory: str) -> No
             path=directory,
             key="entry",
         )
+
+
+def _of_folder(folder: Path, origin: Origin) -> Sequence[LibraryEntry]:
+    return [_entry(folder, name, origin) for name in _folder_names(folder)]
+
+
+def _deployed(artifacts: Path | None) -> Sequence[LibraryEntry]:
+    """Deployed versions by name, newest last; a damaged list is an entry with that error."""
+    if artifacts is None:
+        return []
+    try:
+        deployments = store.read_index(artifacts)
+    except CasparianError as error:
+        return [
+            LibraryEntry(
+                name=store.INDEX_FILE,
+                directory=str(artifacts),
+                origin=Origin.DEPLOYED,
+                error=error,
+            )
+        ]
+    running = current(deployments)
+    entries = []
+    for deployment in sorted(deployments, key=lambda d: (d.parser, d.serial, d.deployed_at_ns)):
+        if deployment.retired_at_ns is not None:
+            standing = Standing.RETIRED
+        elif running[deployment.parser] is deployment:
+            standing = Standing.CURRENT
+        else:
+            standing = Standing.BESIDE
+        entry = LibraryEntry(
+            name=deployment.parser,
+            directory=os.path.abspath(artifacts / deployment.artifact_hash),
+            origin=Origin.DEPLOYED,
+            standing=standing,
+            deployment=deployment,
+        )
+        try:
+            artifact = load_parser(entry.directory)
+        except CasparianError as error:
+            entry = _failed(entry, error)
+        else:
+            entry = msgspec.structs.replace(entry, artifact=artifact)
+            if artifact.artifact_hash != deployment.artifact_hash:
+                entry = _failed(entry, _altered(deployment, entry.directory))
+        entries.append(entry)
+    return entries
+
+
+def _second(entry: LibraryEntry, holder: LibraryEntry) -> LibraryEntry:
+    """A parser whose name another has already."""
+    if holder.origin is Origin.DEPLOYED and entry.origin is Origin.HOME:
+        return msgspec.structs.replace(entry, standing=Standing.WAITING)
+    return _failed(entry, _duplicate(entry.name, holder.directory, entry.directory))
+
+
+def _usable(entry: LibraryEntry) -> ParserArtifact:
+    if entry.artifact is not None:
+        return entry.artifact
+    assert entry.error is not None
+    raise entry.error
+
+
+def _version(entry: LibraryEntry) -> str:
+    if entry.deployment is not None:
+        return entry.deployment.version
+    return "" if entry.artifact is None else entry.artifact.manifest.version
+
+
+def _retired(name: str, version: str) -> Refused:
+    return Refused(
+        f"version {version} of the parser `{name}` is retired",
+        hint=f"`casparian parser list --all` shows its versions; deploying `{name}` again takes it back",
+        code="parser.retired",
+        parser=name,
+    )
+
+
+def _altered(deployment: Deployment, directory: str) -> ContractError:
+    return ContractError(
+        f"the stored parser `{deployment.label}` is not what was deployed",
+        hint=f"move `{show(directory)}` away and deploy it again",
+        code="artifact.altered",
+        path=directory,
+    )
 
 
 def _folder_names(folder: Path) -> list[str]:

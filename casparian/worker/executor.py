@@ -24,8 +24,10 @@ import msgspec
 
 from casparian import _native
 from casparian.domain.ledger import Finding, Ledger
+from casparian.domain.limits import LIMITS_RAISED, raised_text
 from casparian.domain.parsers import ParserKind
-from casparian.errors import CasparianError, SinkFault
+from casparian.domain.trust import TrustRecord
+from casparian.errors import SinkFault
 from casparian.paths import Home
 from casparian.protocol.guest import GuestJob
 from casparian.protocol.worker import (
@@ -36,8 +38,7 @@ from casparian.protocol.worker import (
     SourceTask,
 )
 from casparian.sinks.faults import is_transient
-from casparian.trust.artifact import hash_artifact, read_artifact
-from casparian.worker import background, guest_job, isolation, policy, self_attack
+from casparian.worker import background, guest_job, isolation, parser_files, policy, self_attack
 from casparian.worker.background import in_background
 from casparian.worker.balance import balance
 from casparian.worker.cancel import Cancellation, Cancelled
@@ -63,14 +64,14 @@ ReportProgress = Callable[[SourceProgress], None]
 
 
 class Services:
-    """What outlives a job: the zygote, and what its guests could do to us.
+    """What outlives a job: the zygote, what its guests could do to us, and who says whether a parser may run.
 
     Use it from one thread that lives as long as the process.
     """
 
-    def __init__(self, home: Home) -> None:
-        self.home = home
+    def __init__(self, home: Home, judge: parser_files.Judge | None = None) -> None:
         self.guests = Guests(home)
+        self.judge = judge or parser_files.judge_of(home)
         self.compiled = CompiledParsers()
         self.environments = Environments(home)
         self._measured: dict[tuple[Needs, bool], Measured] = {}
@@ -133,6 +134,7 @@ def execute(
             sources=(),
             files=(),
             isolation=execution.record(),
+            trust=execution.trust,
             guest_log=execution.log,
             code=error.code,
             message=error.message,
@@ -167,6 +169,7 @@ class _Execution:
         self._cancellation = cancellation
         self._findings_left = _FINDINGS_PER_JOB_MAX
         self._files: dict[str, bytes] = {}
+        self.trust: TrustRecord | None = None
         self._compiled: Mapping[str, bytes] = {}
         self._parser: ParseSession | None = None
         self._accountant: AccountSession | None = None
@@ -177,15 +180,14 @@ class _Execution:
 
     def run(self) -> Receipt:
         """All sources, then the files, then the receipt."""
+        self._files, self.trust = parser_files.load(self._dispatch.parser, self._services.judge)
         if self._dispatch.parser.requirements:
-            self._files = self._artifact()
             environment = self._services.environments.of(
                 self._files, self._dispatch.parser, self._cancellation
             )
             self._needs = self._needs._replace(environment=environment.site)
         if self._dispatch.parser.kind is ParserKind.EXECUTABLE:
-            self._files = self._artifact()
-            self._program = Program(program_of(self._files, self._dispatch.parser))
+            self._program = Program(program_of(self._files, self._dispatch.parser, self.trust))
         measured = self._services.measured(
             self._cancellation, self._needs, program=self._program is not None
         )
@@ -194,7 +196,6 @@ class _Execution:
             measured.claimed, measured.observed, measured.outcomes
         )
         isolation.require(verdict, self._dispatch.min_isolation)  # before any parser's code runs
-        self._files = self._files or self._artifact()
         if self._dispatch.parser.kind is ParserKind.PYTHON:
             self._compiled = self._services.compiled.of(
                 self._dispatch.parser.artifact_hash,
@@ -202,9 +203,7 @@ class _Execution:
                 self._compiling,
                 self._cancellation,
             )
-        outputs = self._outputs = Outputs(
-            self._dispatch, self._dispatch.parser.artifact_hash, self._sparse
-        )
+        outputs = self._outputs = Outputs(self._dispatch, self.trust, self._sparse)
         receipts = []
         for tasks in groups(self._dispatch):
             self._cancellation.check()
@@ -212,6 +211,8 @@ class _Execution:
             for position, task in enumerate(tasks):
                 self._cancellation.check()
                 receipts.append(together[position] if together else self._source(task, outputs))
+                if self.trust.is_unsigned:  # a guest of its own for each file
+                    self._end_parser()
                 self._count(receipts[-1], task.size_bytes)
         for session in (self._parser, self._accountant):
             if session is not None:
@@ -227,25 +228,11 @@ class _Execution:
             sources=tuple(receipts),
             files=files,
             isolation=self.record(),
+            trust=self.trust,
             guest_log=self.log,
             code=None if message is None else "quarantine.limit",
             message=message or "",
         )
-
-    def _artifact(self) -> dict[str, bytes]:
-        """The parser's files, hashed again: what runs is what was planned."""
-        parser = self._dispatch.parser
-        try:
-            files = read_artifact(parser.directory)
-        except (OSError, CasparianError) as error:
-            raise JobFault(
-                "trust.artifact_changed", f"the parser `{parser.name}` cannot be read: {error}"
-            ) from error
-        if hash_artifact(files) != parser.artifact_hash:
-            raise JobFault(
-                "trust.artifact_changed", f"the parser `{parser.name}` changed since it was planned"
-            )
-        return files
 
     def _together(
         self, tasks: Sequence[SourceTask], outputs: Outputs
@@ -458,6 +445,11 @@ class _Execution:
         )
         self._report(self._done)
 
+    def _end_parser(self) -> None:
+        if self._parser is not None:
+            self._parser.finish()
+        self._retire_parser()
+
     def _retire_parser(self) -> None:
         if self._parser is not None:
             self._parser.close()
@@ -492,7 +484,10 @@ class _Execution:
 
     def record(self) -> dict[str, str]:
         """The isolation record of the receipt: what confined the guests, what they used, what they were killed for."""
+        task = self._dispatch.parser
         kept = dict(self.isolation)
+        if task.raised:
+            kept[LIMITS_RAISED] = raised_text(task.limits, task.raised)
         if self._ends:
             seconds = sum(end.cpu_seconds for end in self._ends)
             peak = max(end.memory_peak_bytes for end in self._ends)

@@ -29,6 +29,7 @@ from casparian.protocol.worker import (
     decode,
     encode,
 )
+from casparian.worker import parser_files
 from casparian.worker.cancel import Cancellation, Cancelled
 from casparian.worker.channel import Channel, Job, not_done
 from casparian.worker.executor import Services, execute
@@ -123,7 +124,7 @@ def once(home: Home) -> int:
     dispatch = decode(sys.stdin.buffer.read(PAYLOAD_BYTES_MAX), Dispatch)
     cancellation = Cancellation()
     signal.signal(signal.SIGTERM, lambda *_: cancellation.set())
-    services = Services(home)
+    services = Services(home, parser_files.as_the_caller_says(home))
     try:
         receipt = execute(dispatch, services, _ignore, cancellation)
     except Cancelled:

@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from casparian.contracts.check import split
 from casparian.domain.contracts import OutputContract
 from casparian.domain.outputs import QUARANTINE_TABLE
+from casparian.domain.trust import TrustRecord
 from casparian.errors import SinkFault
 from casparian.protocol.guest import QUARANTINE_OUTPUT, RAW_INLINE_BYTES_MAX
 from casparian.protocol.worker import Dispatch, StagedFile
@@ -48,16 +49,16 @@ class Outputs:
 
     Args:
         dispatch: names the outputs, their contracts and their stages.
-        artifact_hash: of the parser that was really run.
+        trust: the verdict on the parser that is run: rows of an unsigned one say so.
         sparse: outputs that are numbered behind those of the dispatch; each gets a stage with its first row.
     """
 
     def __init__(
-        self, dispatch: Dispatch, artifact_hash: str, sparse: SparseOutputs | None = None
+        self, dispatch: Dispatch, trust: TrustRecord, sparse: SparseOutputs | None = None
     ) -> None:
         self._dispatch = dispatch
-        self._artifact_hash = artifact_hash
-        self._label = f"{dispatch.parser.name}@{dispatch.parser.version}"
+        self._artifact_hash = dispatch.parser.artifact_hash  # of what was read and verified
+        self._label = trust.label(dispatch.parser.name, dispatch.parser.version)
         attempt = (dispatch.job_id, dispatch.epoch)
         self._sparse = sparse
         self._tasks = list(dispatch.outputs)

@@ -2,9 +2,9 @@
 //!
 //! * The engine's identity covers everything that decides which rows come out: `native/**/*.rs`,
 //!   `Cargo.lock`, and the guest and the SDK in Python.
-//! * The identity of each first-party parser covers its folder.
+//! * The identity of each first-party parser covers its folder, and its statement is signed (`build/statements.rs`).
 //!
-//! Both are [`identity::tree_hash`] over paths relative to the project (engine) or to the parser's folder.
+//! Both identities are [`identity::tree_hash`] over paths relative to the project (engine) or to the parser's folder.
 
 use std::env;
 use std::error::Error;
@@ -16,9 +16,13 @@ use std::process::Command;
 #[path = "../core/src/identity.rs"]
 #[allow(dead_code, missing_docs, unreachable_pub)]
 mod identity;
+#[path = "build/statements.rs"]
+mod statements;
 
 const ENGINE_DOMAIN: &str = "casparian.engine.v1";
 const ARTIFACT_DOMAIN: &str = "casparian.artifact.v1";
+/// Says something about a parser's folder and is no part of it.
+const STATEMENT_FILE: &str = "statement.dsse.json";
 
 /// Path with forward slashes, and content.
 type Files = Vec<(String, Vec<u8>)>;
@@ -47,7 +51,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     engine.push(("Cargo.lock".to_owned(), fs::read(&lock)?));
     watch(&lock);
 
+    let key = statements::ReleaseKey::of_build()?;
     let mut parsers = String::new();
+    let mut signed = String::new();
     let folder = project.join("parsers");
     watch(&folder);
     for name in sorted_names(&folder)? {
@@ -57,9 +63,14 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
         let mut files = Files::new();
         collect(&path, &path, &mut files)?;
+        files.retain(|(path, _)| path != STATEMENT_FILE);
         if !files.is_empty() {
             let hash = identity::tree_hash(ARTIFACT_DOMAIN, &files);
             write!(parsers, "({name:?}, {hash:?}), ")?;
+            let envelope = key
+                .sign(&files, &hash)
+                .map_err(|error| format!("{name}: {error}"))?;
+            write!(signed, "({name:?}, {envelope:?}), ")?;
         }
     }
 
@@ -69,14 +80,21 @@ fn main() -> Result<(), Box<dyn Error>> {
     let generated = format!(
         "pub(crate) const ENGINE_SOURCES_HASH: &str = {engine_hash:?};\n\
          pub(crate) const FIRST_PARTY_PARSERS: &[(&str, &str)] = &[{parsers}];\n\
+         pub(crate) const FIRST_PARTY_STATEMENTS: &[(&str, &str)] = &[{signed}];\n\
+         pub(crate) const RELEASE_KEY: (&str, bool) = ({:?}, {:?});\n\
+         pub(crate) const SOURCE_DATE: &str = {:?};\n\
          pub(crate) const RUSTC: &str = {:?};\n\
          pub(crate) const PROFILE: &str = {:?};\n",
+        key.public(),
+        key.development,
+        statements::source_date()?.to_string(),
         rustc.trim(),
         env::var("PROFILE")?,
     );
     let path = PathBuf::from(env::var("OUT_DIR")?).join("identities.rs");
     fs::write(path, generated)?;
     watch(&project.join("native/python/build.rs"));
+    watch(&project.join("native/python/build"));
     Ok(())
 }
 

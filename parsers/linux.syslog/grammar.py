@@ -16,6 +16,8 @@ import re
 from functools import lru_cache
 from typing import Final, NamedTuple
 
+from .patterns import Pattern
+
 MONTHS: Final = {
     name: number
     for number, name in enumerate(
@@ -47,36 +49,36 @@ PRIORITY_MAX: Final = 191
 _PRIORITY: Final = r"(?:<(\d{1,3})>)?"
 _CLOCK: Final = r"(\d\d):(\d\d):(\d\d)(?:[.,](\d{1,9}))?"
 _MONTH: Final = "|".join(MONTHS)
-_CLASSIC: Final = re.compile(
+_CLASSIC: Final = Pattern(
     rf"{_PRIORITY}((?:(Mon|Tue|Wed|Thu|Fri|Sat|Sun) )?"
     rf"(?:{_MONTH}) {{1,2}}\d{{1,2}} (?:\d{{4}} )?\d\d:\d\d:\d\d(?:[.,]\d{{1,9}})?)(?=[ :]|\Z)",
     re.ASCII,
 )
-_CLASSIC_TIME: Final = re.compile(rf"(?:\w+ )?({_MONTH}) +(\d+) (?:(\d{{4}}) )?{_CLOCK}", re.ASCII)
-_YEAR_BEHIND: Final = re.compile(r" \d{4}(?= |\Z)", re.ASCII)  # `date` and ctime(3): no syslog
-_ISO: Final = re.compile(
+_CLASSIC_TIME: Final = Pattern(rf"(?:\w+ )?({_MONTH}) +(\d+) (?:(\d{{4}}) )?{_CLOCK}", re.ASCII)
+_YEAR_BEHIND: Final = Pattern(r" \d{4}(?= |\Z)", re.ASCII)  # `date` and ctime(3): no syslog
+_ISO: Final = Pattern(
     rf"{_PRIORITY}(1 )?((\d{{4}})-(\d\d)-(\d\d)([T ]){_CLOCK}(Z|[+-]\d\d:?\d\d)?)(?= )", re.ASCII
 )
-_NO_TIME: Final = re.compile(r"<(\d{1,3})>1 -(?= )", re.ASCII)
+_NO_TIME: Final = Pattern(r"<(\d{1,3})>1 -(?= )", re.ASCII)
 
 # Host, tag, process, level. A host is a word without brackets that does not end in a colon; a tag
 # is followed by `[process]`, or by a colon and a space.
 _LEVEL: Final = r"(?: <(Emergency|Alert|Critical|Error|Warning|Notice|Info|Debug)>)?"
-_REST: Final = re.compile(
+_REST: Final = Pattern(
     r":?"
     r"(?: +(?!---)([^\s\[\]]*[^\s\[\]:])(?= |\Z))?"
     rf"(?: +([^\s\[\]:]+(?::+[^\s\[\]:]+)*)(?:\[([^\]\s]*)\]{_LEVEL}:?|:(?= |\Z)))?"
     r" ?(.*)",
     re.DOTALL,
 )
-_WIFI: Final = re.compile(r" (?:<([^\s\[\]<>]+)\[([^\]\s]*)\]> ?)?(.*)", re.DOTALL)
-_LOGD: Final = re.compile(r" ([^\s\[\]:]+)\[([^\]\s]*)\]: ?(.*)", re.DOTALL)
-_RFC5424: Final = re.compile(r" (\S+) (\S+) (\S+) (\S+) (?=(\S))(.*)", re.DOTALL)
-_SD_ELEMENT: Final = re.compile(
+_WIFI: Final = Pattern(r" (?:<([^\s\[\]<>]+)\[([^\]\s]*)\]> ?)?(.*)", re.DOTALL)
+_LOGD: Final = Pattern(r" ([^\s\[\]:]+)\[([^\]\s]*)\]: ?(.*)", re.DOTALL)
+_RFC5424: Final = Pattern(r" (\S+) (\S+) (\S+) (\S+) (?=(\S))(.*)", re.DOTALL)
+_SD_ELEMENT: Final = Pattern(
     r'\[([^\s="\]]{1,255})((?: +[^\s="\]]+="(?:[^"\\\]]|\\.)*")*) *\]', re.DOTALL
 )
-_SD_PARAMETER: Final = re.compile(r' +([^\s="\]]+)="((?:[^"\\\]]|\\.)*)"', re.DOTALL)
-_SD_ESCAPE: Final = re.compile(r'\\(["\\\]])')
+_SD_PARAMETER: Final = Pattern(r' +([^\s="\]]+)="((?:[^"\\\]]|\\.)*)"', re.DOTALL)
+_SD_ESCAPE: Final = Pattern(r'\\(["\\\]])')
 
 _json: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 _new: Final = (

@@ -13,20 +13,21 @@ Rules:
 
 from __future__ import annotations
 
-import re
 from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
 from functools import lru_cache
 from typing import Final
 from zoneinfo import ZoneInfo
 
+from .patterns import Pattern
+
 _EPOCH: Final = date(1970, 1, 1).toordinal()
-_OFFSET: Final = re.compile(r"([+-])(\d\d):?(\d\d)\Z")
+_OFFSET: Final = Pattern(r"([+-])(\d\d):?(\d\d)\Z")
 _LEAP_YEAR: Final = 2000  # stands in for an unknown year: February may have 29 days
 _PATH_SLACK: Final = timedelta(days=7)
 # What nanoseconds in 64 bits can hold, less two days: one for the time of day, one for the zone.
 _SECONDS_MIN: Final = -(2**63) // 1_000_000_000 + 2 * 86_400
 _SECONDS_MAX: Final = 2**63 // 1_000_000_000 - 2 * 86_400
-_PATH_DATE: Final = re.compile(
+_PATH_DATE: Final = Pattern(
     r"(?<!\d)((?:19|20)\d\d)([-_./]?)(0[1-9]|1[0-2])(?:\2(0[1-9]|[12]\d|3[01]))?(?![\d])"
 )
 
@@ -61,7 +62,7 @@ class Zone:
 def _zone(name: str) -> tzinfo:
     if name in ("UTC", "Z", "+00:00"):
         return UTC
-    if _OFFSET.match(name):
+    if name[:1] in ("+", "-") and _OFFSET.match(name):
         return timezone(timedelta(seconds=offset_seconds(name)))
     try:
         return ZoneInfo(name)

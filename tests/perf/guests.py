@@ -31,6 +31,7 @@ from casparian import ids
 from casparian.control.client import Client
 from casparian.domain.isolation import IsolationLevel
 from casparian.protocol import control
+from casparian.worker import guest_job
 from casparian.worker.cancel import Cancellation
 from casparian.worker.evidence import Evidence
 from casparian.worker.executor import Services, _Execution
@@ -70,12 +71,13 @@ def fresh_guests(runs: int) -> None:
         def life(compiled: Mapping[str, bytes]) -> None:
             cancellation = Cancellation()
             execution = _Execution(dispatch, services, world.progress.append, cancellation)
-            execution._files = execution._artifact()
-            execution._compiled = compiled
+            job = guest_job.to_parse(
+                dispatch.parser, dispatch.outputs, execution._artifact(), compiled
+            )
             with Evidence(dispatch.sources[0]) as source:
                 session = ParseSession(
                     services.guests,
-                    execution._job("parse"),
+                    job,
                     epoch=dispatch.epoch,
                     cancellation=cancellation,
                     keep=lambda _log, _exit: None,

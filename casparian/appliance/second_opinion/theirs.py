@@ -24,6 +24,7 @@ from casparian.domain.isolation import IsolationLevel
 from casparian.domain.lineage import LINEAGE_VERSION
 from casparian.domain.outputs import Sink, SinkKind
 from casparian.domain.parsers import Limits, ParserKind
+from casparian.domain.trust import TrustOrigin, TrustRecord, TrustVerdict
 from casparian.guest.preload import READER_PREFIX
 from casparian.paths import Home
 from casparian.protocol.identity import contract_hash
@@ -85,6 +86,11 @@ def _dispatch(
             config={},
             limits=_LIMITS,
             preload=(f"{READER_PREFIX}{reader.module}",),
+            trust=TrustRecord(
+                verdict=TrustVerdict.VALID,
+                origin=TrustOrigin.FIRST_PARTY,
+                notes=("a part of the program; its rows are compared and never kept",),
+            ),
         ),
         sources=tuple(
             msgspec.structs.replace(source, index=index, companions=())

@@ -1,4 +1,4 @@
-"""`casparian parser`: list, show, test, new, reset."""
+"""`casparian parser`: list, show, test, new, reset; and the verbs of the modules beside."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import msgspec
 from casparian import ids
 from casparian.cli import breakers
 from casparian.cli.app import App
+from casparian.cli.commands import parser_deploy
 from casparian.cli.framework import group, pass_app
 from casparian.cli.output import plural
-from casparian.cli.render import short
+from casparian.cli.render import plain, short, time_text
 from casparian.display import show
 from casparian.domain.isolation import IsolationLevel
 from casparian.errors import CasparianError, ExitCode
-from casparian.paths import first_party_parsers
 from casparian.protocol import control
 
 if TYPE_CHECKING:
@@ -27,48 +27,76 @@ if TYPE_CHECKING:
 
 @group("parser")
 def command() -> None:
-    """List, show, test and make parsers."""
+    """List, show, test, make, deploy and retire parsers."""
+
+
+for _verb in (parser_deploy.deploy, parser_deploy.retire):
+    command.add_command(_verb)
 
 
 def library(app: App) -> ParserLibrary:
-    """The parsers that came with the product and those of this home."""
+    """The parsers that came with the product, those deployed and those of this home."""
     from casparian.trust.library import ParserLibrary
 
-    return ParserLibrary(first_party_parsers(), app.home.parsers)
+    return ParserLibrary.of(app.home)
 
 
 @command.command("list")
+@click.option("--all", "everything", is_flag=True, help="Retired versions too")
 @pass_app
-def list_parsers(app: App) -> None:
-    """List parsers with their version, hash and whether they may run."""
+def list_parsers(app: App, *, everything: bool) -> None:
+    """List parsers with their version, where they come from, who signed them and whether they may run."""
+    from casparian.trust.library import Standing
+
     parsers = []
     for entry in library(app).list():
+        if entry.standing is Standing.RETIRED and not everything:
+            continue
         described: dict[str, Any] = {
             "name": entry.name,
             "directory": entry.directory,
             "origin": str(entry.origin),
-            "version": None,
-            "artifact_hash": None,
+            "state": str(entry.standing),
+            "version": entry.deployment.version if entry.deployment else None,
+            "serial": entry.deployment.serial if entry.deployment else None,
+            "artifact_hash": entry.deployment.artifact_hash if entry.deployment else None,
             "tags": [],
             "tables": [],
             "trusted": False,
+            "verdict": None,
+            "trust": None,
+            "signers": [],
             "error": None,
         }
         if entry.artifact is not None:
-            described |= _summary(entry.artifact)
+            described |= _summary(app, entry.artifact)
         elif entry.error is not None:
-            described["error"] = {"code": entry.error.code, "message": entry.error.message}
+            described |= {"error": _plain_error(entry.error), "verdict": "bad"}
         parsers.append(described)
 
     def human() -> None:
         app.out.table(
-            ("parser", "version", "artifact", "trusted", "tags", "tables", "problem"),
+            (
+                "parser",
+                "version",
+                "artifact",
+                "origin",
+                "state",
+                "verdict",
+                "signers",
+                "tags",
+                "tables",
+                "problem",
+            ),
             [
                 (
                     p["name"],
                     p["version"],
-                    short(p["artifact_hash"]),
-                    p["trusted"],
+                    short(p["artifact_hash"]) if p["artifact_hash"] else None,
+                    p["origin"],
+                    p["state"],
+                    p["verdict"],
+                    p["signers"],
                     p["tags"],
                     p["tables"],
                     (p["error"] or {}).get("message"),
@@ -86,12 +114,15 @@ def list_parsers(app: App) -> None:
 def show_parser(app: App, *, parser: str) -> None:
     """Show one parser: settings, limits, tables and columns."""
     artifact = library(app).find(parser)
-    verdict = _refusal(artifact)
+    summary = _summary(app, artifact)
+    refusal = summary.pop("error")
     document: dict[str, Any] = {
-        **_summary(artifact),
+        **summary,
         "name": artifact.manifest.name,
         "directory": artifact.directory,
-        "refusal": verdict,
+        "refusal": None if refusal is None else refusal["message"],
+        "refusal_code": None if refusal is None else refusal["code"],
+        "deployments": _deployments(app, artifact.manifest.name),
         "manifest": msgspec.to_builtins(artifact.manifest),
         "contract": msgspec.to_builtins(artifact.contract),
         "files": list(artifact.files),
@@ -104,7 +135,18 @@ def show_parser(app: App, *, parser: str) -> None:
         if manifest.doc:
             out.line(show(manifest.doc))
         out.line(f"artifact {artifact.artifact_hash}")
-        out.line("trusted  yes" if verdict is None else f"trusted  no: {show(verdict)}")
+        if refusal is None:
+            out.line(f"trusted  yes: {show(document['trust_sentence'])}")
+        else:
+            out.line(f"trusted  no: {refusal['code']}: {show(refusal['message'])}")
+            if refusal["hint"]:
+                out.line(f"         {show(refusal['hint'])}")
+        for deployed in document["deployments"]:
+            retired = ", retired" if deployed["retired_at_ns"] else ""
+            out.line(
+                f"deployed {deployed['version']} (serial {deployed['serial']}, "
+                f"{short(deployed['artifact_hash'])}) {time_text(deployed['deployed_at_ns'])}{retired}"
+            )
         out.line(f"takes    files tagged {', '.join(manifest.tags)}")
         for name, option in manifest.config.items():
             out.line(
@@ -156,7 +198,7 @@ def test(
     report = parser_test.run_test(
         artifact, chosen, typed, rows_shown=rows_shown, min_isolation=minimum
     )
-    document = {"passed": report.passed, "trusted": _refusal(artifact) is None}
+    document = {"passed": report.passed, "trusted": _summary(app, artifact)["trusted"]}
     document |= msgspec.to_builtins(report)
     app.out.emit(document, lambda: _print_report(app, report))
     return int(ExitCode.DONE if report.passed else ExitCode.FAILED)
@@ -197,25 +239,40 @@ def _breakers(app: App, name: str) -> list[dict[str, Any]]:
     return breakers.described(app.read("breakers", {"parser": name}))
 
 
-def _summary(artifact: ParserArtifact) -> dict[str, Any]:
-    return {
+def _deployments(app: App, name: str) -> list[dict[str, Any]]:
+    """Versions of a parser that were deployed here; none in a home that was never used."""
+    return [plain(row) for row in app.read("deployments", {"parser": name})]
+
+
+def _summary(app: App, artifact: ParserArtifact) -> dict[str, Any]:
+    """What there is to say of a parser, and whether it may run here."""
+    summary: dict[str, Any] = {
         "version": artifact.manifest.version,
         "artifact_hash": artifact.artifact_hash,
         "tags": list(artifact.manifest.tags),
         "tables": [output.table for output in artifact.contract.outputs],
-        "trusted": _refusal(artifact) is None,
+        "trusted": False,
+        "error": None,
     }
-
-
-def _refusal(artifact: ParserArtifact) -> str | None:
-    """Why the parser may not run here; `None` when it may."""
     from casparian.trust import verdict
 
     try:
-        verdict.verify(artifact)
+        found = verdict.verify(artifact, app.home)
     except CasparianError as error:
-        return error.message
-    return None
+        verdict_word = "unsigned" if error.code == "trust.unsigned" else "bad"
+        return summary | {"verdict": verdict_word, "error": _plain_error(error)}
+    return summary | {
+        "trusted": True,
+        "verdict": found.verdict.value,
+        "signers": list(found.signers),
+        "serial": found.serial,
+        "trust": msgspec.to_builtins(found),
+        "trust_sentence": found.sentence(),
+    }
+
+
+def _plain_error(error: CasparianError) -> dict[str, str | None]:
+    return {"code": error.code, "message": error.message, "hint": error.hint}
 
 
 def _print_report(app: App, report: TestReport) -> None:

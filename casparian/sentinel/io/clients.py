@@ -207,6 +207,11 @@ class Clients:
     def _take(self, client: _Client, frame: Frame) -> list[Event]:
         try:
             request = control.decode_request(frame.payload)
+            if isinstance(request, control.Deploy) != (frame.opcode is Opcode.DEPLOY):
+                raise ProtocolError(
+                    f"{type(request).__name__} is not sent as {frame.opcode.name}",
+                    code="protocol.opcode",
+                )
         except ProtocolError as error:  # the frame was whole: the next one can still be good
             self._queue(client, reply_frame(frame.number, failure_of(error)))
             return []

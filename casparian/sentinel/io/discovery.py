@@ -13,17 +13,19 @@ import msgspec
 
 from casparian import clock
 from casparian.db import planning
+from casparian.db.approvals import laboratory_limits
 from casparian.db.operations import SaveReply, SaveScan
 from casparian.display import path_text
 from casparian.domain.files import CataloguedFile, FileStatus
 from casparian.domain.outputs import SinkKind
-from casparian.errors import CasparianError, Refused
-from casparian.paths import Home, first_party_parsers
+from casparian.errors import CasparianError
+from casparian.paths import Home
 from casparian.protocol import control
 from casparian.scout.companions import CompanionRule, rules_of
 from casparian.scout.discover import check_root, discover
 from casparian.sentinel import events as ev
 from casparian.sentinel.candidates import PlanContext
+from casparian.sentinel.contracting import known_datasets
 from casparian.sentinel.effects import MakePlan, MakeScan
 from casparian.sentinel.io.mailbox import Mailbox
 from casparian.sentinel.io.writer import Writer
@@ -31,7 +33,7 @@ from casparian.sentinel.planner import failure_of, make_plan
 from casparian.sinks.promote import prepare
 from casparian.sinks.uri import check_sink
 from casparian.trust import verdict
-from casparian.trust.library import ParserLibrary
+from casparian.trust.library import ParserLibrary, Standing
 
 if TYPE_CHECKING:
     import duckdb
@@ -64,7 +66,7 @@ class Discovery:
         self._reader = reader
         self._writer = writer
         self._mailbox = mailbox
-        self._library = ParserLibrary(first_party_parsers(), home.parsers)
+        self._library = ParserLibrary.of(home)
 
     def plan(self, effect: MakePlan) -> ev.PlanReady | ev.PlanFailed:
         """Discover the evidence and plan the run."""
@@ -75,9 +77,12 @@ class Discovery:
             root = check_root(request.evidence)
             report = self._reporter(effect.run_id, effect.client_id, effect.number)
             library = self._library.snapshot()
-            files, _ = self._discover(root, report, _sink_directories(request), library)
-            if not request.dry_run:
-                self._record_scan(root, files)
+            if wanted := request.selection.sources:
+                files = planning.catalogued(self._reader, path_text(root), wanted)
+            else:
+                files, _ = self._discover(root, report, _sink_directories(request), library)
+                if not request.dry_run:
+                    self._record_scan(root, files)
             context = PlanContext(
                 home=self._home,
                 engine_hash=self._engine_hash,
@@ -85,6 +90,8 @@ class Discovery:
                 workers=self._workers,
                 history=lambda sources: planning.history(self._reader, sources),
                 now_ns=clock.now_ns(),
+                limits=laboratory_limits(self._reader),
+                datasets=known_datasets(self._reader),
             )
             plan = make_plan(context, request, files, root)
             if plan.jobs and not request.dry_run:
@@ -149,7 +156,7 @@ class Discovery:
             threads=self._threads,
             report=report,
             excluded=[os.path.realpath(path) for path in (os.fsencode(self._home.root), *excluded)],
-            companion_rules=_companion_rules(library),
+            companion_rules=_companion_rules(library, self._home),
         )
 
     def _record_scan(self, root: bytes, files: Sequence[CataloguedFile]) -> None:
@@ -197,13 +204,15 @@ class Discovery:
         return report
 
 
-def _companion_rules(library: ParserLibrary) -> tuple[CompanionRule, ...]:
+def _companion_rules(library: ParserLibrary, home: Home) -> tuple[CompanionRule, ...]:
     """What the parsers ask for that may run here: others have no say in what a source is."""
     manifests = []
     for entry in library.list():
+        if entry.standing is not Standing.CURRENT:
+            continue
         if entry.artifact is not None and entry.artifact.manifest.companions:
-            with suppress(Refused):
-                verdict.verify(entry.artifact)
+            with suppress(CasparianError):
+                verdict.verify(entry.artifact, home)
                 manifests.append(entry.artifact.manifest)
     return rules_of(manifests)
 

@@ -11,14 +11,14 @@ from casparian.db import reads
 from casparian.db.audit import audit
 from casparian.domain.jobs import JobState
 from casparian.errors import Conflict, UsageError
-from casparian.paths import Home, first_party_parsers
+from casparian.paths import Home
 from casparian.protocol import control
 from casparian.scout.selection import selects_parser, why_not_selected
 from casparian.sentinel import events as ev
 from casparian.sentinel.effects import FindEnd, LoadJob, LoadJobs, ReadRows
 from casparian.sentinel.planner import failure_of
 from casparian.sentinel.state import JobSpec
-from casparian.trust.library import ParserLibrary
+from casparian.trust.library import ParserLibrary, Standing
 
 if TYPE_CHECKING:
     import duckdb
@@ -147,8 +147,8 @@ class Reading:
         at = {name: position for position, name in enumerate(columns)}
         parsers = [
             entry.artifact
-            for entry in ParserLibrary(first_party_parsers(), self._home.parsers).list()
-            if entry.artifact is not None
+            for entry in ParserLibrary.of(self._home).list()
+            if entry.artifact is not None and entry.standing is Standing.CURRENT
         ]
         selection = request.selection
         found: list[tuple[Any, ...]] = []
@@ -163,7 +163,10 @@ class Reading:
                 artifact.label
                 for artifact in parsers
                 if selects_parser(
-                    selection, name=artifact.manifest.name, directory=artifact.directory
+                    selection,
+                    name=artifact.manifest.name,
+                    version=artifact.manifest.version,
+                    directory=artifact.directory,
                 )
                 and not set(artifact.manifest.tags).isdisjoint(tags)
             ]

@@ -23,12 +23,14 @@ from casparian.protocol import control
 from casparian.sentinel import effects as eff
 from casparian.sentinel import events as ev
 from casparian.sentinel.io import promoting
+from casparian.sentinel.io.approving import Approving
 from casparian.sentinel.io.clients import Clients
 from casparian.sentinel.io.discovery import Discovery
 from casparian.sentinel.io.mailbox import Mailbox
 from casparian.sentinel.io.maintenance import Maintenance
 from casparian.sentinel.io.publishing import Publisher
 from casparian.sentinel.io.reading import Reading
+from casparian.sentinel.io.trusting import Trusting
 from casparian.sentinel.io.workers import Workers
 from casparian.sentinel.io.writer import Writer
 from casparian.sinks.promote import remove_stage
@@ -65,7 +67,7 @@ class SentinelIO:
         # One thread a kind of task; each kind has a database cursor of its own.
         self._threads = {
             name: ThreadPoolExecutor(max_workers=1, thread_name_prefix=name)
-            for name in ("plan", "promote", "publish", "read", "clean")
+            for name in ("plan", "promote", "publish", "read", "clean", "approve")
         }
         self._discovery = Discovery(
             home,
@@ -77,6 +79,7 @@ class SentinelIO:
             writer=self._writer,
             mailbox=self._mailbox,
         )
+        self._approving = Approving(home, database.home_id, database.reader())
         self._promote_reader = database.reader()
         self._publisher = Publisher(
             home,
@@ -89,6 +92,8 @@ class SentinelIO:
         self._maintenance = Maintenance(
             home, database.home_id, database.reader(), database_writer, self._writer
         )
+        self._trusting = Trusting(home, database.reader(), self._writer)
+        self._trusting.settle()
         self.stop_reason: str | None = None
 
     def wait(self, timeout_seconds: float | None) -> list[ev.Event]:
@@ -145,6 +150,10 @@ class SentinelIO:
                 self._later("read", self._reading.read, effect)
             case eff.Maintain():
                 self._later("plan", self._maintenance.carry_out, effect)
+            case eff.ChangeTrust():
+                self._later("plan", self._trusting.carry_out, effect)
+            case eff.Consider():
+                self._later("approve", self._approving.consider, effect)
             case eff.LoadJob():
                 self._later("read", self._reading.load_job, effect)
             case eff.LoadJobs():

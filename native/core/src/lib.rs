@@ -13,6 +13,7 @@ pub mod promote;
 pub mod regf;
 pub mod source;
 pub mod tally;
+pub mod text;
 pub mod walk;
 
 pub use error::CoreError;

@@ -20,6 +20,7 @@ pub(crate) fn build_info() -> BTreeMap<&'static str, String> {
         ("features", features.to_owned()),
         ("rustc", RUSTC.to_owned()),
         ("engine_sources_hash", ENGINE_SOURCES_HASH.to_owned()),
+        ("source_date", SOURCE_DATE.to_owned()),
     ])
 }
 
@@ -33,4 +34,16 @@ pub(crate) fn engine_sources_hash() -> &'static str {
 #[pyfunction]
 pub(crate) fn first_party_parsers() -> BTreeMap<&'static str, &'static str> {
     FIRST_PARTY_PARSERS.iter().copied().collect()
+}
+
+/// Name and signed statement (a DSSE envelope, as JSON text) of each of these parsers.
+#[pyfunction]
+pub(crate) fn first_party_statements() -> BTreeMap<&'static str, &'static str> {
+    FIRST_PARTY_STATEMENTS.iter().copied().collect()
+}
+
+/// The Ed25519 key that signed them, as hexadecimal digits, and whether it is the development key.
+#[pyfunction]
+pub(crate) fn release_key() -> (&'static str, bool) {
+    RELEASE_KEY
 }

@@ -36,7 +36,9 @@ mod _native {
     #[pymodule_export]
     use crate::batch::Batch;
     #[pymodule_export]
-    use crate::build_info::{build_info, engine_sources_hash, first_party_parsers};
+    use crate::build_info::{
+        build_info, engine_sources_hash, first_party_parsers, first_party_statements, release_key,
+    };
     #[pymodule_export]
     use crate::confine::{
         allow_program, confinement_support, isolate_zygote, lock_down, prepare_confinement,
