@@ -42,7 +42,10 @@ mod _native {
         build_info, engine_sources_hash, first_party_parsers, first_party_statements, release_key,
     };
     #[pymodule_export]
-    use crate::confine::{confinement_support, isolate_zygote, lock_down, prepare_confinement};
+    use crate::confine::{
+        allow_program, confinement_support, isolate_zygote, lock_down, prepare_confinement,
+        prepare_programs, run_program, wall_imports,
+    };
     #[pymodule_export]
     use crate::errors::SourceError;
     #[pymodule_export]
