@@ -71,6 +71,8 @@ RULES: Final = (
         "SELECT 'limits of ' || parser AS what, approval_id FROM cf_parser_limits l ANTI JOIN granted g USING (approval_id) "
         "WHERE l.approval_id <> '' "
         "UNION ALL SELECT 'contract of ' || table_name, approval_id FROM schema_datasets ANTI JOIN granted g USING (approval_id) "
+        "UNION ALL SELECT 'quarantine of ' || parser, decision_id FROM cf_quarantine_decisions d "
+        "ANTI JOIN granted g ON g.approval_id = d.decision_id "
         "ORDER BY ALL",
         good="whatever needed an approval has one",
         broken="{n} changes are in force without an accepted approval",
