@@ -18,6 +18,7 @@ mod identity;
 mod memory;
 mod promote;
 mod regf;
+mod text;
 mod walk;
 
 use pyo3::prelude::*;
@@ -57,6 +58,8 @@ mod _native {
     use crate::promote::promote_noreplace;
     #[pymodule_export]
     use crate::regf::HiveReader;
+    #[pymodule_export]
+    use crate::text::{TextReader, account_delimited};
     #[pymodule_export]
     use crate::walk::{Entry, walk};
 
