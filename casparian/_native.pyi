@@ -536,3 +536,44 @@ def lock_down(
             half locked down and must end.
         RuntimeError: an essential step is impossible here: this is root, or the parent is gone.
     """
+
+def check_format(
+    type_name: str, text: str | None = None, zone: str | None = None, meaning: str | None = None
+) -> None:
+    """Refuse a contract's words about a column that are no format (`docs/reference/formats.md`).
+
+    Raises:
+        ValueError: what is wrong.
+    """
+
+def format_reads(
+    value: str,
+    type_name: str,
+    text: str | None = None,
+    zone: str | None = None,
+    meaning: str | None = None,
+) -> bool:
+    """Whether a column (or the items of its lists) can have this text as a value.
+
+    Raises:
+        ValueError: the words are no format.
+    """
+
+class Repeats:
+    """All values of some columns that were seen so far: which come a second time."""
+
+    def __new__(cls, values_max: int) -> Repeats:
+        """Nothing was seen yet; at most so many different values may be."""
+
+    def repeated(self, column: int, offsets: bytes, data: bytes) -> list[int]:
+        """See values of a column, and give the positions of those that it had before.
+
+        Args:
+            column: its number.
+            offsets: 32 bits each, little-endian: a value lies from one of them to the next.
+            data: the values.
+
+        Raises:
+            OverflowError: there are too many different values.
+            ValueError: the offsets lie outside of the data.
+        """

@@ -11,6 +11,7 @@ pub mod hash;
 pub mod identity;
 pub mod promote;
 pub mod regf;
+pub mod repeats;
 pub mod source;
 pub mod tally;
 pub mod text;

@@ -18,6 +18,8 @@ mod identity;
 mod memory;
 mod promote;
 mod regf;
+mod repeats;
+mod text;
 mod walk;
 
 use pyo3::prelude::*;
@@ -57,6 +59,10 @@ mod _native {
     use crate::promote::promote_noreplace;
     #[pymodule_export]
     use crate::regf::HiveReader;
+    #[pymodule_export]
+    use crate::repeats::Repeats;
+    #[pymodule_export]
+    use crate::text::{check_format, format_reads};
     #[pymodule_export]
     use crate::walk::{Entry, walk};
 
