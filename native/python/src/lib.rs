@@ -13,6 +13,7 @@ mod errors;
 mod evtx;
 mod evtx_carve;
 mod evtx_wide;
+mod grammar;
 mod hash;
 mod identity;
 mod memory;
@@ -52,6 +53,8 @@ mod _native {
     #[pymodule_export]
     use crate::evtx_wide::{evtx_wide_common, evtx_wide_selection, evtx_wide_tables};
     #[pymodule_export]
+    use crate::grammar::{check_format, format_reads};
+    #[pymodule_export]
     use crate::hash::{FileDigest, digest_fd, digest_fds, digest_files};
     #[pymodule_export]
     use crate::identity::{identity_of, tree_hash};
@@ -62,7 +65,7 @@ mod _native {
     #[pymodule_export]
     use crate::repeats::Repeats;
     #[pymodule_export]
-    use crate::text::{check_format, format_reads};
+    use crate::text::{TextReader, account_delimited};
     #[pymodule_export]
     use crate::walk::{Entry, walk};
 
