@@ -53,7 +53,7 @@ impl DelimitedInference {
         let mut header: Vec<Box<[u8]>> = Vec::new();
         let mut records = Records::new(source, layout)?;
         while let Some(record) = records.next()? {
-            if record.kind != Kind::Row && record.kind != Kind::Header {
+            if record.kind != Kind::Row {
                 continue;
             }
             if record.len() > COLUMNS_MAX {
@@ -138,7 +138,10 @@ impl DelimitedInference {
     fn order(&self) -> Vec<&[u8]> {
         let mut seen = std::collections::BTreeSet::new();
         let cells = self.headers.iter().flatten();
-        cells.map(|cell| &**cell).filter(|cell| seen.insert(*cell)).collect()
+        cells
+            .map(|cell| &**cell)
+            .filter(|cell| seen.insert(*cell))
+            .collect()
     }
 }
 
@@ -199,11 +202,19 @@ fn read_parts<S: ReadAt + Sync>(
             });
         }
     });
-    if let Some(error) = first_error.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner) {
+    if let Some(error) = first_error
+        .into_inner()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
+    {
         return Err(error);
     }
-    let parts = parts.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
-    Ok(parts.into_values().reduce(Part::followed_by).unwrap_or_else(|| Part::of(width)))
+    let parts = parts
+        .into_inner()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
+    Ok(parts
+        .into_values()
+        .reduce(Part::followed_by)
+        .unwrap_or_else(|| Part::of(width)))
 }
 
 /// Keep a part; neighbours become one, so that as many are kept as there are threads.
@@ -225,7 +236,9 @@ fn keep(parts: &mut BTreeMap<usize, Part>, number: usize, part: Part) {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    mutex
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 impl Part {
