@@ -26,6 +26,7 @@ pub struct DelimitedInference {
     rows: u64,
     faults: u64,
     first_fault: Option<Place>,
+    part_bytes: Option<u64>,
 }
 
 /// A part of a file.
@@ -38,6 +39,13 @@ struct Part {
 }
 
 impl DelimitedInference {
+    /// Cut files in parts of so many bytes, whatever their size: the answer is the same.
+    #[must_use]
+    pub fn in_parts_of(mut self, bytes: u64) -> Self {
+        self.part_bytes = Some(bytes);
+        self
+    }
+
     /// Take a file into account; files are given in the order of their names.
     ///
     /// # Errors
@@ -79,7 +87,15 @@ impl DelimitedInference {
         if header.is_empty() {
             return Ok(());
         }
-        let part = read_parts(source, layout, start, file, header.len(), threads)?;
+        let part = read_parts(
+            source,
+            layout,
+            start,
+            file,
+            header.len(),
+            threads,
+            self.part_bytes,
+        )?;
         self.rows += part.rows;
         self.faults += part.faults;
         self.first_fault = earliest(self.first_fault, part.first_fault);
@@ -160,12 +176,17 @@ fn read_parts<S: ReadAt + Sync>(
     file: u32,
     width: usize,
     threads: usize,
+    part_bytes: Option<u64>,
 ) -> Result<Part, CoreError> {
     let length = source.len();
-    if threads < 2 || length - start.min(length) < 2 * PART_BYTES {
+    let small = part_bytes.is_none() && length - start.min(length) < 2 * PART_BYTES;
+    if threads < 2 || small {
         return read_part(source, layout, start, length, file, width);
     }
-    let borders = Mutex::new((Borders::new(source, layout, PART_BYTES)?, 0_usize));
+    let borders = Mutex::new((
+        Borders::new(source, layout, part_bytes.unwrap_or(PART_BYTES))?,
+        0_usize,
+    ));
     let parts = Mutex::new(BTreeMap::<usize, Part>::new());
     let first_error = Mutex::new(None);
     std::thread::scope(|scope| {

@@ -113,7 +113,7 @@ pub(super) fn readings(column: &Column) -> Vec<Reading> {
         ));
         let fixed = column.length.0 == column.length.1 && column.length.1 >= HEX_LENGTH_MIN;
         let digits = column.cells.saturating_mul(column.length.1 as u64);
-        if alive("hex") && fixed && digits < HEX_DIGITS_SEEN {
+        if found.len() == 1 && alive("hex") && fixed && digits < HEX_DIGITS_SEEN {
             found.push(Reading::meaning("hex"));
         }
     } else if wide && alive("point") && column.digits[0].scale_max == 0 {
@@ -228,7 +228,7 @@ fn numbers_with_marks(column: &Column) -> Vec<Reading> {
         let candidate = &all()[number];
         match candidate.family {
             Family::Grouped(mark) => {
-                let reading = if column.length.1 <= GROUPED_LENGTH_MAX {
+                let reading = if mark != b'.' && column.length.1 <= GROUPED_LENGTH_MAX {
                     Reading::of(candidate.name, "int64", None)
                 } else {
                     let format = if mark == b'.' { "comma" } else { "point" };
@@ -262,7 +262,7 @@ fn numbers_with_marks(column: &Column) -> Vec<Reading> {
             }
             Family::Float(point) => {
                 let format = if point == b',' { "comma" } else { "point" };
-                if !has(format) {
+                if !has(format) && (point == b'.' || !has("float")) {
                     found.push(Reading::of(candidate.name, "float64", Some(format)));
                 }
             }
