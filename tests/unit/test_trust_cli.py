@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
@@ -430,3 +431,40 @@ def test_showing_an_empty_home_says_what_runs(ceremony):
     assert shown["root"] is None
     assert shown["policy"] is None
     assert shown["release_key"]["listed"] is None
+
+
+# --- the page that describes the ceremony
+
+
+PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "key-ceremony.md"
+
+
+def commands_of(page):
+    """Command lines of a page's fenced blocks, continued lines joined, without what needs a home or a token."""
+    for block in page.read_text().split("```\n")[1::2]:
+        for line in block.replace("\\\n", " ").splitlines():
+            words_typed = shlex.split(line, comments=True)
+            asks_the_sentinel = words_typed[1:3] in (["trust", "import"], ["trust", "impact"])
+            if words_typed and not asks_the_sentinel and "--pkcs11" not in words_typed:
+                yield words_typed
+
+
+def test_the_commands_of_the_page_work_as_they_stand(ceremony, tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(signing, "secret_text", lambda *_, **__: "correct horse")
+    people(ceremony, "bo", "cy", "officer", "lead", "dora", "dee")
+    for name in ("bo", "cy", "officer", "lead", "dora", "dee"):
+        ceremony("trust", "key", "export", name, "--out", f"{name}.pub")
+    typed = list(commands_of(PAGE))
+    assert len(typed) >= 14
+    keyid = None
+    for program, *arguments in typed:
+        assert program == "casparian"
+        if "KEYID" in arguments:
+            keyid = ceremony("trust", "key", "show", "ada").json["keyid"]
+            arguments[arguments.index("KEYID")] = keyid
+        ceremony(*arguments)
+    assert keyid is not None
+    root = roots.read_root((tmp_path / "2.root.json").read_bytes())
+    assert (root.version, sorted(root.holders.values())) == (2, ["bo", "cy", "dee", "officer"])
+    policy = policies.read_policy((tmp_path / "policy.json").read_bytes())
+    assert (policy.version, len(policy.signatures), len(policy.revoked_keys)) == (2, 1, 1)
