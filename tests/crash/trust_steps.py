@@ -3,7 +3,7 @@
     python trust_steps.py DIRECTORY (deploy|import)
 
 One line of JSON a step: its number, whether the change was cut, what the home holds after the next start. The last line is of a
-change that nothing cut. Children are forked from a process without threads, and killed with SIGKILL: nothing of theirs is cleaned up.
+change that nothing cut. Children are forked from a process without threads, and killed: nothing of theirs is cleaned up.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from casparian import processes  # noqa: E402, F401 - all that children need is loaded before they are forked
-from casparian.db import reads  # noqa: E402
-from casparian.db.connection import ControlDatabase  # noqa: E402
-from casparian.db.writer import DatabaseWriter  # noqa: E402
-from casparian.paths import Home  # noqa: E402
-from casparian.protocol import control  # noqa: E402
-from casparian.sentinel.effects import ChangeTrust  # noqa: E402
-from casparian.sentinel.io.mailbox import Mailbox  # noqa: E402
-from casparian.sentinel.io.trusting import Trusting  # noqa: E402
-from casparian.sentinel.io.writer import Writer  # noqa: E402
-from casparian.trust import package, store, verdict, verify  # noqa: E402, F401
-from casparian.trust import state as states  # noqa: E402
-from casparian.trust.artifact import hash_artifact, read_artifact  # noqa: E402
-from tests.factories.laboratory import Laboratory  # noqa: E402
+from casparian import processes  # noqa: F401 - all that children need is loaded before they are forked
+from casparian.db import reads
+from casparian.db.connection import ControlDatabase
+from casparian.db.writer import DatabaseWriter
+from casparian.paths import Home
+from casparian.protocol import control
+from casparian.sentinel.effects import ChangeTrust
+from casparian.sentinel.io.mailbox import Mailbox
+from casparian.sentinel.io.trusting import Trusting
+from casparian.sentinel.io.writer import Writer
+from casparian.trust import package, store, verdict, verify  # noqa: F401
+from casparian.trust import state as states
+from casparian.trust.artifact import hash_artifact, read_artifact
+from tests.factories.laboratory import Laboratory
 
 STEPS_MAX = 500
 
