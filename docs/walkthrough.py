@@ -73,7 +73,8 @@ def walk(page: Path, directory: Path, *, loud: bool = False) -> str:
         )
         script = f". {state}\nset -e\n{commands}\nexport -p > {state}\n"
         if loud:
-            print("".join(f"$ {line}\n" for line in step.commands.splitlines()), end="", flush=True)
+            sys.stdout.write("".join(f"$ {line}\n" for line in step.commands.splitlines()))
+            sys.stdout.flush()
         done = subprocess.run(
             ["sh"],
             input=script,
@@ -85,7 +86,7 @@ def walk(page: Path, directory: Path, *, loud: bool = False) -> str:
             check=False,
         )
         if loud:
-            print(done.stdout, flush=True)
+            sys.stdout.write(f"{done.stdout}\n")
         printed.append(done.stdout)
         if done.returncode != 0:
             raise WalkthroughError(
@@ -98,7 +99,7 @@ def walk(page: Path, directory: Path, *, loud: bool = False) -> str:
 def _check(step: Step, output: str) -> None:
     lines = iter(output.splitlines())
     for expected in step.expected:
-        pattern = ".*".join(re.escape(part) for part in expected.split("…"))
+        pattern = ".*".join(re.escape(part) for part in re.split(r"\s*…\s*", expected))
         if not any(re.search(pattern, line) for line in lines):
             raise WalkthroughError(
                 f"`{expected}` was not printed by\n{step.commands}\n{output[-3000:]}"
