@@ -168,7 +168,7 @@ def test_a_source_that_met_a_limit_is_read_again_once_it_is_raised_and_the_recei
     assert again["reasons"] == {"done": 1, "retry": 1}, "the small one has the rows it would have"
     assert again["jobs"]["completed"] == 1
     assert world.query("select count(*) from lines") == [[52]]
-    (item,) = world.json("explain", "large.txt")["files"]
+    (item,) = world.json("explain", "large.txt")["decisions"]
     assert approval_id in str(item)
     proof = why(Home.at(world.home), newest_row(world), verify=lambda *_: None).to_builtins()
     assert proof["proven"], proof["differences"]
