@@ -19,7 +19,10 @@ from casparian.trust.envelope import open_envelope
 from tests.factories.trust import QUICK, key
 
 FAR_NS = 4_000_000_000 * 1_000_000_000
-COLUMNS = ["approval_id", "kind", "subject", "scope", "content", "content_hash", "diff", "requested_by", "requested_at_ns", "expires_at_ns", "state", "ended_at_ns", "superseded_by"]
+COLUMNS = (
+    *("approval_id", "kind", "subject", "scope", "content", "content_hash", "diff", "requested_by"),
+    *("requested_at_ns", "expires_at_ns", "state", "ended_at_ns", "superseded_by"),
+)
 DIFF = ["parser p", "- rows_max = 5", "+ rows_max = 9"]
 
 
@@ -58,7 +61,7 @@ class Peer:
                 typed = str(request.filters.get("approval_id", ""))
                 found = [r for r in self.rows if r["approval_id"].startswith(typed)]
                 yield control.Rows(
-                    columns=tuple(COLUMNS), rows=tuple(tuple(r[c] for c in COLUMNS) for r in found)
+                    columns=COLUMNS, rows=tuple(tuple(r[c] for c in COLUMNS) for r in found)
                 )
             case control.Read():
                 yield control.Rows(columns=(), rows=())
@@ -82,6 +85,7 @@ def key_options(tmp_path: Path) -> tuple[str, ...]:
 
 
 def call(capfd: Any, home: Home, peer: Peer, *arguments: str) -> tuple[int, Any, str]:
+    home.socket.unlink(missing_ok=True)  # of the call before
     for name in [name for name in os.environ if name.startswith("CASPARIAN_")]:
         del os.environ[name]
     with fake_sentinel(home, peer):
