@@ -57,6 +57,7 @@ _CODE_CHARACTERS: Final = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_.")
 _CODE_CHARACTERS_MAX: Final = 64
 _MESSAGE_CHARACTERS_MAX: Final = 4_096
 _GUEST_CODES: Final = ("parser.", "limit.", "source.")
+_CONTRACT_CODES: Final = frozenset({"contract.document", "contract.drift"})
 
 T = TypeVar("T")
 
@@ -249,7 +250,7 @@ class Session:
         self.busy = False
         code = failed.code
         if not (
-            code.startswith(_GUEST_CODES)
+            (code.startswith(_GUEST_CODES) or code in _CONTRACT_CODES)
             and len(code) <= _CODE_CHARACTERS_MAX
             and _CODE_CHARACTERS.issuperset(code)
         ):
