@@ -4,6 +4,7 @@
 //! file, never follows a link, and never panics on input.
 
 pub mod account;
+mod bytes;
 pub mod dataset;
 pub mod delimited;
 pub mod error;
@@ -13,7 +14,10 @@ pub mod hash;
 pub mod identity;
 pub mod jsonl;
 pub mod promote;
+mod quarantine;
 pub mod regf;
+pub mod repeats;
+mod schema;
 pub mod source;
 pub mod tally;
 pub mod text;
