@@ -87,9 +87,7 @@ def _registry(given: Input, job: GuestJob) -> Batches:
 
 
 def _text(given: Input, job: GuestJob) -> Batches:
-    return _native.TextReader(
-        given.descriptor, given.source.size_bytes, str(job.config["dataset"])
-    )
+    return _native.TextReader(given.descriptor, given.source.size_bytes, str(job.config["dataset"]))
 
 
 DECODERS: Final[dict[str, Decoder]] = {

@@ -109,7 +109,13 @@ def test_arrow_and_duckdb_read_the_same_values(rows: list[tuple[Any, ...]]) -> N
     pacsv.write_csv(table, sink, pacsv.WriteOptions(quoting_style="all_valid"))
     raw = sink.getvalue()
     dataset = delimited(
-        {"n": "int64", "x": "float64", "ok": "bool", "day": {"type": "date32", "format": "%Y-%m-%d"}, "text": "utf8"}
+        {
+            "n": "int64",
+            "x": "float64",
+            "ok": "bool",
+            "day": {"type": "date32", "format": "%Y-%m-%d"},
+            "text": "utf8",
+        }
     )
     reading = read(raw, dataset)
     assert reading.quarantine == []
@@ -127,7 +133,9 @@ JSON = st.recursive(
     | st.integers(-(2**53), 2**53)
     | st.floats(allow_nan=False, allow_infinity=False)
     | st.text(st.characters(exclude_categories=["Cs"]), max_size=6),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=4), inner, max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=4), inner, max_size=4)
+    ),
     max_leaves=12,
 )
 
@@ -140,7 +148,10 @@ JSON = st.recursive(
             optional={
                 "text": st.none() | st.text(st.characters(exclude_categories=["Cs"]), max_size=8),
                 "inner": st.fixed_dictionaries({}, optional={"x": st.booleans(), "more": JSON}),
-                "list": st.lists(st.none() | st.text(st.characters(exclude_categories=["Cs"]), max_size=4), max_size=4),
+                "list": st.lists(
+                    st.none() | st.text(st.characters(exclude_categories=["Cs"]), max_size=4),
+                    max_size=4,
+                ),
             },
         ),
         max_size=12,
@@ -175,11 +186,15 @@ def test_what_json_writes_is_read_back(documents: list[dict[str, Any]], ascii_on
 GOOD = "time,n,text\n" + "".join(
     f'2024-01-02 03:04:{n % 60:02},{n},"say ""{n}"", or {"so" * (n % 5)}"\n' for n in range(60)
 )
-GOOD_JSON = "".join(json.dumps({"n": n, "text": "ä" * (n % 7), "list": [str(n)]}) + "\n" for n in range(60))
+GOOD_JSON = "".join(
+    json.dumps({"n": n, "text": "ä" * (n % 7), "list": [str(n)]}) + "\n" for n in range(60)
+)
 DAMAGE = st.lists(
     st.tuples(
         st.integers(0, 5_000),
-        st.sampled_from([b"\0" * 64, b'"', b"\n", b",", b"\xff", b"", b"\r", b"{", b"\\", b"\0" * 512]),
+        st.sampled_from(
+            [b"\0" * 64, b'"', b"\n", b",", b"\xff", b"", b"\r", b"{", b"\\", b"\0" * 512]
+        ),
         st.integers(0, 40),
     ),
     min_size=1,
@@ -197,8 +212,14 @@ def damaged(text: bytes, hits: list[tuple[int, bytes, int]], spare: int) -> byte
 
 @settings(max_examples=120, deadline=None)
 @given(hits=DAMAGE, encoding=st.sampled_from(["utf-8", "utf-16le", "cp1252"]))
-def test_no_damage_loses_a_record_in_silence(hits: list[tuple[int, bytes, int]], encoding: str) -> None:
-    columns = {"time": {"type": "timestamp[s]", "format": "%Y-%m-%d %H:%M:%S"}, "n": "int64", "text": "utf8"}
+def test_no_damage_loses_a_record_in_silence(
+    hits: list[tuple[int, bytes, int]], encoding: str
+) -> None:
+    columns = {
+        "time": {"type": "timestamp[s]", "format": "%Y-%m-%d %H:%M:%S"},
+        "n": "int64",
+        "text": "utf8",
+    }
     raw = GOOD.encode(encoding.replace("16le", "16-le"))
     text = damaged(raw, hits, len("time,n,text\n") * (2 if encoding == "utf-16le" else 1))
     reading = read(text, delimited(columns, encoding=encoding))
@@ -219,7 +240,9 @@ def test_no_damage_loses_a_line_in_silence(hits: list[tuple[int, bytes, int]]) -
 
 
 @settings(max_examples=120, deadline=None)
-@given(st.binary(max_size=400), st.sampled_from(["utf-8", "utf-16le", "utf-16be", "latin-1", "cp1252"]))
+@given(
+    st.binary(max_size=400), st.sampled_from(["utf-8", "utf-16le", "utf-16be", "latin-1", "cp1252"])
+)
 def test_no_bytes_at_all_break_the_decoder(text: bytes, encoding: str) -> None:
     dataset = delimited({"a": "utf8", "b": "utf8"}, header=False, encoding=encoding)
     for contract in (dataset, json_lines({"a": "utf8"})):
@@ -264,5 +287,7 @@ def test_a_row_that_is_dropped_doubled_or_moved_unbalances_the_ledger(number: in
     assert judged(before, one, behind)
     assert not judged(before, behind)
     assert not judged(before, one, one, behind)
-    moved = one.set_column(0, one.schema.field(0), pa.array([one["@offset"][0].as_py() + 1], pa.uint64()))
+    moved = one.set_column(
+        0, one.schema.field(0), pa.array([one["@offset"][0].as_py() + 1], pa.uint64())
+    )
     assert not judged(before, moved, behind)

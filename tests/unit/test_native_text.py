@@ -32,7 +32,8 @@ HEADER = b"time;n;price;ok;day;text\n"
 
 def test_cells_become_values_of_their_columns() -> None:
     reading = read(
-        HEADER + '2024-07-01 12:00:00;-7;1,50;yes;2024-02-29;"a;""b""\nc"\n-;0;0,00;no;1970-01-01;-\n'.encode(),
+        HEADER
+        + '2024-07-01 12:00:00;-7;1,50;yes;2024-02-29;"a;""b""\nc"\n-;0;0,00;no;1970-01-01;-\n'.encode(),
         TYPED,
     )
     assert reading.rows == [
@@ -98,7 +99,8 @@ def test_no_value_of_a_record_that_was_set_aside_is_left_in_a_column() -> None:
 
 def test_a_cell_that_an_older_header_lacks_is_null_there_only() -> None:
     dataset = delimited(
-        {"a": "int64", "b": {"type": "utf8", "nullable": True}}, headers=[["a"], ["a", "b"], ["b", "a"]]
+        {"a": "int64", "b": {"type": "utf8", "nullable": True}},
+        headers=[["a"], ["a", "b"], ["b", "a"]],
     )
     assert read(b"a\n1\n", dataset).rows == [{"a": 1, "b": None}]
     assert read(b"a,b\n1,x\n", dataset).rows == [{"a": 1, "b": "x"}]
@@ -248,7 +250,12 @@ def test_json_that_is_not_in_lines_says_so(text: bytes) -> None:
 
 
 def test_a_document_of_a_contract_that_cannot_be_followed_is_refused() -> None:
-    for document in ("", "{}", '{"schema_version":1,"parser":"x"}', TYPED.replace("int32", "int33")):
+    for document in (
+        "",
+        "{}",
+        '{"schema_version":1,"parser":"x"}',
+        TYPED.replace("int32", "int33"),
+    ):
         with pytest.raises(_native.SourceError) as caught:
             read_raw(document)
         assert caught.value.code == "contract.document"

@@ -177,7 +177,11 @@ def show_parser(app: App, *, parser: str) -> None:
 @click.argument("parser", metavar="NAME|DIR")
 @click.argument("files", nargs=-1, type=click.Path())
 @click.option(
-    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="A setting of the parser; `KEY=@FILE` takes a file's text"
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="A setting of the parser; `KEY=@FILE` takes a file's text",
 )
 @click.option(
     "--rows",

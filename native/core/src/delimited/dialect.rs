@@ -157,6 +157,7 @@ impl Report {
         let readings = self.drop_single_cells(readings);
         let readings = self.drop_equal(readings);
         let readings = self.drop_quotes_as_content(readings);
+        let readings = self.drop_parts(readings);
         let readings = self.drop_weak(readings);
         self.survivors = readings
             .into_iter()
@@ -183,7 +184,11 @@ impl Report {
             return one;
         }
         for reading in &one {
-            self.rule_out(reading, "the delimiter does not part any record".to_owned(), None);
+            self.rule_out(
+                reading,
+                "the delimiter does not part any record".to_owned(),
+                None,
+            );
         }
         several
     }
@@ -196,7 +201,11 @@ impl Report {
             if seen.insert(reading.fingerprint) {
                 kept.push(reading);
             } else {
-                self.rule_out(&reading, "it reads the same cells as another candidate".to_owned(), None);
+                self.rule_out(
+                    &reading,
+                    "it reads the same cells as another candidate".to_owned(),
+                    None,
+                );
             }
         }
         kept
@@ -212,20 +221,45 @@ impl Report {
         let naive: Vec<bool> = readings
             .iter()
             .map(|reading| {
-                reading
-                    .wrapped
-                    .iter()
-                    .any(|(quote, _)| reading.layout.quote != Some(*quote) && explains(*quote, reading.delimiter))
+                reading.wrapped.iter().any(|(quote, _)| {
+                    reading.layout.quote != Some(*quote) && explains(*quote, reading.delimiter)
+                })
             })
             .collect();
         let mut kept = Vec::new();
         for (reading, is_naive) in readings.into_iter().zip(naive) {
             match reading.wrapped.first() {
                 Some((quote, record)) if is_naive => {
-                    let why = format!("a cell begins and ends with `{}`, which it takes for content", char::from(*quote));
+                    let why = format!(
+                        "a cell begins and ends with `{}`, which it takes for content",
+                        char::from(*quote)
+                    );
                     self.rule_out(&reading, why, Some(*record));
                 }
                 _ => kept.push(reading),
+            }
+        }
+        kept
+    }
+
+    /// A delimiter that only ever occurs as a part of a longer one.
+    fn drop_parts(&mut self, readings: Vec<Reading>) -> Vec<Reading> {
+        let longer: Vec<&'static str> = readings
+            .iter()
+            .filter(|reading| reading.delimiter.chars().count() > 1 && !reading.has_part)
+            .map(|reading| reading.delimiter)
+            .collect();
+        let mut kept = Vec::new();
+        for reading in readings {
+            let is_part = |whole: &&&str| {
+                **whole != reading.delimiter && whole.starts_with(reading.delimiter)
+            };
+            match longer.iter().find(is_part) {
+                Some(whole) => {
+                    let why = format!("it stands only as a part of `{}`", whole.escape_default());
+                    self.rule_out(&reading, why, None);
+                }
+                None => kept.push(reading),
             }
         }
         kept
@@ -246,7 +280,11 @@ impl Report {
                     Some((other.delimiter, cell))
                 });
                 inside.map(|(delimiter, cell)| {
-                    format!("it stands only inside of cell {} of those that `{}` makes", cell + 1, delimiter.escape_default())
+                    format!(
+                        "it stands only inside of cell {} of those that `{}` makes",
+                        cell + 1,
+                        delimiter.escape_default()
+                    )
                 })
             })
             .collect();
@@ -273,11 +311,15 @@ fn encoding_of(sample: &[u8], is_whole: bool) -> (Encoding, String) {
     }
     match std::str::from_utf8(sample) {
         Ok(_) if sample.is_ascii() => (Encoding::Utf8, "every byte is ASCII".to_owned()),
-        Ok(_) => (Encoding::Utf8, "every byte is part of a character".to_owned()),
+        Ok(_) => (
+            Encoding::Utf8,
+            "every byte is part of a character".to_owned(),
+        ),
         // The sample's end may part a character.
-        Err(error) if error.error_len().is_none() && !is_whole => {
-            (Encoding::Utf8, "every byte is part of a character".to_owned())
-        }
+        Err(error) if error.error_len().is_none() && !is_whole => (
+            Encoding::Utf8,
+            "every byte is part of a character".to_owned(),
+        ),
         Err(error) => {
             let at = error.valid_up_to();
             let no_utf8 = format!("byte {:02X} at {at} is no UTF-8", sample[at]);
@@ -286,7 +328,8 @@ fn encoding_of(sample: &[u8], is_whole: bool) -> (Encoding, String) {
                 None => (Encoding::Cp1252, no_utf8),
                 Some(place) => {
                     let byte = sample[place];
-                    let why = format!("{no_utf8}; byte {byte:02X} at {place} is not in code page 1252");
+                    let why =
+                        format!("{no_utf8}; byte {byte:02X} at {place} is not in code page 1252");
                     (Encoding::Latin1, why)
                 }
             }
@@ -295,7 +338,11 @@ fn encoding_of(sample: &[u8], is_whole: bool) -> (Encoding, String) {
 }
 
 fn utf16_why(mark: usize) -> String {
-    if mark > 0 { "a byte-order mark".to_owned() } else { "NUL in every other byte".to_owned() }
+    if mark > 0 {
+        "a byte-order mark".to_owned()
+    } else {
+        "NUL in every other byte".to_owned()
+    }
 }
 
 #[cfg(test)]

@@ -94,7 +94,8 @@ impl Difference {
         removed.retain(|(before, was)| {
             let looks_like = |(name, at): &(String, usize)| {
                 let alike = similarity(before, name);
-                (alike >= RENAMED_PERCENT || (at == was && alike >= RENAMED_IN_PLACE_PERCENT)).then_some(alike)
+                (alike >= RENAMED_PERCENT || (at == was && alike >= RENAMED_IN_PLACE_PERCENT))
+                    .then_some(alike)
             };
             let best = self
                 .added
@@ -212,10 +213,19 @@ pub(crate) fn similarity(one: &str, other: &str) -> usize {
         }
     }
     let alike = (longest - row[other.len()]) * 100 / longest;
-    let (short, long) = if one.len() < other.len() { (&one, &other) } else { (&other, &one) };
+    let (short, long) = if one.len() < other.len() {
+        (&one, &other)
+    } else {
+        (&other, &one)
+    };
     // `user` and `user_name`: one grew out of the other.
-    let is_part = short.len() >= PART_LETTERS_MIN && long.windows(short.len()).any(|part| part == short);
-    if is_part { alike.max(RENAMED_PERCENT) } else { alike }
+    let is_part =
+        short.len() >= PART_LETTERS_MIN && long.windows(short.len()).any(|part| part == short);
+    if is_part {
+        alike.max(RENAMED_PERCENT)
+    } else {
+        alike
+    }
 }
 
 #[cfg(test)]

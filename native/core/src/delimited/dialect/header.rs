@@ -11,10 +11,14 @@ pub(super) fn judge(reading: &Reading) -> Header {
     for (index, cell) in reading.first.iter().enumerate() {
         let at = index + 1;
         if cell.trim().is_empty() {
-            return Header::No(format!("cell {at} of the first record is empty, and no name"));
+            return Header::No(format!(
+                "cell {at} of the first record is empty, and no name"
+            ));
         }
         if is_quantity(cell) {
-            return Header::No(format!("cell {at} of the first record is `{cell}`, a value and no name"));
+            return Header::No(format!(
+                "cell {at} of the first record is `{cell}`, a value and no name"
+            ));
         }
         if !names.insert(cell) {
             return Header::No(format!("cell {at} of the first record repeats another one"));
@@ -23,7 +27,10 @@ pub(super) fn judge(reading: &Reading) -> Header {
     for (index, name) in reading.first.iter().enumerate() {
         let below = || reading.kept.iter().filter_map(|record| record.get(index));
         if below().any(|cell| cell == name) {
-            return Header::No(format!("cell {} of the first record is a value of later ones", index + 1));
+            return Header::No(format!(
+                "cell {} of the first record is a value of later ones",
+                index + 1
+            ));
         }
         let mut values = below().filter(|cell| !cell.is_empty()).peekable();
         if values.peek().is_some() && values.all(|cell| is_quantity(cell)) {

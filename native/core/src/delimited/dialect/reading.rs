@@ -52,6 +52,8 @@ pub(super) struct Reading {
     pub(super) fingerprint: blake3::Hash,
     /// Quotes that a cell has at both ends as content, with number and offset of the first such record.
     pub(super) wrapped: Vec<(u8, (u64, u64))>,
+    /// Whether a cell holds the delimiter's first character.
+    pub(super) has_part: bool,
     /// Where the weak delimiters occur.
     pub(super) weak_cells: [Cells; WEAK.len()],
 }
@@ -72,6 +74,7 @@ impl Reading {
             kept: Vec::new(),
             fingerprint: blake3::hash(b""),
             wrapped: Vec::new(),
+            has_part: false,
             weak_cells: [Cells::None; WEAK.len()],
             layout,
         };
@@ -100,7 +103,11 @@ impl Reading {
             if reading.records == 1 {
                 reading.cells = record.len();
             } else if record.len() != reading.cells {
-                let why = format!("the record has {} cells, the first one {}", record.len(), reading.cells);
+                let why = format!(
+                    "the record has {} cells, the first one {}",
+                    record.len(),
+                    reading.cells
+                );
                 reading.contradiction = Some((why, place));
                 return Ok(reading);
             }
@@ -120,6 +127,7 @@ impl Reading {
                 {
                     reading.wrapped.push((*first, place));
                 }
+                reading.has_part |= memchr::memchr(delimiter.as_bytes()[0], &cell).is_some();
                 for (weak, cells) in WEAK.iter().zip(&mut reading.weak_cells) {
                     if memchr::memchr(weak.as_bytes()[0], &cell).is_some() {
                         cells.add(index);

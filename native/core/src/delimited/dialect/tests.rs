@@ -18,7 +18,11 @@ fn only(text: &str) -> Survivor {
 #[test]
 fn the_dialect_of_ordinary_texts_is_certain() {
     let cases = [
-        ("time,src,n\n2024-01-02 10:11:12,a b,1\n2024-01-02 10:11:13,c d,2\n", ",", 3),
+        (
+            "time,src,n\n2024-01-02 10:11:12,a b,1\n2024-01-02 10:11:13,c d,2\n",
+            ",",
+            3,
+        ),
         ("a;b\n1,5;2,7\n3,1;4,2\n", ";", 2),
         ("a\tb c\n1\tx y\n2\tz\n", "\t", 2),
         ("a||b\n1||x\n2||y\n", "||", 2),
@@ -29,14 +33,21 @@ fn the_dialect_of_ordinary_texts_is_certain() {
     ];
     for (text, delimiter, cells) in cases {
         let found = only(text);
-        assert_eq!((found.layout.delimiter.as_str(), found.cells), (delimiter, cells), "{text:?}");
+        assert_eq!(
+            (found.layout.delimiter.as_str(), found.cells),
+            (delimiter, cells),
+            "{text:?}"
+        );
     }
 }
 
 #[test]
 fn quotes_and_escapes_are_told_apart() {
     let doubled = only("a,b\n\"x\",\"say \"\"hi\"\", you\"\n");
-    assert_eq!((doubled.layout.quote, doubled.layout.escape), (Some(b'"'), Escape::Doubled));
+    assert_eq!(
+        (doubled.layout.quote, doubled.layout.escape),
+        (Some(b'"'), Escape::Doubled)
+    );
     let backslash = only("a,b\n\"x\",\"say \\\"hi\\\", you\"\n");
     assert_eq!(
         (backslash.layout.quote, backslash.layout.escape),
@@ -52,7 +63,9 @@ fn each_candidate_that_is_ruled_out_says_why_and_where() {
     let comma = report
         .eliminated
         .iter()
-        .find(|one| one.delimiter == "," && one.quote == Some(b'"') && one.escape == Escape::Doubled)
+        .find(|one| {
+            one.delimiter == "," && one.quote == Some(b'"') && one.escape == Escape::Doubled
+        })
         .unwrap();
     assert_eq!(comma.why, "the record has 3 cells, the first one 1");
     assert_eq!(comma.record, Some((2, 4)));
@@ -82,11 +95,18 @@ fn a_header_is_told_by_what_stands_below_it() {
 
 #[test]
 fn encodings_are_told_by_bytes_that_others_do_not_have() {
-    let of = |raw: &[u8]| examine(&SliceSource(raw), 1 << 20, 0, None).unwrap().encoding;
+    let of = |raw: &[u8]| {
+        examine(&SliceSource(raw), 1 << 20, 0, None)
+            .unwrap()
+            .encoding
+    };
     assert_eq!(of(b"a,b\n\xC3\xA4,1\n"), Encoding::Utf8);
     assert_eq!(of(b"a,b\n\xE4,1\n"), Encoding::Cp1252);
     assert_eq!(of(b"a,b\n\xE4\x81,1\n"), Encoding::Latin1);
-    let wide: Vec<u8> = "a,b\n1,2\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let wide: Vec<u8> = "a,b\n1,2\n"
+        .encode_utf16()
+        .flat_map(u16::to_le_bytes)
+        .collect();
     assert_eq!(of(&wide), Encoding::Utf16Le);
     let found = examine(&SliceSource(&wide), 1 << 20, 0, None).unwrap();
     assert_eq!(found.survivors.len(), 1);
