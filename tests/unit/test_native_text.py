@@ -33,7 +33,7 @@ HEADER = b"time;n;price;ok;day;text\n"
 def test_cells_become_values_of_their_columns() -> None:
     reading = read(
         HEADER
-        + '2024-07-01 12:00:00;-7;1,50;yes;2024-02-29;"a;""b""\nc"\n-;0;0,00;no;1970-01-01;-\n'.encode(),
+        + b'2024-07-01 12:00:00;-7;1,50;yes;2024-02-29;"a;""b""\nc"\n-;0;0,00;no;1970-01-01;-\n',
         TYPED,
     )
     assert reading.rows == [
