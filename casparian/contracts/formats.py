@@ -16,7 +16,9 @@ def element_type(kind: str) -> str:
 def format_problem(column: DatasetColumn) -> str | None:
     """Why no value could be read as the column says, or `None`."""
     try:
-        _native.check_format(column.type, column.format, column.zone, column.meaning)
+        _native.check_format(
+            column.type, column.format, zone=column.zone, meaning=column.meaning
+        )
     except ValueError as error:
         return str(error)
     return None
@@ -24,4 +26,7 @@ def format_problem(column: DatasetColumn) -> str | None:
 
 def reads(column: DatasetColumn, text: str) -> bool:
     """Whether the column can have this text as a value, spellings of null aside."""
-    return _native.format_reads(text, column.type, column.format, column.zone, column.meaning)
+    value = _native.read_value(
+        text.encode(), column.type, column.format, zone=column.zone, meaning=column.meaning
+    )
+    return value is not None

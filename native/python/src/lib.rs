@@ -13,7 +13,6 @@ mod errors;
 mod evtx;
 mod evtx_carve;
 mod evtx_wide;
-mod grammar;
 mod hash;
 mod identity;
 mod memory;
@@ -21,6 +20,7 @@ mod promote;
 mod regf;
 mod repeats;
 mod text;
+mod values;
 mod walk;
 
 use pyo3::prelude::*;
@@ -43,7 +43,10 @@ mod _native {
         build_info, engine_sources_hash, first_party_parsers, first_party_statements, release_key,
     };
     #[pymodule_export]
-    use crate::confine::{confinement_support, isolate_zygote, lock_down, prepare_confinement};
+    use crate::confine::{
+        allow_program, confinement_support, isolate_zygote, lock_down, prepare_confinement,
+        prepare_programs, run_program, wall_imports,
+    };
     #[pymodule_export]
     use crate::errors::SourceError;
     #[pymodule_export]
@@ -52,8 +55,6 @@ mod _native {
     use crate::evtx_carve::{EvtxCarveReader, account_evtx_carved, render_evtx};
     #[pymodule_export]
     use crate::evtx_wide::{evtx_wide_common, evtx_wide_selection, evtx_wide_tables};
-    #[pymodule_export]
-    use crate::grammar::{check_format, format_reads};
     #[pymodule_export]
     use crate::hash::{FileDigest, digest_fd, digest_fds, digest_files};
     #[pymodule_export]
@@ -66,6 +67,8 @@ mod _native {
     use crate::repeats::Repeats;
     #[pymodule_export]
     use crate::text::{TextReader, account_delimited};
+    #[pymodule_export]
+    use crate::values::{check_format, read_value};
     #[pymodule_export]
     use crate::walk::{Entry, walk};
 
