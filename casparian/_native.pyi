@@ -7,7 +7,7 @@ used nor moved. A bug in the engine (a panic) raises `RuntimeError`.
 """
 
 from collections.abc import Sequence
-from typing import Final, Literal, final
+from typing import Final, Literal, Self, final
 
 from typing_extensions import Buffer
 
@@ -615,7 +615,7 @@ def read_value(
 class Repeats:
     """All values of some columns that were seen so far: which come a second time."""
 
-    def __new__(cls, values_max: int) -> Repeats:
+    def __new__(cls, values_max: int) -> Self:
         """Nothing was seen yet; at most so many different values may be."""
 
     def repeated(self, column: int, offsets: bytes, data: bytes) -> list[int]:
