@@ -27,8 +27,9 @@ class SourceError(Exception):
     errno: int | None
 
 def build_info() -> dict[str, str]:
-    """What the module was built from: version, profile, features, rustc, engine_sources_hash,
-    source_date (seconds since 1970 that the build says; 0: it says nothing).
+    """What the module was built from: version, profile, features, rustc, engine_sources_hash, source_date.
+
+    `source_date` is the second since 1970 that the build says it was made at; 0: it says nothing.
     """
 
 def engine_sources_hash() -> str:
@@ -511,8 +512,50 @@ def isolate_zygote(*, parent_pid: int, user: tuple[int, int] | None) -> dict[str
         RuntimeError: an essential step is impossible here, for the reason in the message.
     """
 
+def prepare_programs() -> None:
+    """Compile the filters of guests that become a program, so that those forked from this process need not.
+
+    Raises:
+        RuntimeError: there is no profile for this system or architecture.
+    """
+
+def wall_imports(readable: list[str]) -> dict[str, str]:
+    """Give up in a zygote what importing packages does not need: network, programs, every change to a file.
+
+    For a process with one thread, after `isolate_zygote`. The record has `imports`.
+
+    Args:
+        readable: files and folders; where the kernel has Landlock, nothing else can be read from then on.
+
+    Raises:
+        OSError: the kernel refused it; the process must end.
+        RuntimeError: it is impossible here.
+    """
+
+def allow_program(listener_fd: int, pid: int) -> None:
+    """In a zygote: let the one `execveat` of a guest pass. The caller closes the listener, whatever comes of it.
+
+    Raises:
+        OSError: the guest is gone.
+        RuntimeError: it asked for something else.
+    """
+
+def run_program() -> None:
+    """In a guest that `lock_down` was given a program for: become it.
+
+    Raises:
+        OSError: always; when it works, this process does not return.
+    """
+
 def lock_down(
-    *, parent_pid: int, bridge_fd: int, log_fd: int, memory_bytes: int, cpu_seconds: int
+    *,
+    parent_pid: int,
+    bridge_fd: int,
+    log_fd: int,
+    memory_bytes: int,
+    cpu_seconds: int,
+    supervisor_fd: int | None = None,
+    program_fd: int | None = None,
 ) -> dict[str, str]:
     """Lock this process down for good; for a process with one thread that was just forked.
 
@@ -525,6 +568,9 @@ def lock_down(
         log_fd: an open descriptor, which becomes 1 and 2.
         memory_bytes: private writable memory (heap, anonymous maps), inherited pages included.
         cpu_seconds: processor time of the process; one second later the kernel kills it.
+        supervisor_fd: a socket to the zygote, which becomes 4; it is sent the listener of a filter. With it the process may
+            become one program, once, when the zygote lets it.
+        program_fd: the sealed program, which becomes 5.
 
     Returns:
         What is in force: `session`, `parent_death_signal`, `descriptors`, `oom_score_adj`,
@@ -535,4 +581,33 @@ def lock_down(
         OSError: the kernel refused an essential step, which the message names. The process is
             half locked down and must end.
         RuntimeError: an essential step is impossible here: this is root, or the parent is gone.
+    """
+
+def check_format(
+    type_name: str,
+    format: str | None = None,
+    zone: str | None = None,
+    group: str | None = None,
+    meaning: str | None = None,
+) -> None:
+    """Refuse words of a contract about a column that make no format.
+
+    Raises:
+        ValueError: says why.
+    """
+
+def read_value(
+    text: bytes,
+    type_name: str,
+    format: str | None = None,
+    zone: str | None = None,
+    group: str | None = None,
+    meaning: str | None = None,
+) -> bool | int | float | str | None:
+    """What a text says in a format, as inference and the decoders of text read it; `None` when it does not fit.
+
+    Decimals are unscaled; dates are days and timestamps counts, in the unit of the type, since 1970.
+
+    Raises:
+        ValueError: the words are no format.
     """

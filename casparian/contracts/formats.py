@@ -12,9 +12,10 @@ from typing import Any, Final
 from casparian import _native
 
 MEANINGS: Final = (
-    *("ipv4", "ipv6", "ip", "uuid", "mac", "sid", "md5", "sha1", "sha256", "sha512", "hex", "json"),
+    *("ipv4", "ipv6", "ip", "cidr", "uuid", "mac", "sid", "md5", "sha1", "sha256", "sha512", "hex"),
+    *("time", "json"),
 )
-CODES: Final = frozenset("YmdHMSfbBaAyjpIzZ")  # of `strftime`, those that can be read back exactly
+CODES: Final = frozenset("YmdeHMSfbBaAyjpIzZ")  # of `strftime`, those that can be read back exactly
 NAMED_TIMES: Final = (
     *("epoch_s", "epoch_ms", "epoch_us", "epoch_ns", "filetime", "iso8601", "rfc2822"),
 )
@@ -110,7 +111,7 @@ def _time_problem(kind: str, text: str) -> str | None:
         if epoch and kind == "date32":
             return "counts time, which a `date32` column cannot hold"
         return None
-    codes = re.findall(r"%(.?)", text.replace("%%", ""), re.DOTALL)
+    codes = re.findall(r"%(?:-(?=[mdHIMS]))?(.?)", text.replace("%%", ""), re.DOTALL)
     unknown = [code for code in codes if code not in CODES]
     if not codes or unknown:
         what = f"has `%{unknown[0]}`" if unknown else "has no `%`"

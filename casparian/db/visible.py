@@ -68,7 +68,8 @@ _TABLES: Final[dict[str, str]] = {
     "findings": 'SELECT source_id, job_id, source_path, code, "offset", length, message FROM cf_findings',
     "jobs": (
         "SELECT q.job_id, q.run_id, q.state, q.epoch, q.parser, q.sources, q.rows, q.quarantined, q.code, q.message, "
-        "coalesce(l.isolation, '') AS isolation, coalesce(l.trust, '') AS trust, make_timestamp_ns(q.created_at_ns) AS created_at, "
+        "coalesce(l.isolation, '') AS isolation, coalesce(l.trust, '') AS trust, "
+        "make_timestamp_ns(q.created_at_ns) AS created_at, "
         "make_timestamp_ns(q.updated_at_ns) AS updated_at FROM cf_processing_queue q LEFT JOIN "
         "(SELECT job_id, epoch, last(isolation) AS isolation, last(trust) AS trust FROM cf_job_logs GROUP BY job_id, epoch) l "
         "ON l.job_id = q.job_id AND l.epoch = q.epoch"

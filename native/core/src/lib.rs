@@ -5,11 +5,14 @@
 
 pub mod account;
 mod bytes;
+pub mod dataset;
+pub mod delimited;
 pub mod error;
 pub mod evtx;
 pub mod flags;
 pub mod hash;
 pub mod identity;
+pub mod jsonl;
 pub mod promote;
 mod quarantine;
 pub mod regf;

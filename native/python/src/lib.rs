@@ -18,6 +18,8 @@ mod identity;
 mod memory;
 mod promote;
 mod regf;
+mod text;
+mod values;
 mod walk;
 
 use pyo3::prelude::*;
@@ -40,7 +42,10 @@ mod _native {
         build_info, engine_sources_hash, first_party_parsers, first_party_statements, release_key,
     };
     #[pymodule_export]
-    use crate::confine::{confinement_support, isolate_zygote, lock_down, prepare_confinement};
+    use crate::confine::{
+        allow_program, confinement_support, isolate_zygote, lock_down, prepare_confinement,
+        prepare_programs, run_program, wall_imports,
+    };
     #[pymodule_export]
     use crate::errors::SourceError;
     #[pymodule_export]
@@ -57,6 +62,10 @@ mod _native {
     use crate::promote::promote_noreplace;
     #[pymodule_export]
     use crate::regf::HiveReader;
+    #[pymodule_export]
+    use crate::text::{TextReader, account_delimited};
+    #[pymodule_export]
+    use crate::values::{check_format, read_value};
     #[pymodule_export]
     use crate::walk::{Entry, walk};
 

@@ -11,8 +11,7 @@
 //!
 //! The text of a format, as contracts write it (`docs/reference/formats.md`):
 //!   * integers: `decimal` or `hex`; decimals and floats: `point` or `comma`; each may be followed by the words `zeros`
-//!     (leading zeros allowed), `plus` (a plus sign allowed) and `group C` (groups of three parted by the character C,
-//!     `space` for a blank);
+//!     (leading zeros allowed) and `plus` (a plus sign allowed); with a `group` character, digits may stand in groups of three;
 //!   * booleans: the two words, the true one first: `yes/no`;
 //!   * dates and timestamps: see [`pattern`].
 
@@ -30,6 +29,8 @@ pub use json::is_json;
 pub use nulls::Nulls;
 pub use shape::Meaning;
 pub use types::{Type, Unit};
+
+pub(crate) use pattern::Moment;
 
 use moment::Moments;
 use number::{Decimals, Floats, Integers};
@@ -79,6 +80,8 @@ pub struct Spec<'a> {
     pub format: Option<&'a str>,
     /// Zone of times that do not say theirs: `UTC`, `+02:00` or a name of the IANA database.
     pub zone: Option<&'a str>,
+    /// What may stand between groups of three digits: one character.
+    pub group: Option<&'a str>,
     /// What a text means: `ipv4`, `uuid`, … ([`Meaning`]).
     pub meaning: Option<&'a str>,
 }
@@ -129,6 +132,11 @@ impl Format {
             spec.zone.is_some() && !matches!(kind, Type::Timestamp { utc: true, .. }),
             "zone",
         )?;
+        let numeric = !matches!(
+            kind,
+            Type::Utf8 | Type::Bool | Type::Date | Type::Timestamp { .. }
+        );
+        refuse(spec.group.is_some() && !numeric, "group")?;
         refuse(spec.format.is_some() && kind == Type::Utf8, "format")?;
         let reader = match kind {
             Type::Utf8 => Reader::Text(Meaning::parse(spec.meaning)?),
@@ -136,12 +144,16 @@ impl Format {
                 let (yes, no) = words(spec.format.unwrap_or("true/false"))?;
                 Reader::Bool { yes, no }
             }
-            Type::Int { bits } => Reader::Integers(Integers::new(bits, true, spec.format)?),
-            Type::UInt { bits } => Reader::Integers(Integers::new(bits, false, spec.format)?),
-            Type::Float32 => Reader::Floats(Floats::new(true, spec.format)?),
-            Type::Float64 => Reader::Floats(Floats::new(false, spec.format)?),
+            Type::Int { bits } => {
+                Reader::Integers(Integers::new(bits, true, spec.format, spec.group)?)
+            }
+            Type::UInt { bits } => {
+                Reader::Integers(Integers::new(bits, false, spec.format, spec.group)?)
+            }
+            Type::Float32 => Reader::Floats(Floats::new(true, spec.format, spec.group)?),
+            Type::Float64 => Reader::Floats(Floats::new(false, spec.format, spec.group)?),
             Type::Decimal { precision, scale } => {
-                Reader::Decimals(Decimals::new(precision, scale, spec.format)?)
+                Reader::Decimals(Decimals::new(precision, scale, spec.format, spec.group)?)
             }
             Type::Date => Reader::Dates(pattern::Pattern::of_date(
                 spec.format.unwrap_or("%Y-%m-%d"),
@@ -189,6 +201,14 @@ impl Format {
                 matches!(kind, JsonKind::Number | JsonKind::Text)
             }
             Reader::Dates(_) | Reader::Moments(_) | Reader::Text(_) => kind == JsonKind::Text,
+        }
+    }
+
+    /// What a text says of a moment, whatever the unit of the type could hold and whether or not it says its zone.
+    pub(crate) fn moment(&self, text: &[u8]) -> Option<Moment> {
+        match &self.reader {
+            Reader::Moments(moments) => moments.moment(text),
+            _ => None,
         }
     }
 

@@ -13,14 +13,16 @@ struct Style {
 }
 
 impl Style {
-    fn parse(format: Option<&str>, first: &[&str]) -> Result<Self, FormatError> {
+    fn parse(
+        format: Option<&str>,
+        group: Option<&str>,
+        first: &[&str],
+    ) -> Result<Self, FormatError> {
         let mut style = Self::default();
-        let Some(format) = format else {
-            return Ok(style);
-        };
+        let format = format.unwrap_or(first[0]);
         let refused = || {
             FormatError(format!(
-                "`{format}` is no format of numbers: `{}`, then any of `zeros`, `plus`, `group C`",
+                "`{format}` is no format of numbers: `{}`, then any of `zeros`, `plus`",
                 first.join("` or `")
             ))
         };
@@ -31,26 +33,34 @@ impl Style {
             Some("comma") => style.comma = true,
             _ => {}
         }
-        while let Some(word) = words.next() {
+        for word in words {
             match word {
                 "zeros" if !style.zeros => style.zeros = true,
                 "plus" if !style.plus => style.plus = true,
-                "group" if style.group.is_none() => {
-                    let mark = match words.next().ok_or_else(refused)? {
-                        "space" => b' ',
-                        mark => match mark.as_bytes() {
-                            &[one @ (b',' | b'.' | b'\'' | b'_')] => one,
-                            _ => return Err(refused()),
-                        },
-                    };
-                    style.group = Some(mark);
-                }
                 _ => return Err(refused()),
             }
         }
-        let extra = style.zeros || style.plus || style.group.is_some();
-        if (style.hex && extra) || style.group == Some(style.point()) {
+        if style.hex && (style.zeros || style.plus) {
             return Err(refused());
+        }
+        if let Some(group) = group {
+            style.group = match group.as_bytes() {
+                &[mark]
+                    if mark.is_ascii()
+                        && !mark.is_ascii_alphanumeric()
+                        && !mark.is_ascii_control()
+                        && !matches!(mark, b'+' | b'-')
+                        && mark != style.point()
+                        && !style.hex =>
+                {
+                    Some(mark)
+                }
+                _ => {
+                    return Err(FormatError(format!(
+                        "`{group}` cannot part groups of digits of a number written as `{format}`"
+                    )));
+                }
+            };
         }
         Ok(style)
     }
@@ -118,8 +128,13 @@ pub(super) struct Integers {
 }
 
 impl Integers {
-    pub(super) fn new(bits: u8, signed: bool, format: Option<&str>) -> Result<Self, FormatError> {
-        let style = Style::parse(format, &["decimal", "hex"])?;
+    pub(super) fn new(
+        bits: u8,
+        signed: bool,
+        format: Option<&str>,
+        group: Option<&str>,
+    ) -> Result<Self, FormatError> {
+        let style = Style::parse(format, group, &["decimal", "hex"])?;
         Ok(Self {
             style,
             signed,
@@ -204,9 +219,14 @@ pub(super) struct Decimals {
 }
 
 impl Decimals {
-    pub(super) fn new(precision: u8, scale: u8, format: Option<&str>) -> Result<Self, FormatError> {
+    pub(super) fn new(
+        precision: u8,
+        scale: u8,
+        format: Option<&str>,
+        group: Option<&str>,
+    ) -> Result<Self, FormatError> {
         Ok(Self {
-            style: Style::parse(format, &["point", "comma"])?,
+            style: Style::parse(format, group, &["point", "comma"])?,
             scale: scale.into(),
             whole_max: (precision - scale).into(),
         })
@@ -268,8 +288,12 @@ const SINGLE_EXPONENT: i32 = 30;
 const TEXT_MAX: usize = 400;
 
 impl Floats {
-    pub(super) fn new(single: bool, format: Option<&str>) -> Result<Self, FormatError> {
-        let style = Style::parse(format, &["point", "comma"])?;
+    pub(super) fn new(
+        single: bool,
+        format: Option<&str>,
+        group: Option<&str>,
+    ) -> Result<Self, FormatError> {
+        let style = Style::parse(format, group, &["point", "comma"])?;
         Ok(Self { style, single })
     }
 
@@ -416,14 +440,19 @@ impl Digits {
         if !value.is_finite() || value == 0.0 {
             return None;
         }
-        // Written back with as many digits, the number must be the same.
+        // Written back, with as many digits or with as few as name it, the number must be the same.
         let places = significant.len() - 1;
-        let back = format!("{value:.places$e}");
-        let (mantissa, power) = back.split_once('e')?;
-        let same = mantissa
-            .bytes()
-            .filter(|byte| *byte != b'.')
-            .eq(significant.bytes());
-        (same && power.parse() == Ok(first - 1)).then_some(value)
+        let same = |back: String| {
+            back.split_once('e').is_some_and(|(mantissa, power)| {
+                let digits = mantissa.bytes().filter(|byte| *byte != b'.');
+                digits.eq(significant.bytes()) && power.parse() == Ok(first - 1)
+            })
+        };
+        let shortest = if single {
+            format!("{:e}", value as f32) // it came from one
+        } else {
+            format!("{value:e}")
+        };
+        (same(shortest) || same(format!("{value:.places$e}"))).then_some(value)
     }
 }
