@@ -611,3 +611,22 @@ def read_value(
     Raises:
         ValueError: the words are no format.
     """
+
+class Repeats:
+    """All values of some columns that were seen so far: which come a second time."""
+
+    def __new__(cls, values_max: int) -> Repeats:
+        """Nothing was seen yet; at most so many different values may be."""
+
+    def repeated(self, column: int, offsets: bytes, data: bytes) -> list[int]:
+        """See values of a column, and give the positions of those that it had before.
+
+        Args:
+            column: its number.
+            offsets: 32 bits each, little-endian: a value lies from one of them to the next.
+            data: the values.
+
+        Raises:
+            OverflowError: there are too many different values.
+            ValueError: the offsets lie outside of the data.
+        """

@@ -56,6 +56,7 @@ COMMANDS: Final[dict[str, Entry]] = {
     "pipeline": Entry("Catalogue", "pipeline", "See which files a selection takes."),
     "jobs": Entry("Work", "jobs", "List, show, cancel and retry jobs."),
     "approve": Entry("Work", "approve", "Decide what is trusted here."),
+    "contract": Entry("Work", "contract", "See what tables promise, and ask for a change."),
     "parser": Entry("Work", "parser", "List, show, test, make, sign, deploy and retire parsers."),
     "trust": Entry("Trust", "trust", "Decide who may sign what: keys, root, policy, revocation."),
     "sentinel": Entry("Runtime", "sentinel", "Start, stop and look at the sentinel."),

@@ -44,7 +44,6 @@ _TYPES: dict[str, dict[str, Any]] = {
         "zone": st.sampled_from([None, "Europe/Berlin", "+02:00"]),
     },
     "date32": {"format": st.just("%Y-%m-%d")},
-    "list<int32>": {},
 }
 
 

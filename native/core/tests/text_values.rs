@@ -27,8 +27,7 @@ fn zoned(type_name: &str, format: &str, zone: &str) -> Format {
 fn grouped(type_name: &str, format: &str, group: &str) -> Format {
     Format::new(&Spec {
         type_name,
-        format: Some(format),
-        group: Some(group),
+        format: Some(&format!("{format} group {group}")),
         ..Spec::default()
     })
     .unwrap()
@@ -130,7 +129,11 @@ fn other_ways_to_write_integers_are_declared() {
         &["1,234", "12,345,678", "1234", "999"],
         &["1,23", "1234,567", ",123", "1,,234", "0,123"],
     );
-    fits(&grouped("int64", "decimal", " "), &["1 234"], &["1,234"]);
+    fits(
+        &grouped("int64", "decimal", "space"),
+        &["1 234"],
+        &["1,234"],
+    );
     let hex = format("uint32", "hex");
     fits(
         &hex,
@@ -142,7 +145,7 @@ fn other_ways_to_write_integers_are_declared() {
         "octal",
         "hex zeros",
         "decimal group",
-        "decimal group ;",
+        "decimal group x",
         "decimal zeros zeros",
         "",
     ] {
@@ -452,7 +455,6 @@ fn formats_that_make_no_value_are_refused() {
             format: *format,
             zone: *zone,
             meaning: *meaning,
-            ..Spec::default()
         };
         assert!(Format::new(&spec).is_err(), "{spec:?}");
     }

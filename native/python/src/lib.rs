@@ -18,6 +18,7 @@ mod identity;
 mod memory;
 mod promote;
 mod regf;
+mod repeats;
 mod text;
 mod values;
 mod walk;
@@ -62,6 +63,8 @@ mod _native {
     use crate::promote::promote_noreplace;
     #[pymodule_export]
     use crate::regf::HiveReader;
+    #[pymodule_export]
+    use crate::repeats::Repeats;
     #[pymodule_export]
     use crate::text::{TextReader, account_delimited};
     #[pymodule_export]

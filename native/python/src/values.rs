@@ -11,11 +11,16 @@ fn format_of(
     group: Option<&str>,
     meaning: Option<&str>,
 ) -> PyResult<Format> {
+    // The grammar has the mark between groups among the words of the format.
+    let grouped = group.map(|mark| {
+        let plain = if type_name.contains("int") { "decimal" } else { "point" };
+        let mark = if mark == " " { "space" } else { mark };
+        format!("{} group {mark}", format.unwrap_or(plain))
+    });
     Format::new(&Spec {
         type_name,
-        format,
+        format: grouped.as_deref().or(format),
         zone,
-        group,
         meaning,
     })
     .map_err(|error| PyValueError::new_err(error.to_string()))

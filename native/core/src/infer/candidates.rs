@@ -181,36 +181,34 @@ pub(super) fn all() -> &'static [Candidate] {
             ..of("uint64")
         };
         add("hex integer", Family::Hex, hex, None);
-        for (name, mark) in [
-            ("group ,", ","),
-            ("group .", "."),
-            ("group space", " "),
-            ("group '", "'"),
+        for (name, format) in [
+            ("group ,", "point group ,"),
+            ("group .", "comma group ."),
+            ("group space", "point group space"),
+            ("group '", "point group '"),
         ] {
-            let format = Some(if mark == "." { "comma" } else { "point" });
+            let mark = if name.ends_with("space") {
+                b' '
+            } else {
+                name.as_bytes()[6]
+            };
             let spec = Spec {
-                format,
-                group: Some(mark),
+                format: Some(format),
                 ..of("decimal128(38, 0)")
             };
-            add(name, Family::Grouped(mark.as_bytes()[0]), spec, None);
+            add(name, Family::Grouped(mark), spec, None);
         }
-        for (name, format, group) in [
-            ("point", "point", None),
-            ("comma", "comma", None),
-            ("point, group ,", "point", Some(",")),
-            ("comma, group .", "comma", Some(".")),
+        for (name, format, point, group) in [
+            ("point", "point", b'.', None),
+            ("comma", "comma", b',', None),
+            ("point, group ,", "point group ,", b'.', Some(b',')),
+            ("comma, group .", "comma group .", b',', Some(b'.')),
         ] {
             let spec = Spec {
                 format: Some(format),
-                group,
                 ..of("decimal128(38, 0)")
             };
-            let family = Family::Decimal {
-                point: if format == "comma" { b',' } else { b'.' },
-                group: group.map(|mark| mark.as_bytes()[0]),
-            };
-            add(name, family, spec, None);
+            add(name, Family::Decimal { point, group }, spec, None);
         }
         for (name, format, point) in [("float", "point", b'.'), ("float comma", "comma", b',')] {
             let spec = Spec {
@@ -249,12 +247,7 @@ pub(super) fn all() -> &'static [Candidate] {
             format: Some(format),
             ..of("timestamp[ns]")
         };
-        add(
-            "iso8601",
-            Family::Moment(Zoned::Always),
-            moment_iso(),
-            None,
-        );
+        add("iso8601", Family::Moment(Zoned::Always), moment_iso(), None);
         add(
             "iso8601 without zone",
             Family::Moment(Zoned::Never),
@@ -270,7 +263,12 @@ pub(super) fn all() -> &'static [Candidate] {
             },
             None,
         );
-        add("rfc2822", Family::Moment(Zoned::Always), moment("rfc2822"), None);
+        add(
+            "rfc2822",
+            Family::Moment(Zoned::Always),
+            moment("rfc2822"),
+            None,
+        );
         for (name, wider) in ZONED {
             add(name, Family::Moment(Zoned::Always), moment(name), wider);
         }
@@ -303,7 +301,7 @@ pub(super) fn number(name: &str) -> Option<usize> {
 }
 
 /// The set of the candidates for which `wanted` holds.
-pub(super) fn set_of(wanted: impl Fn(&Candidate) -> bool) -> Set {
+pub(super) fn set_of(wanted: impl Fn(&'static Candidate) -> bool) -> Set {
     all()
         .iter()
         .enumerate()

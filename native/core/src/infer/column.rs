@@ -69,16 +69,18 @@ struct Sets {
 fn sets() -> &'static Sets {
     static SETS: OnceLock<Sets> = OnceLock::new();
     SETS.get_or_init(|| {
-        let of = candidates::set_of;
-        let decimals = of(|one| matches!(one.family, Family::Decimal { .. }));
+        let of = |wanted: &dyn Fn(&candidates::Candidate) -> bool| {
+            candidates::set_of(&|one| wanted(one))
+        };
+        let decimals = of(&|one| matches!(one.family, Family::Decimal { .. }));
         Sets {
-            integers: of(|one| matches!(one.family, Family::Int(..))),
-            epochs: of(|one| matches!(one.family, Family::Epoch(..))),
+            integers: of(&|one| matches!(one.family, Family::Int(..))),
+            epochs: of(&|one| matches!(one.family, Family::Epoch(..))),
             decimals,
             first_decimal: decimals.trailing_zeros() as usize,
-            float: of(|one| one.family == Family::Float(b'.')),
-            text: of(|one| one.family == Family::Text),
-            never_plain: of(|one| {
+            float: of(&|one| one.family == Family::Float(b'.')),
+            text: of(&|one| one.family == Family::Text),
+            never_plain: of(&|one| {
                 matches!(
                     one.family,
                     Family::Hex | Family::Date | Family::Moment(_) | Family::Meaning
@@ -218,7 +220,12 @@ impl Column {
                 Family::Int(low, high) | Family::Epoch(low, high) => {
                     low <= integer && integer <= high
                 }
-                _ => safe || all()[number].format.read(integer.to_string().as_bytes()).is_some(),
+                _ => {
+                    safe || all()[number]
+                        .format
+                        .read(integer.to_string().as_bytes())
+                        .is_some()
+                }
             };
             if fits {
                 left |= 1 << number;
@@ -257,9 +264,7 @@ impl Column {
                     wide_integer(whole).is_some_and(|count| low <= count && count <= high);
                 plausible && self.moment(number, value, Zoned::Always)
             }
-            Family::Hex => {
-                matches!(value, [b'0', b'x' | b'X', ..]) && format.read(value).is_some()
-            }
+            Family::Hex => matches!(value, [b'0', b'x' | b'X', ..]) && format.read(value).is_some(),
             Family::Grouped(mark) => {
                 measure(value, 0, Some(mark)).is_some_and(|measure| measure.scale == 0)
             }
@@ -373,9 +378,7 @@ fn null_word(value: &[u8]) -> Option<usize> {
     match value.first() {
         None => Some(0),
         Some(b'0'..=b'9') => None,
-        Some(_) => NULL_WORDS
-            .iter()
-            .position(|word| word.as_bytes() == value),
+        Some(_) => NULL_WORDS.iter().position(|word| word.as_bytes() == value),
     }
 }
 
@@ -410,8 +413,8 @@ fn wide_integer(value: &[u8]) -> Option<i128> {
     if !plain || (digits[0] == b'0' && value.len() > 1) {
         return None;
     }
-    let number = digits
-        .iter()
-        .fold(0_i128, |number, digit| number * 10 + i128::from(digit - b'0'));
+    let number = digits.iter().fold(0_i128, |number, digit| {
+        number * 10 + i128::from(digit - b'0')
+    });
     Some(if minus { -number } else { number })
 }

@@ -26,6 +26,7 @@ pub struct DelimitedInference {
     rows: u64,
     faults: u64,
     first_fault: Option<Place>,
+    part_bytes: Option<u64>,
 }
 
 /// A part of a file.
@@ -38,6 +39,13 @@ struct Part {
 }
 
 impl DelimitedInference {
+    /// Cut files in parts of so many bytes, whatever their size: the answer is the same.
+    #[must_use]
+    pub fn in_parts_of(mut self, bytes: u64) -> Self {
+        self.part_bytes = Some(bytes);
+        self
+    }
+
     /// Take a file into account; files are given in the order of their names.
     ///
     /// # Errors
@@ -53,7 +61,7 @@ impl DelimitedInference {
         let mut header: Vec<Box<[u8]>> = Vec::new();
         let mut records = Records::new(source, layout)?;
         while let Some(record) = records.next()? {
-            if record.kind != Kind::Row && record.kind != Kind::Header {
+            if record.kind != Kind::Row {
                 continue;
             }
             if record.len() > COLUMNS_MAX {
@@ -79,7 +87,15 @@ impl DelimitedInference {
         if header.is_empty() {
             return Ok(());
         }
-        let part = read_parts(source, layout, start, file, header.len(), threads)?;
+        let part = read_parts(
+            source,
+            layout,
+            start,
+            file,
+            header.len(),
+            threads,
+            self.part_bytes,
+        )?;
         self.rows += part.rows;
         self.faults += part.faults;
         self.first_fault = earliest(self.first_fault, part.first_fault);
@@ -138,7 +154,10 @@ impl DelimitedInference {
     fn order(&self) -> Vec<&[u8]> {
         let mut seen = std::collections::BTreeSet::new();
         let cells = self.headers.iter().flatten();
-        cells.map(|cell| &**cell).filter(|cell| seen.insert(*cell)).collect()
+        cells
+            .map(|cell| &**cell)
+            .filter(|cell| seen.insert(*cell))
+            .collect()
     }
 }
 
@@ -157,12 +176,17 @@ fn read_parts<S: ReadAt + Sync>(
     file: u32,
     width: usize,
     threads: usize,
+    part_bytes: Option<u64>,
 ) -> Result<Part, CoreError> {
     let length = source.len();
-    if threads < 2 || length - start.min(length) < 2 * PART_BYTES {
+    let small = part_bytes.is_none() && length - start.min(length) < 2 * PART_BYTES;
+    if threads < 2 || small {
         return read_part(source, layout, start, length, file, width);
     }
-    let borders = Mutex::new((Borders::new(source, layout, PART_BYTES)?, 0_usize));
+    let borders = Mutex::new((
+        Borders::new(source, layout, part_bytes.unwrap_or(PART_BYTES))?,
+        0_usize,
+    ));
     let parts = Mutex::new(BTreeMap::<usize, Part>::new());
     let first_error = Mutex::new(None);
     std::thread::scope(|scope| {
@@ -199,11 +223,19 @@ fn read_parts<S: ReadAt + Sync>(
             });
         }
     });
-    if let Some(error) = first_error.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner) {
+    if let Some(error) = first_error
+        .into_inner()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
+    {
         return Err(error);
     }
-    let parts = parts.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
-    Ok(parts.into_values().reduce(Part::followed_by).unwrap_or_else(|| Part::of(width)))
+    let parts = parts
+        .into_inner()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
+    Ok(parts
+        .into_values()
+        .reduce(Part::followed_by)
+        .unwrap_or_else(|| Part::of(width)))
 }
 
 /// Keep a part; neighbours become one, so that as many are kept as there are threads.
@@ -225,7 +257,9 @@ fn keep(parts: &mut BTreeMap<usize, Part>, number: usize, part: Part) {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    mutex
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 impl Part {

@@ -42,7 +42,11 @@ pub(super) fn measure(value: &[u8], point: u8, group: Option<u8>) -> Option<Meas
         Some(mark) if !whole.is_empty() => {
             for (place, part) in whole.split(|byte| *byte == mark).enumerate() {
                 let length = part.len();
-                let fits = if place == 0 { (1..=3).contains(&length) } else { length == 3 };
+                let fits = if place == 0 {
+                    (1..=3).contains(&length)
+                } else {
+                    length == 3
+                };
                 if !fits || !part.iter().all(u8::is_ascii_digit) {
                     return None;
                 }
@@ -59,7 +63,11 @@ pub(super) fn measure(value: &[u8], point: u8, group: Option<u8>) -> Option<Meas
         any |= *byte != b'0';
     }
     // "-0" would lose its sign, and a lone 0 in front of the point is no digit of precision.
-    let whole = if count == 1 && whole[0] == b'0' { 0 } else { count };
+    let whole = if count == 1 && whole[0] == b'0' {
+        0
+    } else {
+        count
+    };
     ((any || !minus) && whole + fraction.len() <= DIGITS_MAX).then_some(Measure {
         whole: whole as u32,
         scale: fraction.len() as u32,

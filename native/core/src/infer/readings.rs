@@ -50,6 +50,27 @@ impl Reading {
         }
     }
 
+    /// The format with the group among its words, as the grammar has it.
+    pub(super) fn words(&self) -> Option<String> {
+        let Some(group) = self.group else {
+            return self.format.clone();
+        };
+        let plain = if self.type_name == "int64" {
+            "decimal"
+        } else {
+            "point"
+        };
+        let group = if group == ' ' {
+            "space".to_owned()
+        } else {
+            group.to_string()
+        };
+        Some(format!(
+            "{} group {group}",
+            self.format.as_deref().unwrap_or(plain)
+        ))
+    }
+
     fn grouped(mut self, mark: Option<u8>) -> Self {
         self.group = mark.map(char::from);
         self
@@ -85,10 +106,14 @@ pub(super) fn readings(column: &Column) -> Vec<Reading> {
     let wide = column.alive & integers == 0 && column.integers.0 <= column.integers.1;
     if column.alive & integers != 0 {
         let unsigned = column.integers.1 > i128::from(i64::MAX);
-        found.push(Reading::of("integer", if unsigned { "uint64" } else { "int64" }, None));
+        found.push(Reading::of(
+            "integer",
+            if unsigned { "uint64" } else { "int64" },
+            None,
+        ));
         let fixed = column.length.0 == column.length.1 && column.length.1 >= HEX_LENGTH_MIN;
         let digits = column.cells.saturating_mul(column.length.1 as u64);
-        if alive("hex") && fixed && digits < HEX_DIGITS_SEEN {
+        if found.len() == 1 && alive("hex") && fixed && digits < HEX_DIGITS_SEEN {
             found.push(Reading::meaning("hex"));
         }
     } else if wide && alive("point") && column.digits[0].scale_max == 0 {
@@ -122,7 +147,8 @@ fn booleans(column: &Column) -> Vec<Reading> {
 
 /// Dates and times written in fields.
 fn moments(column: &Column) -> Vec<Reading> {
-    let mut written = column.alive & set_of(|one| matches!(one.family, Family::Date | Family::Moment(_)));
+    let mut written =
+        column.alive & set_of(|one| matches!(one.family, Family::Date | Family::Moment(_)));
     let mut wider: Set = 0;
     for number in numbers(written) {
         if let Some(name) = all()[number].wider
@@ -147,13 +173,21 @@ fn moments(column: &Column) -> Vec<Reading> {
     numbers(written)
         .filter_map(|number| {
             let candidate = &all()[number];
-            let format = candidate.name.split(' ').next().filter(|name| *name == "iso8601");
+            let format = candidate
+                .name
+                .split(' ')
+                .next()
+                .filter(|name| *name == "iso8601");
             let format = format.unwrap_or(candidate.name);
             match candidate.family {
                 Family::Date => Some(Reading::of(candidate.name, "date32", Some(format))),
                 Family::Moment(zoned) if fits => Some(Reading {
                     needs_zone: zoned != Zoned::Always,
-                    ..Reading::of(candidate.name, &format!("timestamp[{unit}, UTC]"), Some(format))
+                    ..Reading::of(
+                        candidate.name,
+                        &format!("timestamp[{unit}, UTC]"),
+                        Some(format),
+                    )
                 }),
                 _ => None,
             }
@@ -163,7 +197,8 @@ fn moments(column: &Column) -> Vec<Reading> {
 
 /// Dates and times written as one number.
 fn counts(column: &Column) -> Vec<Reading> {
-    let counted = column.alive & set_of(|one| matches!(one.family, Family::Epoch(..) | Family::DateNumber));
+    let counted =
+        column.alive & set_of(|one| matches!(one.family, Family::Epoch(..) | Family::DateNumber));
     numbers(counted)
         .map(|number| {
             let candidate = &all()[number];
@@ -181,15 +216,19 @@ fn numbers_with_marks(column: &Column) -> Vec<Reading> {
     let mut found = Vec::new();
     let set = column.alive
         & set_of(|one| {
-            matches!(one.family, Family::Grouped(_) | Family::Decimal { .. } | Family::Float(_))
+            matches!(
+                one.family,
+                Family::Grouped(_) | Family::Decimal { .. } | Family::Float(_)
+            )
         });
-    let first = set_of(|one| matches!(one.family, Family::Decimal { .. })).trailing_zeros() as usize;
+    let first =
+        set_of(|one| matches!(one.family, Family::Decimal { .. })).trailing_zeros() as usize;
     let has = |name: &str| number(name).is_some_and(|number| set & (1 << number) != 0);
     for number in numbers(set) {
         let candidate = &all()[number];
         match candidate.family {
             Family::Grouped(mark) => {
-                let reading = if column.length.1 <= GROUPED_LENGTH_MAX {
+                let reading = if mark != b'.' && column.length.1 <= GROUPED_LENGTH_MAX {
                     Reading::of(candidate.name, "int64", None)
                 } else {
                     let format = if mark == b'.' { "comma" } else { "point" };
@@ -206,16 +245,24 @@ fn numbers_with_marks(column: &Column) -> Vec<Reading> {
                     continue;
                 }
                 let format = if point == b',' { "comma" } else { "point" };
-                let float = if point == b',' { "float comma" } else { "float" };
+                let float = if point == b',' {
+                    "float comma"
+                } else {
+                    "float"
+                };
                 let type_name = decimal_type(digits, has(float));
                 if let Some(type_name) = type_name {
-                    let name = if group.is_some() { candidate.name } else { format };
+                    let name = if group.is_some() {
+                        candidate.name
+                    } else {
+                        format
+                    };
                     found.push(Reading::of(name, &type_name, Some(format)).grouped(group));
                 }
             }
             Family::Float(point) => {
                 let format = if point == b',' { "comma" } else { "point" };
-                if !has(format) {
+                if !has(format) && (point == b'.' || !has("float")) {
                     found.push(Reading::of(candidate.name, "float64", Some(format)));
                 }
             }

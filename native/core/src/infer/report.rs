@@ -189,11 +189,11 @@ fn reading(json: &mut Json, column: &Column, reading: &Reading) {
     json.key("group").optional(group.as_deref());
     json.key("meaning").optional(reading.meaning.as_deref());
     json.key("needs_zone").boolean(reading.needs_zone);
+    let words = reading.words();
     let format = Format::new(&Spec {
         type_name: &reading.type_name,
-        format: reading.format.as_deref(),
+        format: words.as_deref(),
         zone: reading.needs_zone.then_some("UTC"),
-        group: group.as_deref(),
         meaning: reading.meaning.as_deref(),
     });
     json.key("examples").array(|json| {
@@ -229,8 +229,12 @@ fn text_of(value: Value<'_>, kind: Type) -> String {
             .map_or_else(|_| days.to_string(), |date| date.to_string()),
         (Value::Timestamp(count), kind) => {
             let nanoseconds = match kind {
-                Type::Timestamp { unit: Unit::Nano, .. } => Some(i128::from(count)),
-                Type::Timestamp { unit: Unit::Micro, .. } => Some(i128::from(count) * 1_000),
+                Type::Timestamp {
+                    unit: Unit::Nano, ..
+                } => Some(i128::from(count)),
+                Type::Timestamp {
+                    unit: Unit::Micro, ..
+                } => Some(i128::from(count) * 1_000),
                 _ => None,
             };
             nanoseconds

@@ -11,7 +11,8 @@
 //!
 //! The text of a format, as contracts write it (`docs/reference/formats.md`):
 //!   * integers: `decimal` or `hex`; decimals and floats: `point` or `comma`; each may be followed by the words `zeros`
-//!     (leading zeros allowed) and `plus` (a plus sign allowed); with a `group` character, digits may stand in groups of three;
+//!     (leading zeros allowed), `plus` (a plus sign allowed) and `group C` (digits may stand in groups of three parted by the
+//!     character C; `space` for a blank);
 //!   * booleans: the two words, the true one first: `yes/no`;
 //!   * dates and timestamps: see [`pattern`].
 
@@ -80,8 +81,6 @@ pub struct Spec<'a> {
     pub format: Option<&'a str>,
     /// Zone of times that do not say theirs: `UTC`, `+02:00` or a name of the IANA database.
     pub zone: Option<&'a str>,
-    /// What may stand between groups of three digits: one character.
-    pub group: Option<&'a str>,
     /// What a text means: `ipv4`, `uuid`, … ([`Meaning`]).
     pub meaning: Option<&'a str>,
 }
@@ -132,11 +131,6 @@ impl Format {
             spec.zone.is_some() && !matches!(kind, Type::Timestamp { utc: true, .. }),
             "zone",
         )?;
-        let numeric = !matches!(
-            kind,
-            Type::Utf8 | Type::Bool | Type::Date | Type::Timestamp { .. }
-        );
-        refuse(spec.group.is_some() && !numeric, "group")?;
         refuse(spec.format.is_some() && kind == Type::Utf8, "format")?;
         let reader = match kind {
             Type::Utf8 => Reader::Text(Meaning::parse(spec.meaning)?),
@@ -144,16 +138,12 @@ impl Format {
                 let (yes, no) = words(spec.format.unwrap_or("true/false"))?;
                 Reader::Bool { yes, no }
             }
-            Type::Int { bits } => {
-                Reader::Integers(Integers::new(bits, true, spec.format, spec.group)?)
-            }
-            Type::UInt { bits } => {
-                Reader::Integers(Integers::new(bits, false, spec.format, spec.group)?)
-            }
-            Type::Float32 => Reader::Floats(Floats::new(true, spec.format, spec.group)?),
-            Type::Float64 => Reader::Floats(Floats::new(false, spec.format, spec.group)?),
+            Type::Int { bits } => Reader::Integers(Integers::new(bits, true, spec.format)?),
+            Type::UInt { bits } => Reader::Integers(Integers::new(bits, false, spec.format)?),
+            Type::Float32 => Reader::Floats(Floats::new(true, spec.format)?),
+            Type::Float64 => Reader::Floats(Floats::new(false, spec.format)?),
             Type::Decimal { precision, scale } => {
-                Reader::Decimals(Decimals::new(precision, scale, spec.format, spec.group)?)
+                Reader::Decimals(Decimals::new(precision, scale, spec.format)?)
             }
             Type::Date => Reader::Dates(pattern::Pattern::of_date(
                 spec.format.unwrap_or("%Y-%m-%d"),

@@ -13,16 +13,12 @@ struct Style {
 }
 
 impl Style {
-    fn parse(
-        format: Option<&str>,
-        group: Option<&str>,
-        first: &[&str],
-    ) -> Result<Self, FormatError> {
+    fn parse(format: Option<&str>, first: &[&str]) -> Result<Self, FormatError> {
         let mut style = Self::default();
         let format = format.unwrap_or(first[0]);
         let refused = || {
             FormatError(format!(
-                "`{format}` is no format of numbers: `{}`, then any of `zeros`, `plus`",
+                "`{format}` is no format of numbers: `{}`, then any of `zeros`, `plus`, `group C`",
                 first.join("` or `")
             ))
         };
@@ -33,34 +29,30 @@ impl Style {
             Some("comma") => style.comma = true,
             _ => {}
         }
-        for word in words {
+        let mut group = None;
+        while let Some(word) = words.next() {
             match word {
                 "zeros" if !style.zeros => style.zeros = true,
                 "plus" if !style.plus => style.plus = true,
+                "group" if group.is_none() => group = Some(words.next().ok_or_else(refused)?),
                 _ => return Err(refused()),
             }
         }
-        if style.hex && (style.zeros || style.plus) {
-            return Err(refused());
-        }
         if let Some(group) = group {
             style.group = match group.as_bytes() {
+                b"space" => Some(b' '),
                 &[mark]
-                    if mark.is_ascii()
-                        && !mark.is_ascii_alphanumeric()
-                        && !mark.is_ascii_control()
+                    if mark.is_ascii_punctuation()
                         && !matches!(mark, b'+' | b'-')
-                        && mark != style.point()
-                        && !style.hex =>
+                        && mark != style.point() =>
                 {
                     Some(mark)
                 }
-                _ => {
-                    return Err(FormatError(format!(
-                        "`{group}` cannot part groups of digits of a number written as `{format}`"
-                    )));
-                }
+                _ => return Err(refused()),
             };
+        }
+        if style.hex && (style.zeros || style.plus || style.group.is_some()) {
+            return Err(refused());
         }
         Ok(style)
     }
@@ -128,13 +120,8 @@ pub(super) struct Integers {
 }
 
 impl Integers {
-    pub(super) fn new(
-        bits: u8,
-        signed: bool,
-        format: Option<&str>,
-        group: Option<&str>,
-    ) -> Result<Self, FormatError> {
-        let style = Style::parse(format, group, &["decimal", "hex"])?;
+    pub(super) fn new(bits: u8, signed: bool, format: Option<&str>) -> Result<Self, FormatError> {
+        let style = Style::parse(format, &["decimal", "hex"])?;
         Ok(Self {
             style,
             signed,
@@ -219,14 +206,9 @@ pub(super) struct Decimals {
 }
 
 impl Decimals {
-    pub(super) fn new(
-        precision: u8,
-        scale: u8,
-        format: Option<&str>,
-        group: Option<&str>,
-    ) -> Result<Self, FormatError> {
+    pub(super) fn new(precision: u8, scale: u8, format: Option<&str>) -> Result<Self, FormatError> {
         Ok(Self {
-            style: Style::parse(format, group, &["point", "comma"])?,
+            style: Style::parse(format, &["point", "comma"])?,
             scale: scale.into(),
             whole_max: (precision - scale).into(),
         })
@@ -288,12 +270,8 @@ const SINGLE_EXPONENT: i32 = 30;
 const TEXT_MAX: usize = 400;
 
 impl Floats {
-    pub(super) fn new(
-        single: bool,
-        format: Option<&str>,
-        group: Option<&str>,
-    ) -> Result<Self, FormatError> {
-        let style = Style::parse(format, group, &["point", "comma"])?;
+    pub(super) fn new(single: bool, format: Option<&str>) -> Result<Self, FormatError> {
+        let style = Style::parse(format, &["point", "comma"])?;
         Ok(Self { style, single })
     }
 
