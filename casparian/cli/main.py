@@ -55,6 +55,7 @@ COMMANDS: Final[dict[str, Entry]] = {
     "jobs": Entry("Work", "jobs", "List, show, cancel and retry jobs."),
     "approve": Entry("Work", "approve", "Decide what is trusted here."),
     "parser": Entry("Work", "parser", "List, show, test and make parsers."),
+    "env": Entry("Work", "env", "Prepare the packages that parsers import, and make room."),
     "sentinel": Entry("Runtime", "sentinel", "Start, stop and look at the sentinel."),
     "doctor": Entry("Runtime", "doctor", "Check this machine, this home and its outputs."),
     "config": Entry("Runtime", "config", "Show and change settings."),

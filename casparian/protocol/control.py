@@ -181,6 +181,14 @@ class LowerLimits(msgspec.Struct, frozen=True, kw_only=True, tag="lower_limits")
     limits: dict[str, int | None]
 
 
+class PrepareEnvironment(msgspec.Struct, frozen=True, kw_only=True, tag="prepare_environment"):
+    """Have an environment ready before a job needs it. Reply: `Done` with its size; events: `Preparing`."""
+
+    request_id: RequestId
+    env_hash: str
+    requirements: tuple[str, ...]  # canonical lines of a lock
+
+
 class Read(msgspec.Struct, frozen=True, kw_only=True, tag="read"):
     """A named read of control-plane truth (`db/reads.py` lists names, filters and columns). Reply: `Rows`."""
 
@@ -287,6 +295,7 @@ Request = (
     | RetryJob
     | RetryJobs
     | ResetParser
+    | PrepareEnvironment
     | Propose
     | Decide
     | Withdraw
@@ -454,6 +463,13 @@ class Planned(msgspec.Struct, frozen=True, kw_only=True, tag="planned"):
     reasons: dict[str, int]
 
 
+class Preparing(msgspec.Struct, frozen=True, kw_only=True, tag="preparing"):
+    """An environment is made ready; jobs that need it wait."""
+
+    env_hash: str
+    message: str
+
+
 class Progress(msgspec.Struct, frozen=True, kw_only=True, tag="progress"):
     """At most four a second."""
 
@@ -468,7 +484,7 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True, tag="progress"):
     quarantined: int
 
 
-Event = Discovering | Planned | Progress
+Event = Discovering | Planned | Preparing | Progress
 
 
 def opcode_of(message: Request) -> Opcode:
