@@ -27,8 +27,9 @@ class SourceError(Exception):
     errno: int | None
 
 def build_info() -> dict[str, str]:
-    """What the module was built from: version, profile, features, rustc, engine_sources_hash,
-    source_date (seconds since 1970 that the build says; 0: it says nothing).
+    """What the module was built from: version, profile, features, rustc, engine_sources_hash, source_date.
+
+    `source_date` is the second since 1970 that the build says it was made at; 0: it says nothing.
     """
 
 def engine_sources_hash() -> str:
@@ -581,3 +582,51 @@ def lock_down(
             half locked down and must end.
         RuntimeError: an essential step is impossible here: this is root, or the parent is gone.
     """
+
+def check_format(
+    type_name: str,
+    format: str | None = None,
+    zone: str | None = None,
+    group: str | None = None,
+    meaning: str | None = None,
+) -> None:
+    """Refuse words of a contract about a column that make no format.
+
+    Raises:
+        ValueError: says why.
+    """
+
+def read_value(
+    text: bytes,
+    type_name: str,
+    format: str | None = None,
+    zone: str | None = None,
+    group: str | None = None,
+    meaning: str | None = None,
+) -> bool | int | float | str | None:
+    """What a text says in a format, as inference and the decoders of text read it; `None` when it does not fit.
+
+    Decimals are unscaled; dates are days and timestamps counts, in the unit of the type, since 1970.
+
+    Raises:
+        ValueError: the words are no format.
+    """
+
+class Repeats:
+    """All values of some columns that were seen so far: which come a second time."""
+
+    def __new__(cls, values_max: int) -> Repeats:
+        """Nothing was seen yet; at most so many different values may be."""
+
+    def repeated(self, column: int, offsets: bytes, data: bytes) -> list[int]:
+        """See values of a column, and give the positions of those that it had before.
+
+        Args:
+            column: its number.
+            offsets: 32 bits each, little-endian: a value lies from one of them to the next.
+            data: the values.
+
+        Raises:
+            OverflowError: there are too many different values.
+            ValueError: the offsets lie outside of the data.
+        """

@@ -24,9 +24,10 @@ from casparian.appliance.sample import run_sample
 from casparian.display import show, size_text
 from casparian.domain.isolation import IsolationLevel
 from casparian.errors import CasparianError
-from casparian.paths import Home
+from casparian.paths import Home, first_party_parsers
 from casparian.query.engine import Query
 from casparian.trust import verdict
+from casparian.trust.artifact import read_artifact
 from casparian.trust.library import Origin, ParserLibrary, Standing
 
 FREE_BYTES_WARN: Final = 5 << 30
@@ -49,6 +50,7 @@ def machine_checks(home: Home) -> Iterator[Check]:
     yield _versions()
     yield _native_build()
     yield from _engine()
+    yield _release_key()
     yield from _parsers(home)
     yield from _guest(home)
     yield _home(home)
@@ -97,6 +99,25 @@ def _engine() -> Iterable[Check]:
             message="the sources on disk are not those that were compiled in",
             hint="build the native module again: rows would be recorded under the wrong engine",
         )
+
+
+def _release_key() -> Check:
+    """Which key signed the program's own parsers, and whether its signatures hold."""
+    key = verdict.release_key()
+    name = f"key {key.public.keyid[:12]}… signed the program's own parsers"
+    for entry in ParserLibrary(first_party_parsers(), "/nonexistent").list():
+        try:
+            verdict.verify_first_party(entry.name, read_artifact(entry.directory))
+        except (CasparianError, KeyError) as error:
+            return Check(check="release key", status="fail", message=f"{show(entry.name)}: {error}")
+    if not key.development:
+        return Check(check="release key", status="ok", message=name)
+    return Check(
+        check="release key",
+        status="ok",
+        message=f"{name}: the development key, which everybody has; receipts say so",
+        hint="a release is built with `CASPARIAN_RELEASE_KEY_FILE`; a policy trusts the development key only where it lists it",
+    )
 
 
 def _parsers(home: Home) -> Iterable[Check]:

@@ -18,17 +18,27 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def filters(*, state: bool = True) -> Callable[[F], F]:
-    """The options that choose quarantined rows; `state` where open and accepted ones can be told apart."""
+def filters(*, decides: bool = False) -> Callable[[F], F]:
+    """The options that choose quarantined rows.
+
+    Where a decision is made about them `--reason` is why, the code of a row is `--code` alone, and its state goes without
+    saying.
+    """
+    codes = ("--code",) if decides else ("--reason", "--code")
     options = [
         click.option("--table", metavar="TABLE", help="Only rows that this table would have had"),
         click.option(
             "--parser", metavar="NAME", help="Only of this parser (name, or name@version)"
         ),
-        click.option("--reason", metavar="CODE", help="Only this reason, or family of reasons"),
+        click.option(
+            *codes,
+            "code",
+            metavar="CODE",
+            help="Only rows set aside for this reason, or family of reasons",
+        ),
         click.option("--file", metavar="GLOB", help="Only of files whose path matches"),
     ]
-    if state:
+    if not decides:
         options.append(
             click.option(
                 "--state",
@@ -45,7 +55,7 @@ def filters(*, state: bool = True) -> Callable[[F], F]:
     return declare
 
 
-def chosen(rows: tuple[str, ...] = (), /, **options: str | None) -> Filter:
+def chosen(rows: tuple[str, ...] = (), /, code: str | None = None, **options: str | None) -> Filter:
     """The filter that options and row ids describe.
 
     Raises:
@@ -56,7 +66,7 @@ def chosen(rows: tuple[str, ...] = (), /, **options: str | None) -> Filter:
 
     for row in rows:
         read_row_id(row)
-    return Filter(rows=rows, **options)
+    return Filter(rows=rows, reason=code, **options)
 
 
 @contextmanager

@@ -30,6 +30,7 @@ from casparian.domain.deployments import Deployment
 from casparian.domain.files import CataloguedFile
 from casparian.domain.jobs import JobState
 from casparian.domain.outputs import SinkMode
+from casparian.domain.quarantine import Acceptance
 from casparian.domain.trust import TrustRecord
 
 
@@ -343,6 +344,22 @@ class PromoteDataset(_Operation, frozen=True, kw_only=True):
     amendment: AmendmentRow | None = None
 
 
+class AcceptQuarantine(_Operation, frozen=True, kw_only=True):
+    """Quarantined rows are accepted as they are, as an accepted request has them."""
+
+    decision_id: str  # the request's
+    acceptance: Acceptance
+    actor: str
+
+
+class ReopenQuarantine(_Operation, frozen=True, kw_only=True):
+    """Acceptances are taken back. Result: how many were in force."""
+
+    decision_ids: tuple[str, ...]
+    reason: str
+    actor: str
+
+
 class RemoveIntents(_Operation, frozen=True, kw_only=True):
     """Take away commit intents that no committing job has, keeping them on the tape. Result: how many."""
 
@@ -377,4 +394,6 @@ Operation = (
     | ExpireApprovals
     | RaiseLimits
     | LowerLimits
+    | AcceptQuarantine
+    | ReopenQuarantine
 )

@@ -12,6 +12,7 @@ from casparian.db import operations as op
 from casparian.db.approvals import ApprovalWriter
 from casparian.db.buffer import Buffer, StaleStep
 from casparian.db.job_writer import JobWriter, stored_reply
+from casparian.db.quarantine import QuarantineWriter
 from casparian.db.rows import first_row, scalar
 from casparian.db.trust_writer import TrustWriter
 from casparian.protocol import control
@@ -37,6 +38,7 @@ class DatabaseWriter:
         self._handlers: dict[type[Any], Callable[[Any], Any]] = {
             **self._jobs.handlers,
             **ApprovalWriter(connection, self._tape).handlers,
+            **QuarantineWriter(connection, self._tape).handlers,
             op.SaveScan: self._save_scan,
             op.StartRun: self._start_run,
             op.SavePlan: self._save_plan,

@@ -34,7 +34,13 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Hello(msgspec.Struct, frozen=True, kw_only=True, tag="hello"):
-    """Who answers? Reply: `SentinelStatus`."""
+    """Who answers? Reply: `SentinelStatus`.
+
+    With `when_at_rest` the reply comes once nothing is under way and the catalog is as new as the record. Jobs are not waited
+    for: while there are any, the reply says so at once.
+    """
+
+    when_at_rest: bool = False
 
 
 class Scan(msgspec.Struct, frozen=True, kw_only=True, tag="scan"):
@@ -189,6 +195,17 @@ class PrepareEnvironment(msgspec.Struct, frozen=True, kw_only=True, tag="prepare
     requirements: tuple[str, ...]  # canonical lines of a lock
 
 
+class ReopenQuarantine(msgspec.Struct, frozen=True, kw_only=True, tag="reopen_quarantine"):
+    """Take acceptances of quarantined rows back. Reply: `Done` with the count of decisions that were in force.
+
+    No approval is needed: it accepts nothing.
+    """
+
+    request_id: RequestId
+    decision_ids: tuple[str, ...]
+    reason: str
+
+
 class Read(msgspec.Struct, frozen=True, kw_only=True, tag="read"):
     """A named read of control-plane truth (`db/reads.py` lists names, filters and columns). Reply: `Rows`."""
 
@@ -300,6 +317,7 @@ Request = (
     | Decide
     | Withdraw
     | LowerLimits
+    | ReopenQuarantine
     | Read
     | Doctor
     | Repair

@@ -15,9 +15,12 @@ import pyarrow as pa
 
 from casparian.domain.lineage import parse_row_id
 from casparian.domain.outputs import QUARANTINE_TABLE
+from casparian.domain.quarantine import ROWS_MAX, SPANS_MAX, Acceptance, spans_of
+from casparian.errors import UsageError
 from casparian.query.engine import Query
 from casparian.query.rows import read_row_id
 from casparian.sinks.catalog_views import row_id_expression, rows_sql
+from casparian.sinks.quarantine_rows import HeldRow, held_rows, rows_hash
 
 OPEN: Final = "open"
 ACCEPTED: Final = "accepted"
@@ -268,3 +271,40 @@ def stats(query: Query, chosen: Filter) -> dict[str, Any]:
             values,
         )
     return document
+
+
+def acceptances(query: Query, chosen: Filter, reason: str) -> list[Acceptance]:
+    """What it would be to accept these rows as they are: one decision for each parser, bound to the exact rows.
+
+    Raises:
+        UsageError: `quarantine.too_many`.
+    """
+    by_parser: dict[str, list[HeldRow]] = {}
+    for row in held_rows(batches(query, chosen)):
+        held = by_parser.setdefault(row.parser.partition("@")[0], [])
+        held.append(row)
+        if len(held) > ROWS_MAX:
+            raise UsageError(
+                f"more than {ROWS_MAX} rows are more than one decision may be about",
+                code="quarantine.too_many",
+                hint="narrow them with --reason or --file",
+            )
+    found = []
+    for parser, held in sorted(by_parser.items()):
+        spans = spans_of(row.place for row in held)
+        if len(spans) > SPANS_MAX:
+            raise UsageError(
+                f"these rows lie in {len(spans)} places, more than one decision may name",
+                code="quarantine.too_many",
+                hint="narrow them with --reason or --file",
+            )
+        found.append(
+            Acceptance(
+                parser=parser,
+                reason=reason,
+                rows=len(held),
+                rows_hash=rows_hash(sorted(held)),
+                spans=spans,
+            )
+        )
+    return found

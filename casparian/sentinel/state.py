@@ -308,6 +308,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     stop_reply: tuple[int, int] | None = None
     idle_since_ns: int = 0
     catalog_dirty: bool = False
+    resting: tuple[tuple[int, int], ...] = ()  # (client, number) that are answered once at rest
     publishing: bool = False
 
     @property

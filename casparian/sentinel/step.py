@@ -47,6 +47,7 @@ def step(
         preparing.forget_failed(turn)
     leases.settle_stuck(turn)
     runs.settle(turn)
+    requests.settle_resting(turn)
     requests.settle_stop(turn)
     return turn.state, turn.effects
 

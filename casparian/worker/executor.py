@@ -23,6 +23,7 @@ from typing import Final
 import msgspec
 
 from casparian import _native
+from casparian.display import show
 from casparian.domain.ledger import Finding, Ledger
 from casparian.domain.limits import LIMITS_RAISED, raised_text
 from casparian.domain.parsers import ParserKind
@@ -45,7 +46,13 @@ from casparian.worker.cancel import Cancellation, Cancelled
 from casparian.worker.compiled import CompiledParsers
 from casparian.worker.environments import Environments
 from casparian.worker.evidence import Evidence, all_intact
-from casparian.worker.faults import Exit, GuestFault, JobFault, SourceExcluded
+from casparian.worker.faults import (
+    Exit,
+    GuestFault,
+    JobFault,
+    JobViolation,
+    SourceExcluded,
+)
 from casparian.worker.group import groups
 from casparian.worker.guest_process import Guests, Needs, Program
 from casparian.worker.isolation import Measured
@@ -298,6 +305,9 @@ class _Execution:
         if excluded is not None:
             outputs.rollback()
             self._retire_accountant()
+            if isinstance(excluded, JobViolation):
+                message = f"{show(task.display_path)}: {excluded.message}"
+                raise JobFault(excluded.code, message)
             return _excluded(task, excluded)
         account, why = self._end_account(source, why_no_account)
         ledger = self._bounded(balance(outputs.units, account, self._dispatch.parser.unit, why))

@@ -1,6 +1,6 @@
 """`casparian quarantine`: what was set aside, by reason, each row with its bytes, and what people do about it.
 
-`quarantine_retry` has retry, `quarantine_export` has export.
+`quarantine_retry` has retry, `quarantine_export` has export, `quarantine_decide` has accept and reopen.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from casparian.cli.app import App
-from casparian.cli.commands import quarantine_export, quarantine_retry
+from casparian.cli.commands import quarantine_decide, quarantine_export, quarantine_retry
 from casparian.cli.framework import group, pass_app
 from casparian.cli.output import count, plural
 from casparian.cli.quarantined import chosen, filters, quarantine
@@ -280,4 +280,6 @@ def _moment(text: Any) -> str:
 
 
 command.add_command(quarantine_retry.retry)
+command.add_command(quarantine_decide.accept)
+command.add_command(quarantine_decide.reopen)
 command.add_command(quarantine_export.export)

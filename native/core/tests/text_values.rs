@@ -24,6 +24,15 @@ fn zoned(type_name: &str, format: &str, zone: &str) -> Format {
     .unwrap()
 }
 
+fn grouped(type_name: &str, format: &str, group: &str) -> Format {
+    Format::new(&Spec {
+        type_name,
+        format: Some(&format!("{format} group {group}")),
+        ..Spec::default()
+    })
+    .unwrap()
+}
+
 fn meaning(name: &str) -> Format {
     Format::new(&Spec {
         type_name: "utf8",
@@ -34,7 +43,7 @@ fn meaning(name: &str) -> Format {
 }
 
 /// What the text says, as a value that outlives it.
-fn value(format: &Format, text: &str) -> Option<Value<'static>> {
+fn said(format: &Format, text: &str) -> Option<Value<'static>> {
     Some(match format.read(text.as_bytes())? {
         Value::Bool(value) => Value::Bool(value),
         Value::Int(value) => Value::Int(value),
@@ -116,12 +125,12 @@ fn other_ways_to_write_integers_are_declared() {
         &["+", "+-5", "-+5"],
     );
     fits(
-        &format("int64", "decimal group ,"),
+        &grouped("int64", "decimal", ","),
         &["1,234", "12,345,678", "1234", "999"],
         &["1,23", "1234,567", ",123", "1,,234", "0,123"],
     );
     fits(
-        &format("int64", "decimal group space"),
+        &grouped("int64", "decimal", "space"),
         &["1 234"],
         &["1,234"],
     );
@@ -136,7 +145,7 @@ fn other_ways_to_write_integers_are_declared() {
         "octal",
         "hex zeros",
         "decimal group",
-        "decimal group ;",
+        "decimal group x",
         "decimal zeros zeros",
         "",
     ] {
@@ -169,7 +178,7 @@ fn decimals_keep_every_digit_or_do_not_fit() {
         &["99999999999999999999999999999999999999"],
         &["100000000000000000000000000000000000000"],
     );
-    let comma = format("decimal128(9, 2)", "comma group .");
+    let comma = grouped("decimal128(9, 2)", "comma", ".");
     assert_eq!(
         comma.read(b"1.234.567,89"),
         Some(Value::Decimal(123_456_789))
@@ -191,8 +200,8 @@ fn floats_that_lose_digits_do_not_fit() {
             "NaN",
             "0",
             "-0.0",
-            "123456789012345.6",
             "9007199254740993e-1",
+            "123456789012345.6",
             "1.7976931348623157e308",
             "5e-324",
             "1.10",
@@ -368,7 +377,7 @@ fn times_are_read_field_by_field() {
 #[test]
 fn local_times_follow_their_zone() {
     let berlin = zoned("timestamp[s, UTC]", "%Y-%m-%d %H:%M:%S", "Europe/Berlin");
-    let read = |text: &str| value(&berlin, text);
+    let read = |text: &str| said(&berlin, text);
     assert_eq!(
         read("2024-07-01 12:00:00"),
         Some(Value::Timestamp(1_719_828_000))
@@ -385,7 +394,7 @@ fn local_times_follow_their_zone() {
     );
     assert_eq!(
         read("2050-07-01 12:00:00"),
-        Some(Value::Timestamp(2_540_455_200)),
+        Some(Value::Timestamp(2_540_282_400)),
         "by the rule that holds on"
     );
     let fixed = zoned("timestamp[s, UTC]", "iso8601", "-05:30");
@@ -602,18 +611,18 @@ proptest! {
 
     #[test]
     fn integers_survive(value: i64, other: u64) {
-        prop_assert_eq!(value(&format("int64", ""), &value.to_string()), Some(Value::Int(value)));
-        prop_assert_eq!(value(&format("uint64", ""), &other.to_string()), Some(Value::UInt(other)));
+        prop_assert_eq!(said(&format("int64", ""), &value.to_string()), Some(Value::Int(value)));
+        prop_assert_eq!(said(&format("uint64", ""), &other.to_string()), Some(Value::UInt(other)));
         let hex = format!("{other:#x}");
-        prop_assert_eq!(value(&format("uint64", "hex"), &hex), Some(Value::UInt(other)));
-        let narrow = value(&format("int16", ""), &value.to_string());
+        prop_assert_eq!(said(&format("uint64", "hex"), &hex), Some(Value::UInt(other)));
+        let narrow = said(&format("int16", ""), &value.to_string());
         prop_assert_eq!(narrow.is_some(), i16::try_from(value).is_ok());
     }
 
     #[test]
     fn decimals_survive(value in -(10_i128.pow(38) - 1)..10_i128.pow(38), scale in 0_usize..=38) {
         let text = decimal_text(value, scale);
-        let read = value(&format(&format!("decimal128(38, {scale})"), ""), &text);
+        let read = said(&format(&format!("decimal128(38, {scale})"), ""), &text);
         prop_assert_eq!(read, Some(Value::Decimal(value)));
     }
 
@@ -623,16 +632,16 @@ proptest! {
         prop_assume!(double.is_finite() && single.is_finite());
         for text in [format!("{double}"), format!("{double:e}")] {
             if text.len() <= 400 {
-                prop_assert_eq!(value(&format("float64", ""), &text), Some(Value::Float(double)), "{}", text);
+                prop_assert_eq!(said(&format("float64", ""), &text), Some(Value::Float(double)), "{}", text);
             }
         }
         let text = format!("{single:e}");
-        prop_assert_eq!(value(&format("float32", ""), &text), Some(Value::Float(single.into())), "{}", text);
+        prop_assert_eq!(said(&format("float32", ""), &text), Some(Value::Float(single.into())), "{}", text);
     }
 
     #[test]
     fn floats_are_never_another_number(text in "-?[1-9][0-9]{0,24}(\\.[0-9]{1,24})?(e-?[0-9]{1,3})?") {
-        if let Some(Value::Float(number)) = value(&format("float64", ""), &text) {
+        if let Some(Value::Float(number)) = said(&format("float64", ""), &text) {
             prop_assert_eq!(Ok(number), text.parse::<f64>());
         }
     }
@@ -644,14 +653,14 @@ proptest! {
             "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:09}Z",
             moment.year(), moment.month(), moment.day(), moment.hour(), moment.minute(), moment.second(), moment.subsec_nanosecond()
         );
-        prop_assert_eq!(value(&format("timestamp[ns, UTC]", ""), &text), Some(Value::Timestamp(count)));
-        prop_assert_eq!(value(&format("timestamp[ns, UTC]", "%Y-%m-%dT%H:%M:%S.%f%z"), &text), Some(Value::Timestamp(count)));
-        prop_assert_eq!(value(&format("timestamp[ns, UTC]", "epoch_ns"), &count.to_string()), Some(Value::Timestamp(count)));
+        prop_assert_eq!(said(&format("timestamp[ns, UTC]", ""), &text), Some(Value::Timestamp(count)));
+        prop_assert_eq!(said(&format("timestamp[ns, UTC]", "%Y-%m-%dT%H:%M:%S.%f%z"), &text), Some(Value::Timestamp(count)));
+        prop_assert_eq!(said(&format("timestamp[ns, UTC]", "epoch_ns"), &count.to_string()), Some(Value::Timestamp(count)));
     }
 
     #[test]
     fn nothing_panics(text: Vec<u8>, pattern in "[ -~]{0,12}") {
-        for (type_name, words) in [("int64", "decimal zeros plus group ,"), ("float64", "comma"), ("decimal128(38, 38)", "point"), ("timestamp[ns, UTC]", "iso8601"), ("timestamp[ns, UTC]", "rfc2822"), ("timestamp[ns, UTC]", "epoch_s"), ("timestamp[ns, UTC]", "filetime"), ("date32", "%e%B%Y")] {
+        for (type_name, words) in [("int64", "decimal zeros plus"), ("float64", "comma"), ("decimal128(38, 38)", "point"), ("timestamp[ns, UTC]", "iso8601"), ("timestamp[ns, UTC]", "rfc2822"), ("timestamp[ns, UTC]", "epoch_s"), ("timestamp[ns, UTC]", "filetime"), ("date32", "%e%B%Y")] {
             format(type_name, words).read(&text);
         }
         for name in ["ip", "cidr", "uuid", "mac", "sid", "hex", "time", "json"] {

@@ -18,6 +18,9 @@ mod identity;
 mod memory;
 mod promote;
 mod regf;
+mod repeats;
+mod text;
+mod values;
 mod walk;
 
 use pyo3::prelude::*;
@@ -60,6 +63,12 @@ mod _native {
     use crate::promote::promote_noreplace;
     #[pymodule_export]
     use crate::regf::HiveReader;
+    #[pymodule_export]
+    use crate::repeats::Repeats;
+    #[pymodule_export]
+    use crate::text::{TextReader, account_delimited};
+    #[pymodule_export]
+    use crate::values::{check_format, read_value};
     #[pymodule_export]
     use crate::walk::{Entry, walk};
 

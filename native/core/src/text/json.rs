@@ -43,6 +43,9 @@ impl Checker<'_> {
             // Here a value begins.
             match self.peek()? {
                 start @ (b'{' | b'[') => {
+                    if depth == DEPTH_MAX {
+                        return None;
+                    }
                     self.place += 1;
                     self.blanks();
                     let object = start == b'{';
@@ -50,7 +53,7 @@ impl Checker<'_> {
                     if self.peek()? == end {
                         self.place += 1;
                     } else {
-                        *open.get_mut(depth)? = object;
+                        open[depth] = object;
                         depth += 1;
                         if object {
                             self.key()?;

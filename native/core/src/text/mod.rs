@@ -11,8 +11,8 @@
 //!
 //! The text of a format, as contracts write it (`docs/reference/formats.md`):
 //!   * integers: `decimal` or `hex`; decimals and floats: `point` or `comma`; each may be followed by the words `zeros`
-//!     (leading zeros allowed), `plus` (a plus sign allowed) and `group C` (groups of three parted by the character C,
-//!     `space` for a blank);
+//!     (leading zeros allowed), `plus` (a plus sign allowed) and `group C` (digits may stand in groups of three parted by the
+//!     character C; `space` for a blank);
 //!   * booleans: the two words, the true one first: `yes/no`;
 //!   * dates and timestamps: see [`pattern`].
 
@@ -30,6 +30,8 @@ pub use json::is_json;
 pub use nulls::Nulls;
 pub use shape::Meaning;
 pub use types::{Type, Unit};
+
+pub(crate) use pattern::Moment;
 
 use moment::Moments;
 use number::{Decimals, Floats, Integers};
@@ -189,6 +191,14 @@ impl Format {
                 matches!(kind, JsonKind::Number | JsonKind::Text)
             }
             Reader::Dates(_) | Reader::Moments(_) | Reader::Text(_) => kind == JsonKind::Text,
+        }
+    }
+
+    /// What a text says of a moment, whatever the unit of the type could hold and whether or not it says its zone.
+    pub(crate) fn moment(&self, text: &[u8]) -> Option<Moment> {
+        match &self.reader {
+            Reader::Moments(moments) => moments.moment(text),
+            _ => None,
         }
     }
 

@@ -77,14 +77,18 @@ impl Moments {
 
     #[inline]
     pub(super) fn read(&self, text: &[u8]) -> Option<i64> {
-        let moment = match &self.style {
-            Style::Pattern(pattern) => pattern.read(text)?,
-            Style::Iso8601 => iso8601(text)?,
-            Style::Rfc2822(patterns) => patterns.iter().find_map(|p| p.read(text))?,
-            Style::Epoch(digits) => epoch(text, *digits)?,
-            Style::Filetime => filetime(text)?,
-        };
-        self.count(moment)
+        self.count(self.moment(text)?)
+    }
+
+    #[inline]
+    pub(super) fn moment(&self, text: &[u8]) -> Option<Moment> {
+        match &self.style {
+            Style::Pattern(pattern) => pattern.read(text),
+            Style::Iso8601 => iso8601(text),
+            Style::Rfc2822(patterns) => patterns.iter().find_map(|p| p.read(text)),
+            Style::Epoch(digits) => epoch(text, *digits),
+            Style::Filetime => filetime(text),
+        }
     }
 
     /// In the unit of the type; none when a digit would be lost or the count does not fit.

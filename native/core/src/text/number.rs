@@ -15,9 +15,7 @@ struct Style {
 impl Style {
     fn parse(format: Option<&str>, first: &[&str]) -> Result<Self, FormatError> {
         let mut style = Self::default();
-        let Some(format) = format else {
-            return Ok(style);
-        };
+        let format = format.unwrap_or(first[0]);
         let refused = || {
             FormatError(format!(
                 "`{format}` is no format of numbers: `{}`, then any of `zeros`, `plus`, `group C`",
@@ -31,25 +29,29 @@ impl Style {
             Some("comma") => style.comma = true,
             _ => {}
         }
+        let mut group = None;
         while let Some(word) = words.next() {
             match word {
                 "zeros" if !style.zeros => style.zeros = true,
                 "plus" if !style.plus => style.plus = true,
-                "group" if style.group.is_none() => {
-                    let mark = match words.next().ok_or_else(refused)? {
-                        "space" => b' ',
-                        mark => match mark.as_bytes() {
-                            &[one @ (b',' | b'.' | b'\'' | b'_')] => one,
-                            _ => return Err(refused()),
-                        },
-                    };
-                    style.group = Some(mark);
-                }
+                "group" if group.is_none() => group = Some(words.next().ok_or_else(refused)?),
                 _ => return Err(refused()),
             }
         }
-        let extra = style.zeros || style.plus || style.group.is_some();
-        if (style.hex && extra) || style.group == Some(style.point()) {
+        if let Some(group) = group {
+            style.group = match group.as_bytes() {
+                b"space" => Some(b' '),
+                &[mark]
+                    if mark.is_ascii_punctuation()
+                        && !matches!(mark, b'+' | b'-')
+                        && mark != style.point() =>
+                {
+                    Some(mark)
+                }
+                _ => return Err(refused()),
+            };
+        }
+        if style.hex && (style.zeros || style.plus || style.group.is_some()) {
             return Err(refused());
         }
         Ok(style)
@@ -416,14 +418,19 @@ impl Digits {
         if !value.is_finite() || value == 0.0 {
             return None;
         }
-        // Written back with as many digits, the number must be the same.
+        // Written back, with as many digits or with as few as name it, the number must be the same.
         let places = significant.len() - 1;
-        let back = format!("{value:.places$e}");
-        let (mantissa, power) = back.split_once('e')?;
-        let same = mantissa
-            .bytes()
-            .filter(|byte| *byte != b'.')
-            .eq(significant.bytes());
-        (same && power.parse() == Ok(first - 1)).then_some(value)
+        let same = |back: String| {
+            back.split_once('e').is_some_and(|(mantissa, power)| {
+                let digits = mantissa.bytes().filter(|byte| *byte != b'.');
+                digits.eq(significant.bytes()) && power.parse() == Ok(first - 1)
+            })
+        };
+        let shortest = if single {
+            format!("{:e}", value as f32) // it came from one
+        } else {
+            format!("{value:e}")
+        };
+        (same(shortest) || same(format!("{value:.places$e}"))).then_some(value)
     }
 }

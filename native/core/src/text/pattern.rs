@@ -55,14 +55,14 @@ pub struct Pattern {
 
 /// What a text says, before a zone is applied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Moment {
+pub(crate) struct Moment {
     /// Seconds since 1970-01-01T00:00:00 on the wall.
-    pub(super) seconds: i64,
-    pub(super) nanoseconds: u32,
+    pub(crate) seconds: i64,
+    pub(crate) nanoseconds: u32,
     /// Digits that the fraction was written with.
-    pub(super) digits: u32,
+    pub(crate) digits: u32,
     /// Seconds east of Greenwich, when the text says so.
-    pub(super) offset: Option<i32>,
+    pub(crate) offset: Option<i32>,
 }
 
 #[derive(Default)]

@@ -1,0 +1,325 @@
+//! Inference over delimited text: every cell of every row, in parts of a file at once, and file after file.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+
+use super::column::Column;
+use super::report::{Json, cells};
+use super::witness::Place;
+use crate::delimited::{Borders, Kind, Layout, Records};
+use crate::error::CoreError;
+use crate::source::ReadAt;
+
+/// Parts that a big file is read in.
+const PART_BYTES: u64 = 8 << 20;
+/// More different headers, or columns of one, are refused.
+const HEADERS_MAX: usize = 256;
+const COLUMNS_MAX: usize = 4_096;
+
+/// What is known of a table after some files.
+#[derive(Debug, Default)]
+pub struct DelimitedInference {
+    columns: BTreeMap<Box<[u8]>, Column>,
+    /// Header rows in the order of the first file that has each.
+    headers: Vec<Vec<Box<[u8]>>>,
+    files: u32,
+    rows: u64,
+    faults: u64,
+    first_fault: Option<Place>,
+    part_bytes: Option<u64>,
+}
+
+/// A part of a file.
+#[derive(Debug, Default)]
+struct Part {
+    columns: Vec<Column>,
+    rows: u64,
+    faults: u64,
+    first_fault: Option<Place>,
+}
+
+impl DelimitedInference {
+    /// Cut files in parts of so many bytes, whatever their size: the answer is the same.
+    #[must_use]
+    pub fn in_parts_of(mut self, bytes: u64) -> Self {
+        self.part_bytes = Some(bytes);
+        self
+    }
+
+    /// Take a file into account; files are given in the order of their names.
+    ///
+    /// # Errors
+    /// The first error of a read; more headers or columns than there can be.
+    pub fn add<S: ReadAt + Sync>(
+        &mut self,
+        source: &S,
+        layout: &Layout,
+        threads: usize,
+    ) -> Result<(), CoreError> {
+        let file = self.files;
+        let mut start = 0;
+        let mut header: Vec<Box<[u8]>> = Vec::new();
+        let mut records = Records::new(source, layout)?;
+        while let Some(record) = records.next()? {
+            if record.kind != Kind::Row {
+                continue;
+            }
+            if record.len() > COLUMNS_MAX {
+                return Err(CoreError::Limit {
+                    what: "columns",
+                    limit: COLUMNS_MAX as u64,
+                    offset: record.offset,
+                });
+            }
+            for index in 0..record.len() {
+                header.push(if layout.header {
+                    record.cell(index).as_ref().into()
+                } else {
+                    format!("c{}", index + 1).into_bytes().into()
+                });
+            }
+            if layout.header {
+                start = record.offset + record.length;
+            }
+            break;
+        }
+        self.files += 1;
+        if header.is_empty() {
+            return Ok(());
+        }
+        let part = read_parts(
+            source,
+            layout,
+            start,
+            file,
+            header.len(),
+            threads,
+            self.part_bytes,
+        )?;
+        self.rows += part.rows;
+        self.faults += part.faults;
+        self.first_fault = earliest(self.first_fault, part.first_fault);
+        for (name, column) in header.iter().zip(part.columns) {
+            match self.columns.get_mut(name) {
+                Some(known) => known.join(column),
+                None => {
+                    self.columns.insert(name.clone(), column);
+                }
+            }
+        }
+        if !self.headers.contains(&header) {
+            if self.headers.len() == HEADERS_MAX || self.columns.len() > COLUMNS_MAX {
+                return Err(CoreError::Limit {
+                    what: "different headers",
+                    limit: HEADERS_MAX as u64,
+                    offset: 0,
+                });
+            }
+            self.headers.push(header);
+        }
+        Ok(())
+    }
+
+    /// What was found, as one JSON document.
+    pub fn report(&self) -> String {
+        let mut json = Json::default();
+        json.object(|json| {
+            json.key("files").number(self.files);
+            json.key("rows").number(self.rows);
+            json.key("faults").number(self.faults);
+            json.key("headers").array(|json| {
+                for header in &self.headers {
+                    json.array(|json| {
+                        for cell in header {
+                            json.bytes(cell);
+                        }
+                    });
+                }
+            });
+            json.key("columns").array(|json| {
+                for name in self.order() {
+                    if let Some(column) = self.columns.get(name) {
+                        json.object(|json| {
+                            json.key("source").bytes(name);
+                            cells(json, column);
+                        });
+                    }
+                }
+            });
+        });
+        json.finish()
+    }
+
+    /// Columns in the order of the headers, those of the first one first.
+    fn order(&self) -> Vec<&[u8]> {
+        let mut seen = std::collections::BTreeSet::new();
+        let cells = self.headers.iter().flatten();
+        cells
+            .map(|cell| &**cell)
+            .filter(|cell| seen.insert(*cell))
+            .collect()
+    }
+}
+
+fn earliest(one: Option<Place>, other: Option<Place>) -> Option<Place> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
+    }
+}
+
+/// All rows behind `start`, by several threads when the file is big; the state is the same for any number of them.
+fn read_parts<S: ReadAt + Sync>(
+    source: &S,
+    layout: &Layout,
+    start: u64,
+    file: u32,
+    width: usize,
+    threads: usize,
+    part_bytes: Option<u64>,
+) -> Result<Part, CoreError> {
+    let length = source.len();
+    let small = part_bytes.is_none() && length - start.min(length) < 2 * PART_BYTES;
+    if threads < 2 || small {
+        return read_part(source, layout, start, length, file, width);
+    }
+    let borders = Mutex::new((
+        Borders::new(source, layout, part_bytes.unwrap_or(PART_BYTES))?,
+        0_usize,
+    ));
+    let parts = Mutex::new(BTreeMap::<usize, Part>::new());
+    let first_error = Mutex::new(None);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                loop {
+                    let next = {
+                        let mut borders = lock(&borders);
+                        let number = borders.1;
+                        borders.1 += 1;
+                        borders.0.next_part().map(|part| (number, part))
+                    };
+                    let read = next.and_then(|(number, part)| match part {
+                        None => Ok(None),
+                        Some((from, to)) => {
+                            let from = from.max(start);
+                            let part = if from < to {
+                                read_part(source, layout, from, to, file, width)?
+                            } else {
+                                Part::of(width)
+                            };
+                            Ok(Some((number, part)))
+                        }
+                    });
+                    match read {
+                        Ok(Some((number, part))) => keep(&mut lock(&parts), number, part),
+                        Ok(None) => return,
+                        Err(error) => {
+                            lock(&first_error).get_or_insert(error);
+                            return;
+                        }
+                    }
+                }
+            });
+        }
+    });
+    if let Some(error) = first_error
+        .into_inner()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
+    {
+        return Err(error);
+    }
+    let parts = parts
+        .into_inner()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
+    Ok(parts
+        .into_values()
+        .reduce(Part::followed_by)
+        .unwrap_or_else(|| Part::of(width)))
+}
+
+/// Keep a part; neighbours become one, so that as many are kept as there are threads.
+fn keep(parts: &mut BTreeMap<usize, Part>, number: usize, part: Part) {
+    parts.insert(number, part);
+    // Only the head can be joined: a key is the number of its last part.
+    while parts.len() > 1 {
+        let mut keys = parts.keys().copied();
+        let (Some(first), Some(second)) = (keys.next(), keys.next()) else {
+            return;
+        };
+        if second != first + 1 {
+            return;
+        }
+        if let (Some(one), Some(other)) = (parts.remove(&first), parts.remove(&second)) {
+            parts.insert(second, one.followed_by(other));
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+impl Part {
+    fn of(width: usize) -> Self {
+        Self {
+            columns: (0..width).map(|_| Column::default()).collect(),
+            ..Self::default()
+        }
+    }
+
+    /// This and the part of the same file right behind it.
+    fn followed_by(mut self, mut next: Self) -> Self {
+        for (column, mut other) in self.columns.iter_mut().zip(next.columns) {
+            other.shift(self.rows);
+            column.join(other);
+        }
+        if let Some(place) = &mut next.first_fault {
+            place.row += self.rows;
+        }
+        self.first_fault = earliest(self.first_fault, next.first_fault);
+        self.rows += next.rows;
+        self.faults += next.faults;
+        self
+    }
+}
+
+fn read_part<S: ReadAt>(
+    source: &S,
+    layout: &Layout,
+    start: u64,
+    end: u64,
+    file: u32,
+    width: usize,
+) -> Result<Part, CoreError> {
+    let mut part = Part::of(width);
+    let mut records = Records::between(source, layout, start, end)?;
+    while let Some(record) = records.next()? {
+        let place = Place {
+            file,
+            row: part.rows,
+            offset: record.offset,
+        };
+        match record.kind {
+            Kind::Row if record.len() == width => {
+                for (index, column) in part.columns.iter_mut().enumerate() {
+                    if record.is_escaped(index) {
+                        column.feed(&record.cell(index), place);
+                    } else {
+                        column.feed(record.raw(index), place);
+                    }
+                }
+                part.rows += 1;
+            }
+            Kind::Row | Kind::Faulty(_) => {
+                part.faults += 1;
+                part.first_fault.get_or_insert(place);
+                part.rows += 1;
+            }
+            _ => {}
+        }
+    }
+    Ok(part)
+}
