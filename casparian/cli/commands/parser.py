@@ -208,7 +208,7 @@ def test(
     chosen = list(files) or parser_test.sample_files(artifact)
     minimum = IsolationLevel(app.config.settings.min_isolation)
     report = parser_test.run_test(
-        artifact, chosen, typed, rows_shown=rows_shown, min_isolation=minimum
+        artifact, chosen, typed, rows_shown=rows_shown, min_isolation=minimum, home=app.home
     )
     document = {"passed": report.passed, "trusted": _summary(app, artifact)["trusted"]}
     document |= msgspec.to_builtins(report)
