@@ -454,6 +454,46 @@ class HiveReader:
     def __iter__(self) -> HiveReader: ...
     def __next__(self) -> tuple[str, Batch]: ...
 
+@final
+class TextReader:
+    """Decode delimited text or JSON Lines as a dataset's contract says, batch by batch.
+
+    The outputs are the dataset's table and `@quarantine`. Every batch begins with `@offset`, `@length` (uint64) and
+    `@flags` (uint32).
+
+    Args:
+        fd: an open file; the reader keeps a duplicate of its own.
+        size: how many of its bytes to read.
+        dataset: the contract's document.
+        batch_rows: rows after which a batch is given, at least 1.
+        batch_bytes: bytes of values after which a batch is given, at least 1.
+
+    Raises:
+        ValueError: an argument is out of range.
+        SourceError: `contract.document`: the document cannot be followed. From `__next__`: `contract.drift`: the text has
+            other cells or keys than the contract knows, and the message says which; or a read fails. From then on it
+            raises `RuntimeError`.
+    """
+
+    def __new__(
+        cls,
+        fd: int,
+        size: int,
+        dataset: str,
+        *,
+        batch_rows: int = 65536,
+        batch_bytes: int = 8388608,
+    ) -> TextReader: ...
+    def __iter__(self) -> TextReader: ...
+    def __next__(self) -> tuple[str, Batch]: ...
+
+def account_delimited(fd: int, size: int, dataset: str) -> Account:
+    """Find the records of a delimited text that is laid out as a dataset's contract says.
+
+    Raises:
+        SourceError: the document cannot be followed, or a read fails.
+    """
+
 def evtx_wide_tables() -> list[tuple[str, str, int, str, list[tuple[str, str, str | None, int]]]]:
     """The wide tables, in the order of their numbers: name, provider, event id, origin, columns.
 
