@@ -82,6 +82,13 @@ def test_a_signed_parser_is_deployed_runs_and_is_revoked(
     assert shown["trust"]["signers"] == ["alice"]
     assert shown["trust"]["policy_version"] == 1
     assert shown["trust"]["origin"] == "deployed"
+    (decision,) = world.json("explain", str(world.evidence / "lines.acme"))["decisions"]
+    assert decision["trust"] == shown["trust"]
+    (approved,) = world.json("approve", "list", "--all")["approvals"]
+    assert (approved["kind"], approved["subject"]) == ("parser.deploy", NAME)
+    assert approved["state"] == "accepted"
+    (vote,) = world.json("approve", "show", approved["approval_id"])["votes"]
+    assert (vote["holders"], vote["decision"]) == (["alice"], "accept")
 
     with client_of(world) as client:
         import_trust(client, laboratory.policy(2, revoked_keys=[laboratory.alice.public.keyid]))
