@@ -27,8 +27,9 @@ class SourceError(Exception):
     errno: int | None
 
 def build_info() -> dict[str, str]:
-    """What the module was built from: version, profile, features, rustc, engine_sources_hash,
-    source_date (seconds since 1970 that the build says; 0: it says nothing).
+    """What the module was built from: version, profile, features, rustc, engine_sources_hash, source_date.
+
+    `source_date` is the second since 1970 that the build says it was made at; 0: it says nothing.
     """
 
 def engine_sources_hash() -> str:

@@ -54,7 +54,7 @@ COMMANDS: Final[dict[str, Entry]] = {
     "pipeline": Entry("Catalogue", "pipeline", "See which files a selection takes."),
     "jobs": Entry("Work", "jobs", "List, show, cancel and retry jobs."),
     "approve": Entry("Work", "approve", "Decide what is trusted here."),
-    "parser": Entry("Work", "parser", "List, show, test and make parsers."),
+    "parser": Entry("Work", "parser", "List, show, test, make, deploy and retire parsers."),
     "sentinel": Entry("Runtime", "sentinel", "Start, stop and look at the sentinel."),
     "doctor": Entry("Runtime", "doctor", "Check this machine, this home and its outputs."),
     "config": Entry("Runtime", "config", "Show and change settings."),

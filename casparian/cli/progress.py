@@ -34,6 +34,7 @@ REASONS: Final = {
     "mode_changed": "mode changed",
     "lineage_changed": "lineage changed",
     "retry": "tried again",
+    "forced": "asked for again",
     "done": "already done",
     "engine_accepted": "kept from an earlier engine",
     "duplicate_content": "of the same content",

@@ -90,6 +90,10 @@ def dataset_of(values: Any, *, file: str = FILE) -> Dataset:
     table.finish()
     columns.check_names(table, (column.name for column in dataset.columns))
     _check_sources(table, dataset)
+    try:
+        canonical(dataset)
+    except UnicodeEncodeError as error:  # half a surrogate pair, written as an escape
+        raise _syntax(file, "a text in it is not Unicode") from error
     return dataset
 
 

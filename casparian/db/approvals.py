@@ -202,6 +202,17 @@ def pending(connection: duckdb.DuckDBPyConnection, kind: str, subject: str) -> l
     return [_approval(row) for row in rows]
 
 
+def newest_accepted(connection: duckdb.DuckDBPyConnection, kind: str) -> Approval | None:
+    """The request of a kind that was accepted last."""
+    row = first_row(
+        connection,
+        f"SELECT {_APPROVAL} FROM cf_approvals WHERE kind = ? AND state = 'accepted' "
+        "ORDER BY ended_at_ns DESC, rowid DESC LIMIT 1",
+        [kind],
+    )
+    return None if row is None else _approval(row)
+
+
 def votes(connection: duckdb.DuckDBPyConnection, approval_id: str) -> list[Vote]:
     """Decisions about a request, oldest first."""
     rows = connection.execute(

@@ -251,7 +251,7 @@ class JobWriter:
             return op.CommitClaims(waits_for=tuple(waits_for))
         keys = {(c.dataset_id, c.source_id): c.materialization_key for c in o.claims}
         alive = [(d, j, s, key == keys[d, s]) for d, j, s, key in self._living(o)]
-        conflicts = _recorded_whole(o.claims, alive)
+        conflicts = set() if o.again else _recorded_whole(o.claims, alive)
         left_over = self._left_over(o)
         if o.mode == SinkMode.ERROR:
             conflicts = {source for _, _, source, _ in (*alive, *left_over)}

@@ -30,6 +30,7 @@ from casparian.domain.deployments import Deployment
 from casparian.domain.files import CataloguedFile
 from casparian.domain.jobs import JobState
 from casparian.domain.outputs import SinkMode
+from casparian.domain.quarantine import Acceptance
 from casparian.domain.trust import TrustRecord
 
 
@@ -54,13 +55,17 @@ class StartRun(_Operation, frozen=True, kw_only=True):
 
 
 class SavePlan(_Operation, frozen=True, kw_only=True):
-    """Keep the newest plan of a root, line by line."""
+    """Keep the newest plan of a root, line by line.
+
+    With `sources` it is a plan of these alone: what the newest plan says of others stays.
+    """
 
     run_id: str
     root: str
     items: tuple[PlanItemRow, ...]
     contracts: tuple[ContractRow, ...]
     expected: tuple[ExpectedOutputRow, ...]
+    sources: tuple[str, ...] = ()
 
 
 class InsertJobs(_Operation, frozen=True, kw_only=True):
@@ -111,6 +116,9 @@ class BeginCommit(_Operation, frozen=True, kw_only=True):
     intents: bytes
     sparse: tuple[str, ...] = ()  # datasets that are claimed only for sources with rows in them
     sources: tuple[str, ...] = ()  # that the commit is about; needed with `sparse`
+    again: bool = (
+        False  # rows of the very same key give way, where otherwise there is nothing to do
+    )
 
 
 class CommitClaims(msgspec.Struct, frozen=True, kw_only=True):
@@ -336,6 +344,22 @@ class PromoteDataset(_Operation, frozen=True, kw_only=True):
     amendment: AmendmentRow | None = None
 
 
+class AcceptQuarantine(_Operation, frozen=True, kw_only=True):
+    """Quarantined rows are accepted as they are, as an accepted request has them."""
+
+    decision_id: str  # the request's
+    acceptance: Acceptance
+    actor: str
+
+
+class ReopenQuarantine(_Operation, frozen=True, kw_only=True):
+    """Acceptances are taken back. Result: how many were in force."""
+
+    decision_ids: tuple[str, ...]
+    reason: str
+    actor: str
+
+
 class RemoveIntents(_Operation, frozen=True, kw_only=True):
     """Take away commit intents that no committing job has, keeping them on the tape. Result: how many."""
 
@@ -370,4 +394,6 @@ Operation = (
     | ExpireApprovals
     | RaiseLimits
     | LowerLimits
+    | AcceptQuarantine
+    | ReopenQuarantine
 )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import pyarrow as pa
 
-from casparian.domain.files import Rule
+from casparian.domain.files import CataloguedFile, Rule
 
 if TYPE_CHECKING:
     import duckdb
@@ -77,6 +77,24 @@ def history(connection: duckdb.DuckDBPyConnection, source_ids: Collection[str]) 
         failed_at={key: at_ns for key, _, at_ns in failed},
         unbalanced=frozenset(red),
     )
+
+
+def catalogued(
+    connection: duckdb.DuckDBPyConnection, root: str, source_ids: Collection[str]
+) -> list[CataloguedFile]:
+    """Files of a root that held these sources when it was scanned last, in walk order."""
+    wanted = pa.table({"source_id": pa.array(sorted(set(source_ids)), pa.string())})
+    connection.register("wanted_sources", wanted)
+    names = CataloguedFile.__struct_fields__
+    try:
+        rows = connection.execute(
+            f"SELECT {', '.join(names)} FROM scout_files SEMI JOIN wanted_sources USING (source_id) "
+            "WHERE root = ? ORDER BY walk_order",
+            [root],
+        ).fetchall()
+    finally:
+        connection.unregister("wanted_sources")
+    return [msgspec.convert(dict(zip(names, row, strict=True)), CataloguedFile) for row in rows]
 
 
 def tag_rules(connection: duckdb.DuckDBPyConnection) -> list[Rule]:

@@ -148,6 +148,18 @@ VIEWS: Final[dict[str, View]] = {
         order="started_at_ns",
         filters={"run_id": "run_id = ?"},
     ),
+    "quarantine_decisions": View(
+        "SELECT decision_id, parser, rows, rows_hash, reason, actor, accepted_at_ns, reopened_at_ns, reopened_by, "
+        "reopened_reason FROM cf_quarantine_decisions",
+        order="accepted_at_ns, decision_id",
+        filters={"decision_id": "decision_id = ?", "parser": "parser = ?"},
+    ),
+    # What a run was asked for, to be asked for again for some of its sources.
+    "run_requests": View(
+        "SELECT run_id, root, request FROM cf_runs",
+        order="run_id",
+        filters={"run_id": "run_id = ?"},
+    ),
     "contracts": View(
         "SELECT table_name, revision, contract_hash, parser, promoted_at_ns, origin FROM schema_contracts",
         order="parser, table_name, revision",

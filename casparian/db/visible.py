@@ -60,10 +60,16 @@ _TABLES: Final[dict[str, str]] = {
         "recovered_live + recovered_extra AS recovered, recovered_live, recovered_extra, quarantined, quarantined_extra, lost, "
         "balanced, parser, job_id, root FROM cf_ledgers"
     ),
+    "quarantine_accepted": (
+        "SELECT decision_id, parser, rows, rows_hash, reason, actor, make_timestamp_ns(accepted_at_ns) AS accepted_at, "
+        "job_id, source_id, first_ordinal, last_ordinal FROM cf_quarantine_decisions JOIN cf_quarantine_spans "
+        "USING (decision_id) WHERE reopened_at_ns IS NULL"
+    ),
     "findings": 'SELECT source_id, job_id, source_path, code, "offset", length, message FROM cf_findings',
     "jobs": (
         "SELECT q.job_id, q.run_id, q.state, q.epoch, q.parser, q.sources, q.rows, q.quarantined, q.code, q.message, "
-        "coalesce(l.isolation, '') AS isolation, coalesce(l.trust, '') AS trust, make_timestamp_ns(q.created_at_ns) AS created_at, "
+        "coalesce(l.isolation, '') AS isolation, coalesce(l.trust, '') AS trust, "
+        "make_timestamp_ns(q.created_at_ns) AS created_at, "
         "make_timestamp_ns(q.updated_at_ns) AS updated_at FROM cf_processing_queue q LEFT JOIN "
         "(SELECT job_id, epoch, last(isolation) AS isolation, last(trust) AS trust FROM cf_job_logs GROUP BY job_id, epoch) l "
         "ON l.job_id = q.job_id AND l.epoch = q.epoch"

@@ -12,6 +12,7 @@ from casparian.db import operations as op
 from casparian.db.approvals import ApprovalWriter
 from casparian.db.buffer import Buffer, StaleStep
 from casparian.db.job_writer import JobWriter, stored_reply
+from casparian.db.quarantine import QuarantineWriter
 from casparian.db.rows import first_row, scalar
 from casparian.db.trust_writer import TrustWriter
 from casparian.protocol import control
@@ -37,6 +38,7 @@ class DatabaseWriter:
         self._handlers: dict[type[Any], Callable[[Any], Any]] = {
             **self._jobs.handlers,
             **ApprovalWriter(connection, self._tape).handlers,
+            **QuarantineWriter(connection, self._tape).handlers,
             op.SaveScan: self._save_scan,
             op.StartRun: self._start_run,
             op.SavePlan: self._save_plan,
@@ -213,7 +215,13 @@ class DatabaseWriter:
         self._tape(o.at_ns, "run.finished", run_id=o.run_id, state=o.state)
 
     def _save_plan(self, o: op.SavePlan) -> None:
-        self._connection.execute("DELETE FROM cf_plan_items WHERE root = ?", [o.root])
+        if o.sources:
+            self._connection.execute(
+                "DELETE FROM cf_plan_items WHERE root = ? AND source_id IN (SELECT unnest(?::VARCHAR[]))",
+                [o.root, list(o.sources)],
+            )
+        else:
+            self._connection.execute("DELETE FROM cf_plan_items WHERE root = ?", [o.root])
         for start in range(0, len(o.items), _ROWS_AT_A_TIME):
             self._buffer.insert_structs("cf_plan_items", o.items[start : start + _ROWS_AT_A_TIME])
             self._buffer.flush()

@@ -87,6 +87,7 @@ class PlanReason(StrEnum):
     MODE_CHANGED = "mode_changed"
     LINEAGE_CHANGED = "lineage_changed"
     RETRY = "retry"  # failed before, and `--retry-failed` was given
+    FORCED = "forced"  # the very same key is recorded, and it was asked for all the same
     DONE = "done"  # the very same key is recorded
     ENGINE_ACCEPTED = (
         "engine_accepted"  # only the engine differs, and `--accept-engine` keeps the rows

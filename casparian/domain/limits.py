@@ -100,7 +100,7 @@ def problem_with(limits: Mapping[str, int]) -> str | None:
     """What is wrong with named limits, as the end of a sentence; `None` when nothing is."""
     for name, value in limits.items():
         if name not in BOUNDS:
-            return f"`{name}` is no limit; there are {', '.join(BOUNDS)}"
+            return f"{name[:40]!a} is no limit; there are {', '.join(BOUNDS)}"
         least, most = BOUNDS[name]
         if isinstance(value, bool) or not least <= value <= most:
             return f"`{name}` must be a whole number from {least} to {most}"

@@ -29,10 +29,18 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True):
     include: tuple[str, ...] = ()  # globs over the display path
     exclude: tuple[str, ...] = ()
     since_ns: int | None = None  # modification time, a hint only; its use is recorded in the plan
+    # Source ids as last catalogued; when there are any, nothing is walked and nothing else is planned.
+    sources: tuple[str, ...] = ()
 
 
 class Hello(msgspec.Struct, frozen=True, kw_only=True, tag="hello"):
-    """Who answers? Reply: `SentinelStatus`."""
+    """Who answers? Reply: `SentinelStatus`.
+
+    With `when_at_rest` the reply comes once nothing is under way and the catalog is as new as the record. Jobs are not waited
+    for: while there are any, the reply says so at once.
+    """
+
+    when_at_rest: bool = False
 
 
 class Scan(msgspec.Struct, frozen=True, kw_only=True, tag="scan"):
@@ -61,6 +69,9 @@ class Run(msgspec.Struct, frozen=True, kw_only=True, tag="run"):
     quarantine_percent_max: float | None = None
     min_isolation: IsolationLevel = IsolationLevel.FULL
     batch_files: int | None = None  # files of a job at most; `None`: the product's own choice
+    force: bool = (
+        False  # read again also what is recorded under the very same key; its rows give way
+    )
     carve: bool = False  # give files that no parser takes to the parsers that can carve
 
 
@@ -176,6 +187,17 @@ class LowerLimits(msgspec.Struct, frozen=True, kw_only=True, tag="lower_limits")
     limits: dict[str, int | None]
 
 
+class ReopenQuarantine(msgspec.Struct, frozen=True, kw_only=True, tag="reopen_quarantine"):
+    """Take acceptances of quarantined rows back. Reply: `Done` with the count of decisions that were in force.
+
+    No approval is needed: it accepts nothing.
+    """
+
+    request_id: RequestId
+    decision_ids: tuple[str, ...]
+    reason: str
+
+
 class Read(msgspec.Struct, frozen=True, kw_only=True, tag="read"):
     """A named read of control-plane truth (`db/reads.py` lists names, filters and columns). Reply: `Rows`."""
 
@@ -286,6 +308,7 @@ Request = (
     | Decide
     | Withdraw
     | LowerLimits
+    | ReopenQuarantine
     | Read
     | Doctor
     | Repair

@@ -26,6 +26,11 @@ def derive(domain: str, *fields: str | bytes) -> str:
     return blake3.blake3(b"".join(parts)).hexdigest()  # one call: fields are short and many
 
 
+def quarantine_rows_hash(rows: Iterable[tuple[str, str]]) -> str:
+    """Identity of quarantined rows: the id and the BLAKE3 of the bytes of each, in the order of their places."""
+    return derive("casparian.quarantine_rows.v1", *(part for row in rows for part in row))
+
+
 def canonical(value: Any) -> bytes:
     """Canonical JSON: sorted keys, no spaces, defaults left out where the type says so."""
     return msgspec.json.encode(msgspec.to_builtins(value), order="sorted")

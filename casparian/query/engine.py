@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -39,6 +39,7 @@ from casparian.sinks.uri import parse_sink
 MEMORY_LIMIT_MB: Final = 192  # DuckDB's own; larger sorts and groups spill to disk
 MEMORY_LIMIT_MB_MAX: Final = 1024  # for a statement that ran out of the former in spite of that
 THREADS_MAX: Final = 4
+_BATCH_ROWS: Final = 4096
 
 _CATALOG: Final = f"{ATTACHED_PREFIX}_catalog"
 _PAIRS: Final = f"{_CATALOG}.{SCHEMA}."
@@ -167,6 +168,11 @@ class Query:
         """Rows of one of our own statements, as Arrow; control tables are open to it."""
         self._begin()
         return self._connection.sql(sql, params=_plain(parameters)).to_arrow_table()
+
+    def stream(self, sql: str, parameters: Parameters | None = None) -> Iterator[pa.RecordBatch]:
+        """Rows of one of our own statements, batch by batch; to be read before the next statement starts."""
+        self._begin()
+        yield from self._connection.sql(sql, params=_plain(parameters)).to_arrow_reader(_BATCH_ROWS)
 
     def attached(self, dataset: CatalogDataset) -> str | None:
         """Alias of a DuckDB sink's file; `None` for other sinks, and when it is not open."""

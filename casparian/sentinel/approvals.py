@@ -19,7 +19,7 @@ from casparian.db.operations import (
 from casparian.domain.approvals import Approval, ApprovalState
 from casparian.errors import CasparianError, ExitCode
 from casparian.protocol import control
-from casparian.sentinel import answering, contracting, limits
+from casparian.sentinel import answering, contracting, limits, quarantining, unsigned
 from casparian.sentinel import continuations as after
 from casparian.sentinel import events as ev
 from casparian.sentinel.approval_kinds import Kind
@@ -33,6 +33,8 @@ EXPIRED: Final = "approval.expired"
 # Every change of what is trusted: who checks it, and who carries it out.
 KINDS: Final[dict[str, Kind]] = {
     "limits.raise": limits.KIND,
+    "quarantine.accept": quarantining.KIND,
+    unsigned.KIND_NAME: unsigned.KIND,
     **contracting.KINDS,
 }
 

@@ -124,6 +124,7 @@ class Candidate:
             quarantine_percent_max=request.quarantine_percent_max,
             min_isolation=request.min_isolation,
             sparse=sparse,
+            again=request.force,
         )
         self.older = tuple(_older(revisions, config))
 

@@ -137,6 +137,7 @@ def _begin(turn: Turn, job: JobEntry, receipt: Receipt, included: list[SourceRec
             claims=claims,
             sparse=() if by_policy else tuple(job.spec.sparse_datasets()),
             sources=tuple(job.spec.sources[source.index].source_id for source in included),
+            again=job.spec.again,
             receipt=msgspec.msgpack.encode(receipt),
             intents=msgspec.msgpack.encode(
                 [(f.path, f.blake3, f.size_bytes) for f in receipt.files]

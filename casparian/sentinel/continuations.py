@@ -46,6 +46,7 @@ class AfterMutation(_Continuation, frozen=True, kw_only=True):
 
     request_id: str
     aborted: tuple[tuple[int, int], ...] = ()  # (job, epoch) that it cancelled: now stop them
+    catalog: bool = False  # readers are to see what it changed
 
 
 class AfterApproval(AfterMutation, frozen=True, kw_only=True):

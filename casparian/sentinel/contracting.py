@@ -14,12 +14,13 @@ import msgspec
 
 from casparian.contracts import amend
 from casparian.contracts.dataset import canonical, dataset_hash, dataset_of, read_dataset
+from casparian.contracts.describe import MEANING, description
 from casparian.db import planning
 from casparian.db.operations import Operation, PromoteDataset
 from casparian.db.records import AmendmentRow, DatasetRow
 from casparian.display import show
 from casparian.domain.approvals import Approval
-from casparian.domain.datasets import Dataset, DelimitedLayout, Effect, Revision
+from casparian.domain.datasets import Dataset, Effect, Revision
 from casparian.errors import Conflict, ContractError, UsageError
 from casparian.scout import rules
 from casparian.sentinel.approval_kinds import CheckContext, Checked, Kind
@@ -147,37 +148,6 @@ def operation(content: Content, *, approval_id: str, actor: str, now_ns: int) ->
     return PromoteDataset(at_ns=now_ns, dataset=row, amendment=amendment)
 
 
-def description(dataset: Dataset) -> list[str]:
-    """A contract for people, one fact a line."""
-    layout = dataset.layout
-    told = [
-        f"table {dataset.table}, read by {dataset.parser}",
-        f"files  {', '.join(show(glob, width=80) for glob in dataset.match)}",
-    ]
-    if isinstance(layout, DelimitedLayout):
-        told.append(
-            f"cells  delimiter {layout.delimiter!r}, quote {layout.quote!r}, escape {layout.escape or 'none'}, "
-            f"{layout.encoding}, {layout.skip_lines} lines skipped, comments {layout.comment!r}"
-        )
-        for row in layout.headers:
-            what = "header" if layout.header else "no header; cells are"
-            told.append(f"{what}  {show(layout.delimiter.join(row), width=400)}")
-    else:
-        told.append(f"lines  JSON, {layout.encoding}, {len(layout.known)} known paths")
-    told += [_column_line(column) for column in amend.briefs(dataset)]
-    return told
-
-
-def _column_line(brief: dict[str, Any]) -> str:
-    rest = {k: v for k, v in brief.items() if k not in ("name", "type")}
-    if rest.get("source") == brief["name"]:
-        del rest["source"]
-    said = ", ".join(f"{k} {msgspec.json.encode(v).decode()}" for k, v in rest.items())
-    return f"column {show(brief['name'])}  {brief['type']}" + (
-        f"  {show(said, width=400)}" if said else ""
-    )
-
-
 def _content(given: Any) -> Content:
     try:
         return msgspec.convert(given, Content)
@@ -221,13 +191,6 @@ def _amendment(
         f"{dataset.table}: revision {newest.revision} -> {newest.revision + 1}, {amendment.effect}"
     )
     return amendment, (head, MEANING[amendment.effect], *amend.lines(amendment))
-
-
-MEANING: Final = {
-    Effect.NONE: "files that are recorded keep their rows",
-    Effect.RELAXES: "files that are recorded keep their rows; those with rows set aside are read again",
-    Effect.BREAKING: "every file is read again; older rows stay in the view `__all` and can be proven",
-}
 
 
 def _check_fresh(content: Content, expected: Content, table: str) -> None:

@@ -144,6 +144,10 @@ class Consider(_Effect, frozen=True, kw_only=True):
     request: control.Propose | control.Decide | control.Withdraw
 
 
+class SettleTrust(_Effect, frozen=True, kw_only=True):
+    """Bring the files of HOME/trust in line with what is recorded, before the next plan is made."""
+
+
 class LoadJob(_Effect, frozen=True, kw_only=True):
     """Fetch an ended job for a retry; `JobLoaded`, or a refusal by `RowsRead`."""
 
@@ -191,6 +195,7 @@ Effect = (
     | Consider
     | Maintain
     | ChangeTrust
+    | SettleTrust
     | LoadJobs
     | FindEnd
     | Stop

@@ -11,7 +11,6 @@ from casparian.db.operations import Operation, RaiseLimits
 from casparian.domain.approvals import Approval
 from casparian.domain.limits import LaboratoryLimits, problem_with
 from casparian.errors import UsageError
-from casparian.paths import first_party_parsers
 from casparian.sentinel.approval_kinds import CheckContext, Checked, Kind
 from casparian.sentinel.turn import Turn
 from casparian.trust.library import ParserLibrary
@@ -28,7 +27,7 @@ def _check(context: CheckContext, subject: str, content: Any) -> Checked:
         asked = msgspec.convert(content, _Content)
     except msgspec.ValidationError as error:
         raise UsageError(f"malformed content: {error}", code="approval.content") from error
-    library = ParserLibrary(first_party_parsers(), context.home.parsers)
+    library = ParserLibrary.of(context.home)
     manifest = library.find(subject).manifest
     if not subject == asked.parser == manifest.name:
         raise UsageError(

@@ -9,6 +9,7 @@ Rules, per (file, parser), in this order:
      later revisions are compatible with it, unless rows of it were set aside that a later one may accept.
   5. A lasting failure under the same key is not tried again without `--retry-failed`, unless it met a limit that was raised
      since.
+A request with `force` reads again what rules 4 and 5 would skip.
 A file that a parser takes by its tags is no dataset's; one that several datasets' contracts match is REJECTED unless all of them
 share. With `carve`, a file that no parser takes goes to the parsers that can carve, and the same rules apply.
 
@@ -222,7 +223,8 @@ def _decide(
                 tally.reject(file, PlanReason.EXISTS, "sink.exists", message, label)
                 return PlanReason.EXISTS
     reason, detail = _compare(candidate, source, living, accept_engine=request.accept_engine)
-    if reason in (PlanReason.DONE, PlanReason.ENGINE_ACCEPTED):
+    is_recorded = reason in (PlanReason.DONE, PlanReason.ENGINE_ACCEPTED)
+    if is_recorded and not request.force:
         if (source, spec.parser.name) in history.unbalanced:
             tally.unbalanced += 1
             detail += "; its ledger does not balance"
@@ -234,7 +236,8 @@ def _decide(
     if failed is not None:
         declared, at_ns = candidate.artifact.manifest.limits, history.failed_at.get(main_key, 0)
         raised = candidate.limits.raised_since(declared, failed, at_ns)
-    if failed is not None and raised is None and not request.retry_failed:
+    again = request.retry_failed or request.force or raised is not None
+    if failed is not None and not again:
         tally.add(file, Decision.SKIPPED, PlanReason.FAILED_BEFORE, failed, parser=label)
         tally.problems.append(
             control.FileProblem(
@@ -246,6 +249,8 @@ def _decide(
         reason, detail = PlanReason.RETRY, f"failed before: {failed}"
         if raised is not None:
             detail += f"; its limit was raised since (approval {raised})"
+    elif is_recorded:
+        reason, detail = PlanReason.FORCED, f"asked for again; {detail}"
     tally.add(file, Decision.SELECTED, reason, detail, parser=label, dataset=spec.main.dataset_id)
     return None
 

@@ -18,6 +18,7 @@ from casparian.sentinel import (
     approvals,
     breaking,
     cancelling,
+    quarantining,
     retrying,
     runs,
     trusting,
@@ -62,7 +63,10 @@ def asked(turn: Turn, event: ev.ClientAsked) -> None:
         return
     match request:
         case control.Hello():
-            turn.reply(client_id, number, status(turn))
+            if request.when_at_rest:
+                turn.change(resting=(*turn.state.resting, (client_id, number)))
+            else:
+                turn.reply(client_id, number, status(turn))
         case control.Run():
             turn.change(starts_failed=0)
             runs.start(turn, client_id, number, request)
@@ -106,6 +110,8 @@ def asked(turn: Turn, event: ev.ClientAsked) -> None:
             approvals.asked(turn, event, request)
         case control.LowerLimits():
             _lower_limits(turn, event, request)
+        case control.ReopenQuarantine():
+            quarantining.reopen(turn, event, request)
         case control.Shutdown():
             if request.if_idle and (turn.state.busy or len(turn.state.clients) > 1):
                 turn.reply(client_id, number, control.Done(message="others need it"))
@@ -184,6 +190,8 @@ def mutation_recorded(turn: Turn, then: after.AfterMutation, results: tuple[Any,
     runs.run_recorded(turn, then.request_id)
     for job_id, _ in then.aborted:
         cancelling.aborted(turn, job_id)
+    if then.catalog:
+        turn.change(catalog_dirty=True)
 
 
 def _maintain(turn: Turn, event: ev.ClientAsked, request: control.Repair | control.Backup) -> None:
@@ -273,7 +281,10 @@ def jobs_loaded(turn: Turn, event: ev.JobsLoaded) -> None:
 
 def client_gone(turn: Turn, event: ev.ClientGone) -> None:
     """A client left. Its runs go on: what was asked for was asked for."""
-    turn.change(clients={k: v for k, v in turn.state.clients.items() if k != event.client_id})
+    turn.change(
+        clients={k: v for k, v in turn.state.clients.items() if k != event.client_id},
+        resting=tuple(who for who in turn.state.resting if who[0] != event.client_id),
+    )
     for run in list(turn.state.runs.values()):
         if run.client_id == event.client_id:
             turn.put_run(structs.replace(run, client_id=None))
@@ -298,6 +309,15 @@ def status(turn: Turn) -> control.SentinelStatus:
         engine_hash=state.engine_hash,
         at_rest=not (state.busy or state.catalog_dirty),
     )
+
+
+def settle_resting(turn: Turn) -> None:
+    """Answer who waits for rest, or for jobs that keep it away."""
+    state = turn.state
+    if state.resting and (state.jobs or state.stopping or not (state.busy or state.catalog_dirty)):
+        turn.change(resting=())
+        for client_id, number in state.resting:
+            turn.reply(client_id, number, status(turn))
 
 
 def stop(turn: Turn) -> None:

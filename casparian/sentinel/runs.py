@@ -258,6 +258,7 @@ def _record_plan(
             items=tuple(items),
             contracts=event.contracts,
             expected=event.expected,
+            sources=run.request.selection.sources,
         )
     ]
     if event.accepted_engine:

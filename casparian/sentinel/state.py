@@ -87,6 +87,7 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
     quarantine_percent_max: float | None = None
     min_isolation: IsolationLevel = IsolationLevel.FULL
     sparse: SparseSpec | None = None
+    again: bool = False  # rows that are recorded under the very same key give way
 
     def written(self, tables: Collection[str]) -> tuple[OutputSpec, ...]:
         """All outputs of the job's own, and those of the sparse ones that are among `tables`."""
@@ -285,6 +286,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     stop_reply: tuple[int, int] | None = None
     idle_since_ns: int = 0
     catalog_dirty: bool = False
+    resting: tuple[tuple[int, int], ...] = ()  # (client, number) that are answered once at rest
     publishing: bool = False
 
     @property

@@ -43,6 +43,7 @@ def step(
     scheduling.schedule(turn)
     leases.settle_stuck(turn)
     runs.settle(turn)
+    requests.settle_resting(turn)
     requests.settle_stop(turn)
     return turn.state, turn.effects
 

@@ -7,6 +7,7 @@ passed over: the same parser may be signed for several organisations.
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Collection, Iterable, Mapping
 
 import msgspec
@@ -62,8 +63,8 @@ def check_signatures(
 
 
 def holders_of(keyids: Iterable[str], holders: Mapping[str, str]) -> set[str]:
-    """The people behind keys, case-folded; a key without a holder is a person of its own."""
-    return {holders[keyid].casefold() if keyid in holders else f"key:{keyid}" for keyid in keyids}
+    """The people behind keys, whatever the spelling of their name; a key without one is a person of its own."""
+    return {_folded(holders[keyid]) if keyid in holders else f"key:{keyid}" for keyid in keyids}
 
 
 def check_threshold(
@@ -93,3 +94,7 @@ def check_threshold(
     raise refused(
         "trust.threshold", f"{what} is signed by {len(people)} of the {threshold} people it needs"
     )
+
+
+def _folded(holder: str) -> str:
+    return unicodedata.normalize("NFKC", holder).casefold()

@@ -13,6 +13,7 @@ from casparian.contracts.load import load_manifest
 from casparian.trust import policy as policies
 from casparian.trust import root as roots
 from casparian.trust import state as states
+from casparian.trust.decisions import Decision, Expected
 from casparian.trust.documents import DAY_NS
 from casparian.trust.keys import Argon2, PrivateKey
 from casparian.trust.policy import ExaminerRole
@@ -137,3 +138,13 @@ def rewritten(payload, change):
     document = msgspec.json.decode(payload)
     change(document)
     return msgspec.json.encode(document, order="sorted")
+
+
+DECISION = Decision(
+    approval_id="a7k2", kind="contract.promote", subject="evtx_lab", content_hash="ab" * 32,
+    decision="accept", reason="looked at it", issued="2026-09-20T10:00:00Z", home_id="home-1",
+)  # fmt: skip
+EXPECTED = Expected(
+    approval_id="a7k2", kind="contract.promote", subject="evtx_lab", content_hash="ab" * 32,
+    home_id="home-1", scope="contracts/evtx_lab",
+)  # fmt: skip

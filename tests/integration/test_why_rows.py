@@ -20,6 +20,7 @@ from casparian.errors import UsageError
 from casparian.paths import first_party_parsers
 from casparian.query.engine import Query
 from tests.factories.committed import CommittedHome
+from tests.support.allow import anything
 
 LOG = (
     b"<34>1 2024-05-01T10:20:30.123456Z host1 app 1 ID1 - first message\n"
@@ -30,10 +31,6 @@ LOG = (
 SINKS = ["parquet:out", "csv:out", "duckdb:out.duckdb"]
 PARSER = "linux.syslog"
 TABLE = "syslog_events"
-
-
-def allow(artifact: ParserArtifact) -> None:
-    """Trust any parser: what is tested is the comparison."""
 
 
 def make(tmp_path: Path, uri: str) -> CommittedHome:
@@ -76,7 +73,7 @@ def output(world: CommittedHome, table: str = TABLE) -> str:
 def test_untouched_rows_are_proven(tmp_path: Path, uri: str) -> None:
     world = make(tmp_path, uri)
     for row in (ids(world)[1], ids(world, "quarantine")[0]):
-        report = why(world.home, row, verify=allow)
+        report = why(world.home, row, verify=anything)
         assert report.differences == ()
         assert report.proven
         assert report.engine == "same"
@@ -116,7 +113,7 @@ def test_an_altered_value_is_named(tmp_path: Path, uri: str) -> None:
     world = make(tmp_path, uri)
     row = ids(world)[1]
     alter_value(world, uri)
-    report = why(world.home, row, verify=allow)
+    report = why(world.home, row, verify=anything)
     assert not report.proven
     expected = {"hostname"} if uri.startswith("duckdb") else {"hostname", "output_file.blake3"}
     assert fields(report) == expected
@@ -128,7 +125,7 @@ def test_another_row_of_an_altered_file_is_not_proven(tmp_path: Path) -> None:
     world = make(tmp_path, "parquet:out")
     row = ids(world)[2]
     alter_value(world, "parquet:out")
-    assert fields(why(world.home, row, verify=allow)) == {"output_file.blake3"}
+    assert fields(why(world.home, row, verify=anything)) == {"output_file.blake3"}
 
 
 @pytest.mark.parametrize("uri", SINKS)
@@ -138,7 +135,7 @@ def test_an_altered_byte_of_the_rows_span_is_named_with_its_column(
     world = make(tmp_path, uri)
     row = ids(world)[1]
     (world.evidence / "syslog").write_bytes(LOG.replace(b"second", b"sec0nd"))
-    report = why(world.home, row, verify=allow)
+    report = why(world.home, row, verify=anything)
     assert not report.proven
     assert fields(report) == {"source_hash", "sha256", "message"}
     message = next(d for d in report.differences if d.field == "message")
@@ -151,7 +148,7 @@ def test_an_altered_byte_that_breaks_the_line_says_what_became_of_it(tmp_path: P
     row = ids(world)[1]
     damaged = LOG.replace(b"<34>1 2024-05-01T10:20:31", b"<34>1 2024-99-01T10:20:31")
     (world.evidence / "syslog").write_bytes(damaged)
-    report = why(world.home, row, verify=allow)
+    report = why(world.home, row, verify=anything)
     assert {"source_hash", "row"} <= fields(report)
     became = next(d for d in report.differences if d.field == "row")
     assert became.found.startswith("quarantined: syslog.")
@@ -161,7 +158,7 @@ def test_evidence_that_is_gone_is_named(tmp_path: Path) -> None:
     world = make(tmp_path, "parquet:out")
     row = ids(world)[0]
     os.unlink(world.evidence / "syslog")
-    report = why(world.home, row, verify=allow)
+    report = why(world.home, row, verify=anything)
     assert fields(report) == {"evidence.path"}
     assert [link.link for link in report.chain][:3] == ["row", "bytes", "source"]
 
@@ -172,7 +169,7 @@ def test_another_path_of_the_same_content_serves(tmp_path: Path) -> None:
     world.publish(None)
     row = ids(world)[0]
     os.unlink(world.evidence / "syslog")
-    assert why(world.home, row, verify=allow).proven
+    assert why(world.home, row, verify=anything).proven
 
 
 def test_an_altered_parser_is_named_and_not_run(tmp_path: Path) -> None:
@@ -181,11 +178,11 @@ def test_an_altered_parser_is_named_and_not_run(tmp_path: Path) -> None:
     ran = tmp_path / "ran"
     parser = world.home.parsers / PARSER / "parser.py"
     parser.write_text(parser.read_text() + f"\nopen({str(ran)!r}, 'w')\n")
-    report = why(world.home, row, verify=allow)
+    report = why(world.home, row, verify=anything)
     assert fields(report) == {"parser.artifact_hash"}
     assert not ran.exists()
     shutil.rmtree(world.home.parsers / PARSER)
-    assert fields(why(world.home, row, verify=allow)) == {"parser.artifact_hash"}
+    assert fields(why(world.home, row, verify=anything)) == {"parser.artifact_hash"}
 
 
 def test_a_parser_that_may_not_run_is_not_run(tmp_path: Path) -> None:
@@ -211,7 +208,7 @@ def test_a_changed_contract_is_named(tmp_path: Path, table: str) -> None:
     world = make(tmp_path, "parquet:out")
     row = ids(world, table)[0]
     tighten_contract(world)
-    assert fields(why(world.home, row, verify=allow)) == {"contract"}
+    assert fields(why(world.home, row, verify=anything)) == {"contract"}
 
 
 @pytest.mark.parametrize(
@@ -231,7 +228,7 @@ def test_altered_lineage_is_named(tmp_path: Path, column: str, value: object) ->
     row = ids(world)[1]
     with duckdb.connect(output(world)) as connection:
         connection.execute(f'UPDATE "{TABLE}__all" SET {column} = ? WHERE _cf_ordinal = 1', [value])
-    report = why(world.home, row, verify=allow)
+    report = why(world.home, row, verify=anything)
     assert not report.proven
     assert column in fields(report)
 
@@ -260,7 +257,7 @@ def test_a_row_that_is_gone_is_not_proven(
     world = make(tmp_path, "parquet:out")
     row = ids(world)[0]
     damage(world)
-    assert field in fields(why(world.home, row, verify=allow))
+    assert field in fields(why(world.home, row, verify=anything))
 
 
 def test_another_engine_is_said_and_is_no_difference(
@@ -268,7 +265,7 @@ def test_another_engine_is_said_and_is_no_difference(
 ) -> None:
     world = make(tmp_path, "parquet:out")
     monkeypatch.setattr(why_module, "current_engine_hash", lambda: "another")
-    report = why(world.home, ids(world)[0], verify=allow)
+    report = why(world.home, ids(world)[0], verify=anything)
     assert report.engine == "different"
     assert report.proven
 
@@ -277,15 +274,15 @@ def test_another_engine_is_said_and_is_no_difference(
 def test_what_is_no_row_id_is_a_usage_error(tmp_path: Path, row: str) -> None:
     world = make(tmp_path, "parquet:out")
     with pytest.raises(UsageError, match="not a row id"):
-        why(world.home, row, verify=allow)
+        why(world.home, row, verify=anything)
 
 
 def test_an_unknown_row_is_a_usage_error(tmp_path: Path) -> None:
     world = make(tmp_path, "parquet:out")
     with pytest.raises(UsageError, match="no row"):
-        why(world.home, f"{TABLE}:{'0' * 16}:42:0", verify=allow)
+        why(world.home, f"{TABLE}:{'0' * 16}:42:0", verify=anything)
     table, source, job, _ = ids(world)[0].split(":")
-    assert fields(why(world.home, f"{table}:{source}:{job}:99", verify=allow)) == {"row"}
+    assert fields(why(world.home, f"{table}:{source}:{job}:99", verify=anything)) == {"row"}
 
 
 @pytest.fixture(scope="module")
@@ -306,13 +303,13 @@ def test_event_records_are_proven_and_an_altered_byte_names_its_column(
     world.publish(sink.uri)
     middle = ids(world, "evtx_events")[made["evtx_events"] // 2]
     for row in (middle, ids(world, "evtx_chunks")[-1]):
-        assert why(world.home, row, verify=allow).proven
+        assert why(world.home, row, verify=anything).proven
     with Query(world.home) as query:
         sql = "SELECT _cf_offset FROM evtx_events WHERE _cf_row_id = ?"
         ((offset,),) = query.run(sql, [middle]).to_json()["rows"]
     altered = bytearray(event_log)
     altered[offset + 8] ^= 1  # the record's number in its own header
     (world.evidence / "System.evtx").write_bytes(altered)
-    report = why(world.home, middle, verify=allow)
+    report = why(world.home, middle, verify=anything)
     assert not report.proven
     assert {"source_hash", "sha256", "header_record_id"} <= fields(report)

@@ -2,21 +2,35 @@
 
     python trusting_sentinel.py --home DIR [--workers N]
 
-Only the verdict about the artifact is replaced; everything else is the product. A program of the tests, never installed.
+Only the verdict about the artifact is replaced, here and in its workers; everything else is the product. A program of the
+tests, never installed.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 
+from casparian import processes
 from casparian.paths import Home
 from casparian.sentinel.main import serve
 from casparian.trust import verdict
 
+_TESTS = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(_TESTS))
+_REAL = processes.command
 
-def _anything(artifact: object) -> None:
-    del artifact
+
+def _command(role: processes.Role, home: Home, *arguments: str) -> list[str]:
+    """Workers are started through a program that replaces their verdict too."""
+    line = _REAL(role, home, *arguments)
+    if role != "worker":
+        return line
+    start = f"import sys; sys.path.insert(0, {str(_TESTS)!r}); import runpy; "
+    start += "runpy.run_module('tests.support.trusting_worker', run_name='__main__')"
+    at = line.index("-m")
+    return [*line[:at], "-c", start, *line[at + 2 :]]
 
 
 def main() -> None:
@@ -25,7 +39,10 @@ def main() -> None:
     options.add_argument("--home", required=True)
     options.add_argument("--workers", type=int, default=2)
     chosen = options.parse_args()
-    verdict.verify = _anything
+    from tests.support.allow import anything
+
+    verdict.verify = anything
+    processes.command = _command  # type: ignore[assignment]
     serve(Home.at(chosen.home), on_demand=False, workers=chosen.workers)
 
 

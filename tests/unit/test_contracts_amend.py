@@ -277,7 +277,7 @@ def _amended(draw: st.DrawFn, values: dict[str, Any]) -> dict[str, Any]:
     return changed
 
 
-@settings(max_examples=600)
+@settings(max_examples=400, deadline=None)
 @given(st.data())
 def test_a_compatible_amendment_never_changes_the_rows_of_an_accepted_file(
     data: st.DataObject,

@@ -110,6 +110,12 @@ def test_a_contract_that_cannot_hold_is_refused_and_named(what: str) -> None:
     assert named in caught.value.message
 
 
+def test_half_a_surrogate_is_no_text() -> None:
+    with pytest.raises(ContractError) as caught:
+        read_dataset(as_bytes(document(lambda v: v["columns"][1].update(doc="\ud800"))))
+    assert caught.value.code == "contract.syntax"
+
+
 def test_unique_needs_values_that_are_equal_or_not() -> None:
     def change(values: dict[str, Any]) -> None:
         values["columns"][2] |= {"type": "float64", "unique": True}

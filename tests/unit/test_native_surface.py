@@ -66,7 +66,14 @@ def test_everything_is_documented_in_the_stub_and_in_the_module(name: str) -> No
 
 def test_build_info_says_what_the_module_was_built_from() -> None:
     info = _native.build_info()
-    assert set(info) == {"version", "profile", "features", "rustc", "engine_sources_hash"}
+    assert set(info) == {
+        "version",
+        "profile",
+        "features",
+        "rustc",
+        "engine_sources_hash",
+        "source_date",
+    }
     assert info["profile"] in {"release", "debug"}
     assert info["rustc"].startswith("rustc 1.")
     assert re.fullmatch("[0-9a-f]{64}", _native.engine_sources_hash())

@@ -3,12 +3,12 @@
 import shutil
 from pathlib import Path
 
-import msgspec
 import pytest
 
 from casparian import _native
+from casparian.domain.trust import TrustVerdict
 from casparian.errors import CasparianError, ContractError, Refused, UsageError
-from casparian.paths import first_party_parsers
+from casparian.paths import Home, first_party_parsers
 from casparian.trust import verdict
 from casparian.trust.library import Origin, ParserLibrary, load_parser
 
@@ -137,7 +137,8 @@ def test_the_entry_must_be_in_the_folder(tmp_path: Path) -> None:
     assert raised.value.code == "manifest.entry"
 
 
-def test_each_first_party_parser_loads_and_is_trusted() -> None:
+def test_each_first_party_parser_loads_and_is_trusted(tmp_path: Path) -> None:
+    home = Home.at(tmp_path)
     entries = ParserLibrary(first_party_parsers(), "/nonexistent").list()
     assert {entry.name for entry in entries} >= {"windows.evtx", "linux.syslog"}
     allowed = _native.first_party_parsers()
@@ -146,33 +147,52 @@ def test_each_first_party_parser_loads_and_is_trusted() -> None:
         assert entry.artifact is not None
         # The native module may be older than a parser that is being edited; then it must say no.
         if allowed.get(entry.name) == entry.artifact.artifact_hash:
-            verdict.verify(entry.artifact)
+            found = verdict.verify(entry.artifact, home)
+            assert (found.verdict, found.origin) == (TrustVerdict.VALID, Origin.FIRST_PARTY)
+            assert found.keyids == (verdict.release_key().public.keyid,)
+            assert found.development is _native.release_key()[1]
         else:
             with pytest.raises(Refused):
-                verdict.verify(entry.artifact)
+                verdict.verify(entry.artifact, home)
 
 
 def test_only_the_very_bytes_under_the_same_name_are_trusted(tmp_path: Path) -> None:
+    home = Home.at(tmp_path / "home")
     original = load_parser(first_party_parsers() / "linux.syslog")
-    allowed = {"linux.syslog": original.artifact_hash}
-    verdict.check(original, allowed)
-
     copy = tmp_path / "copy"
     shutil.copytree(original.directory, copy, ignore=shutil.ignore_patterns("__pycache__"))
-    verdict.check(load_parser(copy), allowed)  # where it lies does not matter
+    verdict.verify(load_parser(copy), home)  # where it lies does not matter
 
     (copy / "parser.py").write_bytes((copy / "parser.py").read_bytes() + b"\n")
-    changed = load_parser(copy)
-    renamed = msgspec.structs.replace(
-        original, manifest=msgspec.structs.replace(original.manifest, name="other")
+    assert refusal(copy, home) == "trust.tampered"
+    (copy / "parser.py").write_bytes((copy / "parser.py").read_bytes()[:-1])
+    (copy / "more.py").write_text("")
+    assert refusal(copy, home) == "trust.extra_file"
+    (copy / "more.py").unlink()
+    text = (copy / "parser.toml").read_text()
+    (copy / "parser.toml").write_text(text.replace('"linux.syslog"', '"linux.other"', 1))
+    assert refusal(copy, home) == "trust.unsigned"  # under another name it is nobody's
+    assert refusal(parser(tmp_path, "own"), home) == "trust.unsigned"
+    (tmp_path / "own" / "statement.dsse.json").write_text(
+        _native.first_party_statements()["linux.syslog"]
     )
-    for untrusted in (changed, renamed, load_parser(parser(tmp_path, "own"))):
-        with pytest.raises(Refused) as raised:
-            verdict.check(untrusted, allowed)
-        assert raised.value.code == "trust.unknown_artifact"
-        assert raised.value.hint
-    with pytest.raises(Refused, match="not the one"):
-        verdict.check(changed, allowed)
+    assert refusal(tmp_path / "own", home) == "trust.no_root"
+
+
+def refusal(directory: Path, home: Home) -> str:
+    with pytest.raises(Refused) as raised:
+        verdict.verify(load_parser(directory), home)
+    assert raised.value.hint
+    return raised.value.code
+
+
+def test_a_verdict_is_about_the_bytes_that_were_read(tmp_path: Path) -> None:
+    directory = parser(tmp_path, "own")
+    artifact = load_parser(directory)
+    (directory / "parser.py").write_text("def parse(ctx): raise SystemExit\n")
+    with pytest.raises(Refused) as raised:
+        verdict.verify(artifact, Home.at(tmp_path / "home"))
+    assert raised.value.code == "trust.artifact_changed"
 
 
 def test_two_main_tables_are_refused_where_a_unit_is_one_row_of_one_table(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ MEANING: Final = {
     PlanReason.ENVIRONMENT_CHANGED: "the parser's locked requirements changed",
     PlanReason.CONFIG_CHANGED: "a setting of the parser changed",
     PlanReason.CONTRACT_CHANGED: "the contract changed",
+    PlanReason.FORCED: "nothing changed; it was asked for again all the same",
     PlanReason.SCHEMA_CHANGED: "the table's columns changed",
     PlanReason.SINK_SETTING_CHANGED: "a setting of the sink changed",
     PlanReason.MODE_CHANGED: "the sink mode changed",

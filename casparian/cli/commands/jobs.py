@@ -15,6 +15,7 @@ from casparian.cli.render import plain, short, time_text
 from casparian.display import show
 from casparian.domain.faults import meaning_of
 from casparian.domain.jobs import JobState
+from casparian.domain.trust import TrustRecord
 from casparian.errors import UsageError
 
 
@@ -107,6 +108,7 @@ def show_job(app: App, *, job_id: int) -> None:
         sources = [plain(row) for row in read(client, "job_sources", {"job_id": job_id})]
         logs = _logs(read(client, "job_log", {"job_id": job_id}))
     job = plain(found[0])
+    trust = next((log["trust"] for log in reversed(logs) if log["trust"]), None)
     attempts = jobs_act.attempts_of(events)
 
     def human() -> None:
@@ -119,6 +121,9 @@ def show_job(app: App, *, job_id: int) -> None:
             out.line(f"reason  {job['code']}: {show(job['message'] or '')}")
             if why := meaning_of(job["code"]):
                 out.line(f"        {why}")
+        if trust:
+            record = msgspec.convert(trust, TrustRecord)
+            out.line(f"trust   {show(record.sentence())}")
         for event in events:
             detail = f"  {show(str(event['detail']))}" if event["detail"] else ""
             step = f"{event['from_state'] or '-'} -> {event['to_state']}"
@@ -151,6 +156,7 @@ def show_job(app: App, *, job_id: int) -> None:
         "attempts": attempts,
         "sources": sources,
         "logs": logs,
+        "trust": trust,
     }
     app.out.emit(document, human)
 
@@ -181,13 +187,14 @@ for _verb in (jobs_act.dead, jobs_act.cancel, jobs_act.retry):
 
 
 def _logs(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Log rows with the isolation record as an object."""
+    """Log rows with the isolation and trust records as objects."""
     entries = []
     for row in rows:
         isolation = row["isolation"]
         if isinstance(isolation, str):
             isolation = msgspec.json.decode(isolation) if isolation else {}
-        entries.append({**plain(row), "isolation": isolation})
+        trust = msgspec.json.decode(row["trust"]) if row.get("trust") else None
+        entries.append({**plain(row), "isolation": isolation, "trust": trust})
     return entries
 
 

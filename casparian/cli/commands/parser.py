@@ -10,7 +10,7 @@ import msgspec
 from casparian import ids
 from casparian.cli import breakers
 from casparian.cli.app import App
-from casparian.cli.commands import parser_deploy
+from casparian.cli.commands import parser_deploy, parser_limits
 from casparian.cli.framework import group, pass_app
 from casparian.cli.output import plural
 from casparian.cli.render import plain, short, time_text
@@ -30,7 +30,7 @@ def command() -> None:
     """List, show, test, make, deploy and retire parsers."""
 
 
-for _verb in (parser_deploy.deploy, parser_deploy.retire):
+for _verb in (parser_deploy.deploy, parser_deploy.retire, parser_limits.limits):
     command.add_command(_verb)
 
 

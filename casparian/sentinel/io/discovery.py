@@ -77,9 +77,12 @@ class Discovery:
             root = check_root(request.evidence)
             report = self._reporter(effect.run_id, effect.client_id, effect.number)
             library = self._library.snapshot()
-            files, _ = self._discover(root, report, _sink_directories(request), library)
-            if not request.dry_run:
-                self._record_scan(root, files)
+            if wanted := request.selection.sources:
+                files = planning.catalogued(self._reader, path_text(root), wanted)
+            else:
+                files, _ = self._discover(root, report, _sink_directories(request), library)
+                if not request.dry_run:
+                    self._record_scan(root, files)
             context = PlanContext(
                 home=self._home,
                 engine_hash=self._engine_hash,

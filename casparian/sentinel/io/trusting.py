@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from casparian import clock
-from casparian.db import reads
+from casparian.db import approvals, reads
 from casparian.db.operations import (
     Operation,
     RetireDeployment,
@@ -36,7 +36,8 @@ from casparian.domain.trust import TrustRecord
 from casparian.errors import CasparianError, Conflict, ContractError, Refused, UsageError
 from casparian.paths import Home
 from casparian.protocol import control
-from casparian.sentinel.effects import ChangeTrust
+from casparian.sentinel import unsigned
+from casparian.sentinel.effects import ChangeTrust, SettleTrust
 from casparian.sentinel.events import TrustChanged
 from casparian.sentinel.io.writer import Writer
 from casparian.sentinel.planner import failure_of
@@ -47,7 +48,7 @@ from casparian.trust.library import parser_from_files
 if TYPE_CHECKING:
     import duckdb
 
-    from casparian.trust.state import TrustState
+    from casparian.trust.state import AllowUnsigned, TrustState
 
 DOCUMENTS_MAX: Final = 64
 _LOG = logging.getLogger(__name__)
@@ -97,11 +98,23 @@ class Trusting:
             _LOG.warning("removed from the store, nobody names it: %s", ", ".join(gone))
         store.write_index(self._home.artifacts, deployments)
         documents = reads.trust_documents(self._reader)
-        if documents or any(d.serial for d in deployments):
-            self._settle_state(documents, deployments)
+        allowed = _allowed(self._reader)
+        if documents or allowed or any(d.serial for d in deployments):
+            self._settle_state(documents, deployments, allowed)
+
+    def settle_after(self, effect: SettleTrust) -> None:
+        """The same after an approval was accepted; a fault is logged, and the files follow at the next start."""
+        del effect
+        try:
+            self.settle()
+        except (OSError, CasparianError):
+            _LOG.exception("the files of HOME/trust could not be written")
 
     def _settle_state(
-        self, documents: Sequence[tuple[str, int, bytes]], deployments: Sequence[Deployment]
+        self,
+        documents: Sequence[tuple[str, int, bytes]],
+        deployments: Sequence[Deployment],
+        allowed: tuple[bool, AllowUnsigned] | None,
     ) -> None:
         """Floors and documents never sink: what the files hold beyond the database (an older copy of it) stays."""
         from casparian.trust import state as trust
@@ -124,6 +137,8 @@ class Trusting:
                 _LOG.warning("a recorded document is not in force: %s", show(error.message))
         for deployment in deployments:
             after = _with_deployment(after, deployment)
+        if allowed is not None:
+            after = trust.with_allow_unsigned(after, allowed[1] if allowed[0] else None)
         if after != before:
             trust.save(self._home.trust, after)
 
@@ -254,6 +269,23 @@ class Trusting:
             after = _with_deployment(after, deployment)
         if after != before:
             trust.save(self._home.trust, after)
+
+
+def _allowed(reader: duckdb.DuckDBPyConnection) -> tuple[bool, AllowUnsigned] | None:
+    """The newest accepted request about unsigned parsers: whether it allows them, and who decided; `None` when there is none."""
+    from casparian.trust.state import AllowUnsigned
+
+    found = approvals.newest_accepted(reader, unsigned.KIND_NAME)
+    if found is None:
+        return None
+    content = msgspec.json.decode(found.content, type=unsigned.Content)
+    votes = [v for v in approvals.votes(reader, found.approval_id) if v.decision == "accept"]
+    return content.allow, AllowUnsigned(
+        approval_id=found.approval_id,
+        reason=content.reason,
+        by=tuple(sorted({holder for vote in votes for holder in vote.holders})),
+        at_ns=max((vote.at_ns for vote in votes), default=found.requested_at_ns),
+    )
 
 
 def built_ns() -> int:

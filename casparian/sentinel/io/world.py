@@ -154,6 +154,8 @@ class SentinelIO:
                 self._later("plan", self._trusting.carry_out, effect)
             case eff.Consider():
                 self._later("approve", self._approving.consider, effect)
+            case eff.SettleTrust():
+                self._later("plan", self._trusting.settle_after, effect)
             case eff.LoadJob():
                 self._later("read", self._reading.load_job, effect)
             case eff.LoadJobs():

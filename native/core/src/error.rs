@@ -58,6 +58,22 @@ pub enum CoreError {
         reason: &'static str,
     },
 
+    /// The contract of a dataset cannot be followed.
+    #[error("the dataset's contract cannot be used: {reason}")]
+    Contract {
+        /// What is wrong with it.
+        reason: String,
+    },
+
+    /// The source has another shape than its contract knows; nothing of it may be kept.
+    #[error("{difference}")]
+    Drift {
+        /// What is other, line by line.
+        difference: String,
+        /// Where it shows, in bytes.
+        offset: u64,
+    },
+
     /// A record batch could not be built.
     #[error("cannot build a record batch: {0}")]
     Arrow(#[from] arrow_schema::ArrowError),
@@ -82,6 +98,8 @@ impl CoreError {
             Self::NotARegularFile { .. } => "source.not_a_file",
             Self::Limit { .. } => "engine.limit",
             Self::Invalid { .. } => "engine.invalid",
+            Self::Contract { .. } => "contract.document",
+            Self::Drift { .. } => "contract.drift",
             Self::Arrow(_) => "engine.arrow",
         }
     }
@@ -91,8 +109,12 @@ impl CoreError {
         match self {
             Self::Io { offset, .. }
             | Self::SourceShrank { offset, .. }
-            | Self::Limit { offset, .. } => Some(*offset),
-            Self::NotARegularFile { .. } | Self::Invalid { .. } | Self::Arrow(_) => None,
+            | Self::Limit { offset, .. }
+            | Self::Drift { offset, .. } => Some(*offset),
+            Self::NotARegularFile { .. }
+            | Self::Invalid { .. }
+            | Self::Contract { .. }
+            | Self::Arrow(_) => None,
         }
     }
 }

@@ -4,13 +4,20 @@
 //! file, never follows a link, and never panics on input.
 
 pub mod account;
+mod bytes;
+pub mod dataset;
+pub mod delimited;
 pub mod error;
 pub mod evtx;
 pub mod flags;
 pub mod hash;
 pub mod identity;
+pub mod infer;
+pub mod jsonl;
 pub mod promote;
+mod quarantine;
 pub mod regf;
+mod schema;
 pub mod source;
 pub mod tally;
 pub mod text;

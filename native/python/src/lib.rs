@@ -15,9 +15,11 @@ mod evtx_carve;
 mod evtx_wide;
 mod hash;
 mod identity;
+mod infer;
 mod memory;
 mod promote;
 mod regf;
+mod text;
 mod values;
 mod walk;
 
@@ -55,9 +57,13 @@ mod _native {
     #[pymodule_export]
     use crate::identity::{identity_of, tree_hash};
     #[pymodule_export]
+    use crate::infer::{DelimitedInference, JsonlInference, text_dialect};
+    #[pymodule_export]
     use crate::promote::promote_noreplace;
     #[pymodule_export]
     use crate::regf::HiveReader;
+    #[pymodule_export]
+    use crate::text::{TextReader, account_delimited};
     #[pymodule_export]
     use crate::values::{check_format, read_value};
     #[pymodule_export]

@@ -6,12 +6,14 @@
 //! ([`crate::tally`]); a unit that is only on one side is a finding on the screen.
 
 pub mod codec;
+pub mod delimited;
 pub mod evtx;
 pub mod evtx_carve;
 pub mod findings;
 pub mod hive;
 pub mod lines;
 
+pub use delimited::account_delimited;
 pub use evtx::account_evtx;
 pub use evtx_carve::account_evtx_carved;
 pub use findings::{Finding, Findings};

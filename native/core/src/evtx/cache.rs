@@ -12,13 +12,13 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
-use super::bytes::{array_at, offset_at, u32_at};
 use super::damage::{Damage, Decoded, Reason};
 use super::limits::{Budget, PLAN_CACHE_BYTES_MAX};
 use super::plan::{Plan, compile};
 use super::shape::Shape;
 use super::target::{BELOW_EVENT, Context};
 use super::token::{Token, TokenReader};
+use crate::bytes::{array_at, offset_at, u32_at};
 
 /// Bytes of a definition before its tokens: next offset, GUID, size.
 pub(super) const DEFINITION_HEADER_BYTES: usize = 24;

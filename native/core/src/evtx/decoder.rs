@@ -4,16 +4,15 @@ use std::collections::VecDeque;
 
 use arrow_array::RecordBatch;
 
-use super::bytes::{nonzero_count, u64_at};
-use super::cache::{ChunkPlans, PlanCache};
+use super::cache::PlanCache;
 use super::damage::{Damage, Reason};
 use super::layout::{Chunk, FILE_HEADER_BYTES, RECORD_HEADER_BYTES, SLOT_BYTES, Unit};
 use super::limits::Budget;
-use super::record::Decoder;
-use super::rows::{EventRows, Frame};
-use super::slots::SlotStack;
-use super::tables::{ChunkCounts, ChunkRows, QuarantineRows};
+use super::rows::Frame;
+use super::state::{State, chunk_flags};
+use super::tables::ChunkCounts;
 use super::{EvtxOptions, EvtxOutput};
+use crate::bytes::{nonzero_count, u64_at};
 use crate::error::CoreError;
 use crate::flags::{self, Flags};
 use crate::source::ReadAt;
@@ -37,33 +36,7 @@ pub struct EvtxDecoder<S: ReadAt> {
     /// The slots that `buffer` holds begin with this one.
     buffer_slot: u32,
     state: State,
-    ready: VecDeque<(EvtxOutput, RecordBatch)>,
     is_finished: bool,
-}
-
-/// Everything that outlives a slot.
-struct State {
-    events: EventRows,
-    chunks: ChunkRows,
-    quarantine: QuarantineRows,
-    cache: PlanCache,
-    plans: ChunkPlans,
-    values: SlotStack,
-    /// Record rows of the source so far, those lost on purpose included.
-    rows: u64,
-    /// Rows in batches that were finished, by output.
-    finished: [u64; EvtxOutput::COUNT],
-}
-
-impl State {
-    /// Rows so far by output: those in finished batches, and those that wait.
-    fn rows_by_output(&self) -> [u64; EvtxOutput::COUNT] {
-        let mut rows = self.finished;
-        rows[EvtxOutput::Events as usize] += self.events.len() as u64;
-        rows[EvtxOutput::Chunks as usize] += self.chunks.len() as u64;
-        rows[EvtxOutput::Quarantine as usize] += self.quarantine.len() as u64;
-        rows
-    }
 }
 
 /// A slot and what holds for everything in it.
@@ -109,17 +82,7 @@ impl<S: ReadAt> EvtxDecoder<S> {
             source_slots: slots,
             buffer: Vec::new(),
             buffer_slot: 0,
-            state: State {
-                events: EventRows::new(),
-                chunks: ChunkRows::new(),
-                quarantine: QuarantineRows::new(),
-                cache,
-                plans: ChunkPlans::new(),
-                values: SlotStack::new(),
-                rows: 0,
-                finished: [0; EvtxOutput::COUNT],
-            },
-            ready: VecDeque::new(),
+            state: State::new(cache),
             is_finished: false,
         })
     }
@@ -173,13 +136,13 @@ impl<S: ReadAt> EvtxDecoder<S> {
         while self.slot < self.slots {
             self.decode_slot()?;
         }
-        self.flush(0, 0)?;
-        Ok(std::mem::take(&mut self.ready))
+        self.state.flush(0, 0)?;
+        Ok(std::mem::take(&mut self.state.ready))
     }
 
     /// The next batch that is full; what waits goes on waiting.
     pub fn full_batch(&mut self) -> Option<(EvtxOutput, RecordBatch)> {
-        self.ready.pop_front()
+        self.state.ready.pop_front()
     }
 
     /// The plans that were compiled, for the next decoder.
@@ -193,14 +156,14 @@ impl<S: ReadAt> EvtxDecoder<S> {
     /// When the source cannot be read, or a batch cannot be built. Damage in the file is no error.
     pub fn next_batch(&mut self) -> Result<Option<(EvtxOutput, RecordBatch)>, CoreError> {
         loop {
-            if let Some(batch) = self.ready.pop_front() {
+            if let Some(batch) = self.state.ready.pop_front() {
                 return Ok(Some(batch));
             }
             if self.slot < self.slots {
                 self.decode_slot()?;
             } else if !self.is_finished {
                 self.is_finished = true;
-                self.flush(0, 0)?;
+                self.state.flush(0, 0)?;
             } else {
                 return Ok(None);
             }
@@ -299,34 +262,20 @@ impl<S: ReadAt> EvtxDecoder<S> {
         budget: &mut Budget,
     ) -> Outcome {
         let chunk = slot.chunk.bytes;
-        let events = &mut self.state.events;
-        events.begin(budget.record_text_bytes());
-        let mut decoder = Decoder {
-            chunk,
-            rows: events,
-            plans: &mut self.state.plans,
-            cache: &mut self.state.cache,
-            budget,
-            slots: &mut self.state.values,
-        };
-        // The last four bytes repeat the size.
-        let decoded = decoder.record(at + RECORD_HEADER_BYTES..at + size - 4);
-        let events = &mut self.state.events;
-        budget.spend_text(events.text_bytes());
         let offset = slot.offset + at as u64;
-        if let Err(damage) = decoded {
-            events.roll_back();
+        // The last four bytes repeat the size.
+        let place = at + RECORD_HEADER_BYTES..at + size - 4;
+        if let Err(damage) = self.state.decode_record(chunk, place, budget) {
             let raw = chunk.get(at..at + size).unwrap_or_default();
-            let quarantine = &mut self.state.quarantine;
-            quarantine.push(offset, slot.flags, &damage, raw);
+            self.state.set_aside(offset, slot.flags, &damage, raw);
             return Outcome::Quarantined;
         }
         self.state.rows += 1;
         if self.options.fault.drops_row(self.state.rows) {
-            events.roll_back();
+            self.state.events.roll_back();
             return Outcome::Lost;
         }
-        events.commit(&Frame {
+        self.state.events.commit(&Frame {
             offset,
             length: size as u64,
             flags: slot.flags,
@@ -346,42 +295,15 @@ impl<S: ReadAt> EvtxDecoder<S> {
             "these bytes hold no valid record",
         );
         let offset = slot.offset + at as u64;
-        self.state.quarantine.push(offset, flags, &damage, raw);
+        self.state.set_aside(offset, flags, &damage, raw);
     }
 
     /// Finish the batches that are full.
     fn flush_full(&mut self) -> Result<(), CoreError> {
-        self.flush(
+        self.state.flush(
             self.options.batch_rows.max(1),
             self.options.batch_bytes.max(1),
         )
-    }
-
-    /// Finish the batches that have `rows_min` rows or `bytes_min` bytes.
-    fn flush(&mut self, rows_min: usize, bytes_min: usize) -> Result<(), CoreError> {
-        let State {
-            events,
-            chunks,
-            quarantine,
-            finished,
-            ..
-        } = &mut self.state;
-        let is_due =
-            |rows: usize, bytes: usize| rows > 0 && (rows >= rows_min || bytes >= bytes_min);
-        let mut give = |output: EvtxOutput, batch: RecordBatch| {
-            finished[output as usize] += batch.num_rows() as u64;
-            self.ready.push_back((output, batch));
-        };
-        if is_due(events.len(), events.byte_size()) {
-            give(EvtxOutput::Events, events.finish()?);
-        }
-        if is_due(quarantine.len(), quarantine.byte_size()) {
-            give(EvtxOutput::Quarantine, quarantine.finish()?);
-        }
-        if is_due(chunks.len(), 0) {
-            give(EvtxOutput::Chunks, chunks.finish()?);
-        }
-        Ok(())
     }
 }
 
@@ -396,17 +318,6 @@ fn slots_of<S: ReadAt>(source: &S) -> Result<u32, CoreError> {
         limit: u64::from(u32::MAX),
         offset: 0,
     })
-}
-
-/// What the chunk itself says of everything that is in it.
-fn chunk_flags(chunk: &Chunk<'_>) -> Flags {
-    if chunk.is_cut() {
-        flags::CUT
-    } else if chunk.data_crc_ok {
-        flags::NONE
-    } else {
-        flags::CRC_BAD
-    }
 }
 
 fn header_record_id(chunk: &Chunk<'_>, at: usize) -> u64 {

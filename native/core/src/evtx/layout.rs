@@ -11,7 +11,7 @@
 //!   * Otherwise the whole slot is searched.
 //!   * What is no record, up to the next one, is one damaged region.
 
-use super::bytes::{all_zero, array_at, u32_at, u64_at};
+use crate::bytes::{all_zero, array_at, u32_at, u64_at};
 
 /// Bytes before the first slot.
 pub(super) const FILE_HEADER_BYTES: u64 = 4_096;

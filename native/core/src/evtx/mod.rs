@@ -13,7 +13,6 @@
 #![forbid(unsafe_code)]
 
 mod blocks;
-mod bytes;
 mod cache;
 mod carve;
 mod columns;
@@ -33,6 +32,7 @@ mod rows;
 mod schema;
 mod shape;
 mod slots;
+mod state;
 mod system;
 mod tables;
 mod target;
@@ -43,13 +43,14 @@ mod value;
 mod walk;
 pub mod wide;
 
+pub use crate::quarantine::quarantine_schema;
 pub use blocks::EvtxBlocks;
 pub use cache::PlanCache;
 pub use carve::EvtxCarver;
 pub use decoder::EvtxDecoder;
 pub use fault::Fault;
 pub use render::{RecordPlace, RenderedRecord, render_record};
-pub use schema::{chunks_schema, events_schema, quarantine_schema};
+pub use schema::{chunks_schema, events_schema};
 
 /// An output of the decoder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -118,4 +119,16 @@ pub(crate) fn push_utf16(out: &mut Vec<u8>, text: &[u8]) -> bool {
 /// A FILETIME as `YYYY-MM-DDTHH:MM:SS.fffffffZ`, for the other decoders; none behind the year 9999.
 pub(crate) fn filetime_text(ticks: u64) -> Option<[u8; 28]> {
     time::filetime_text(ticks)
+}
+
+/// A FILETIME as nanoseconds since 1970, for the other decoders; none for zero, and when 64 bits do not hold it.
+#[inline]
+pub(crate) fn filetime(ticks: u64) -> Option<i64> {
+    time::filetime(ticks)
+}
+
+/// Append an unsigned integer in decimal, for the other decoders.
+#[inline]
+pub(crate) fn push_decimal(out: &mut Vec<u8>, value: u64) {
+    text::push_decimal(out, value);
 }

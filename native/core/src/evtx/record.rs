@@ -5,7 +5,6 @@
 
 use std::ops::Range;
 
-use super::bytes::{offset_at, u32_at};
 use super::cache::{ChunkPlans, DEFINITION_HEADER_BYTES, Definition, PlanCache};
 use super::damage::{Damage, Decoded, Reason};
 use super::limits::{Budget, DEPTH_MAX, RECORD_TEXT_BYTES_MAX};
@@ -18,6 +17,7 @@ use super::target::{BELOW_EVENT, Context, Label, Place};
 use super::token::{Token, TokenReader};
 use super::value::{self, Rendered, is_absent, render};
 use super::walk::{Piece, Sink, push_name, walk_element};
+use crate::bytes::{offset_at, u32_at};
 use crate::flags;
 
 /// Bytes of a template instance behind its token: version, identifier, offset of the definition.

@@ -4,7 +4,6 @@
 //! comes from the bytes and not from the row. `render_tree` resolves templates and substitutions into a tree
 //! ([MS-EVEN6] 3.1.4.7), `render_xml` and `render_json` write it down.
 
-use super::bytes::u32_at;
 use super::carve;
 use super::damage::{Damage, Reason};
 use super::layout::{FILE_HEADER_BYTES, RECORD_HEADER_BYTES, RECORD_MAGIC, SLOT_BYTES};
@@ -12,6 +11,7 @@ use super::limits::Budget;
 use super::render_json::to_json;
 use super::render_tree::Builder;
 use super::render_xml::to_xml;
+use crate::bytes::u32_at;
 use crate::error::CoreError;
 use crate::source::ReadAt;
 

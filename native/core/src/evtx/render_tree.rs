@@ -9,7 +9,6 @@
 
 use std::ops::Range;
 
-use super::bytes::{offset_at, u32_at};
 use super::cache::Definition;
 use super::damage::{Damage, Decoded, Reason};
 use super::limits::{Budget, DEPTH_MAX, ELEMENTS_MAX};
@@ -19,6 +18,7 @@ use super::text::{push_hex_bytes, push_utf16};
 use super::token::{Token, TokenReader, Utf16};
 use super::value::{self, is_absent, render, render_item, split_item};
 use super::walk::Piece;
+use crate::bytes::{offset_at, u32_at};
 
 /// Bytes of a template instance behind its token: version, identifier, offset of the definition.
 const INSTANCE_HEADER_BYTES: usize = 9;

@@ -13,13 +13,14 @@ use arrow_buffer::{OffsetBuffer, ScalarBuffer};
 use super::columns::{NumberColumn, TextColumn, list};
 use super::damage::{Damage, Decoded, Reason};
 use super::plan::Run;
-use super::schema::{UTC, events_schema, text_item, type_item};
+use super::schema::{events_schema, type_item};
 use super::slots::Slot;
 use super::target::{Column, Label};
 use super::time::filetime_nanoseconds;
 use super::value::{self, Rendered};
 use crate::error::CoreError;
 use crate::flags::{self, Flags};
+use crate::schema::{UTC, text_item};
 
 /// Columns of numbers and times come first in [`Column`], texts behind them.
 const NUMBERS: usize = Column::ProviderName as usize;

@@ -2,47 +2,16 @@
 
 use std::sync::{Arc, LazyLock};
 
-use arrow_schema::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit};
+use arrow_schema::{DataType, Field, FieldRef, SchemaRef};
 
-/// The time zone of every time.
-pub(super) const UTC: &str = "UTC";
-
-/// A list's item of text.
-pub(super) fn text_item() -> FieldRef {
-    Arc::new(Field::new("item", DataType::Utf8, true))
-}
+use crate::schema::{optional, required, schema, texts, time};
 
 /// A list's item of value type.
 pub(super) fn type_item() -> FieldRef {
     Arc::new(Field::new("item", DataType::UInt8, true))
 }
 
-/// The three columns that each output begins with.
-fn bookkeeping() -> Vec<Field> {
-    vec![
-        required("@offset", DataType::UInt64),
-        required("@length", DataType::UInt64),
-        required("@flags", DataType::UInt32),
-    ]
-}
-
-fn required(name: &str, data_type: DataType) -> Field {
-    Field::new(name, data_type, false)
-}
-
-fn optional(name: &str, data_type: DataType) -> Field {
-    Field::new(name, data_type, true)
-}
-
-fn schema(columns: impl IntoIterator<Item = Field>) -> SchemaRef {
-    let mut fields = bookkeeping();
-    fields.extend(columns);
-    Arc::new(Schema::new(fields))
-}
-
 static EVENTS: LazyLock<SchemaRef> = LazyLock::new(|| {
-    let time = || DataType::Timestamp(TimeUnit::Nanosecond, Some(UTC.into()));
-    let texts = || DataType::List(text_item());
     schema([
         optional("record_id", DataType::UInt64),
         required("header_record_id", DataType::UInt64),
@@ -99,15 +68,6 @@ static CHUNKS: LazyLock<SchemaRef> = LazyLock::new(|| {
     ])
 });
 
-static QUARANTINE: LazyLock<SchemaRef> = LazyLock::new(|| {
-    schema([
-        required("reason", DataType::Utf8),
-        optional("field", DataType::Utf8),
-        required("message", DataType::Utf8),
-        optional("raw", DataType::Binary),
-    ])
-});
-
 /// `evtx_events`: one row for each record.
 ///
 /// `chunk_crc_ok` says whether both checksums of the chunk are right; it and `chunk` are null for a carved record
@@ -124,9 +84,4 @@ pub fn events_schema() -> SchemaRef {
 /// bytes of slack outside those records.
 pub fn chunks_schema() -> SchemaRef {
     Arc::clone(&CHUNKS)
-}
-
-/// `@quarantine`: one row for each record or region that is no event, with its bytes up to 65,536.
-pub fn quarantine_schema() -> SchemaRef {
-    Arc::clone(&QUARANTINE)
 }

@@ -5,8 +5,8 @@
 //! when all bytes between the names are equal, each name stands inside or outside as it did, and each name is equal to the
 //! last unit. Nothing is taken on trust: a GUID or a checksum alone never decides.
 
-use super::bytes::{array_at, offset_at, u16_at};
 use super::token::NAME_HEADER_BYTES;
+use crate::bytes::{array_at, offset_at, u16_at};
 
 /// Where a definition refers to a name.
 #[derive(Debug)]

@@ -2,10 +2,10 @@
 
 use std::ops::Range;
 
-use super::bytes::offset_at;
 use super::damage::{Damage, Decoded, Reason};
 use super::limits::{Budget, SUBSTITUTIONS_MAX};
 use super::value;
+use crate::bytes::offset_at;
 
 /// Bytes of a value's description: size, type, zero.
 const DESCRIPTION_BYTES: usize = 4;

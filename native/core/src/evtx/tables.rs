@@ -1,4 +1,4 @@
-//! Rows of the two smaller outputs: chunks and quarantine.
+//! Rows of `evtx_chunks`.
 
 use std::sync::Arc;
 
@@ -6,15 +6,11 @@ use arrow_array::RecordBatch;
 use arrow_array::builder::BooleanBuilder;
 use arrow_array::types::{UInt32Type, UInt64Type};
 
-use super::columns::{NumberColumn, TextColumn};
-use super::damage::Damage;
+use super::columns::NumberColumn;
 use super::layout::Chunk;
-use super::schema::{chunks_schema, quarantine_schema};
+use super::schema::chunks_schema;
 use crate::error::CoreError;
 use crate::flags::Flags;
-
-/// The longest raw bytes that a quarantine row holds itself.
-const RAW_BYTES_MAX: usize = 65_536;
 
 /// What was found in a chunk.
 #[derive(Debug, Default, Clone, Copy)]
@@ -146,66 +142,5 @@ fn fill<T: arrow_array::types::ArrowPrimitiveType, const N: usize>(
 ) {
     for (column, value) in columns.iter_mut().zip(values) {
         column.push(value);
-    }
-}
-
-/// The columns of `@quarantine`.
-#[derive(Debug)]
-pub(super) struct QuarantineRows {
-    places: [NumberColumn<UInt64Type>; 2],
-    flags: NumberColumn<UInt32Type>,
-    reason: TextColumn,
-    field: TextColumn,
-    message: TextColumn,
-    raw: TextColumn,
-}
-
-impl QuarantineRows {
-    pub(super) fn new() -> Self {
-        Self {
-            places: std::array::from_fn(|_| NumberColumn::new()),
-            flags: NumberColumn::new(),
-            reason: TextColumn::new(),
-            field: TextColumn::new(),
-            message: TextColumn::new(),
-            raw: TextColumn::new(),
-        }
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.reason.len()
-    }
-
-    /// How many bytes the columns hold, about.
-    pub(super) fn byte_size(&self) -> usize {
-        self.raw.bytes.len() + self.message.bytes.len() + self.len() * 64
-    }
-
-    /// Append a row for the bytes `raw`, which begin at `offset` of the file.
-    pub(super) fn push(&mut self, offset: u64, flags: Flags, damage: &Damage, raw: &[u8]) {
-        fill(&mut self.places, [offset, raw.len() as u64].map(Some));
-        self.flags.push(Some(flags));
-        let reason = damage.reason.code();
-        self.reason.push_value(Some(reason.as_bytes()));
-        self.field.push_value(None);
-        let message = format!("{} (at byte {} of the chunk)", damage.detail, damage.at);
-        self.message.push_value(Some(message.as_bytes()));
-        let inline = (raw.len() <= RAW_BYTES_MAX).then_some(raw);
-        self.raw.push_value(inline);
-    }
-
-    /// All rows as one batch; no row is left.
-    pub(super) fn finish(&mut self) -> Result<RecordBatch, CoreError> {
-        let [offset, length] = &mut self.places;
-        let columns = vec![
-            offset.finish_ref(),
-            length.finish_ref(),
-            self.flags.finish_ref(),
-            self.reason.finish_text()?,
-            self.field.finish_text()?,
-            self.message.finish_text()?,
-            self.raw.finish_binary()?,
-        ];
-        Ok(RecordBatch::try_new(quarantine_schema(), columns)?)
     }
 }

@@ -9,11 +9,18 @@ const DAYS_TO_1601: u64 = 584_694;
 const YEAR_MAX: u64 = 9_999;
 
 /// A FILETIME (100 ns since 1601, UTC) as nanoseconds since 1970, exact, when 64 bits hold it.
+#[inline]
 pub(super) fn filetime_nanoseconds(ticks: u64) -> Option<i64> {
     i64::try_from(ticks)
         .ok()?
         .checked_sub(TICKS_TO_1970)?
         .checked_mul(100)
+}
+
+/// The same where zero stands for no time.
+#[inline]
+pub(super) fn filetime(ticks: u64) -> Option<i64> {
+    (ticks != 0).then(|| filetime_nanoseconds(ticks)).flatten()
 }
 
 /// A moment in parts. The year has four digits at most.
@@ -246,5 +253,13 @@ mod tests {
         );
         assert_eq!(systemtime_text(&[0; 16]), None);
         assert_eq!(systemtime_text(&fields([2021, 2, 1, 29, 0, 0, 0, 0])), None);
+    }
+
+    #[test]
+    fn no_filetime_is_no_time() {
+        assert_eq!(filetime(116_444_736_000_000_001), Some(100));
+        assert_eq!(filetime(0), None);
+        assert_eq!(filetime(1), None);
+        assert_eq!(filetime(u64::MAX), None);
     }
 }

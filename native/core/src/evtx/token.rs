@@ -4,9 +4,9 @@
 //! offset: libyal, "Windows XML Event Log (EVTX) format", section 5. All positions count from the
 //! chunk's start, because names and definitions do.
 
-use super::bytes::{array_at, u16_at};
 use super::damage::{Damage, Decoded, Reason};
 use super::limits::Budget;
+use crate::bytes::{array_at, u16_at};
 
 /// A name or text as it stands in the chunk: UTF-16, little-endian.
 pub(super) type Utf16<'c> = &'c [u8];

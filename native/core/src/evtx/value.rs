@@ -3,13 +3,13 @@
 //! Types: [MS-EVEN6] 2.2.12 and libyal, "Windows XML Event Log (EVTX) format", section 5.3. The text keeps
 //! what the bytes say: all seven digits of a time, a boolean that is neither 0 nor 1 as its number.
 
-use super::bytes::{array_at, u32_at};
 use super::damage::Reason;
 use super::text::{
     guid_text, push_cp1252, push_decimal, push_hex_bytes, push_hexadecimal, push_json_string,
     push_signed, push_utf16, strip_nuls, strip_utf16_nuls,
 };
 use super::time::{filetime_text, systemtime_text};
+use crate::bytes::{array_at, u32_at};
 use crate::flags::{self, Flags};
 
 pub(super) const NULL: u8 = 0x00;

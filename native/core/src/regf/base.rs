@@ -1,7 +1,8 @@
 //! The base block: the first 4096 bytes of a hive, of which a log repeats the first 512
 //! (regf specification, "Base block").
 
-use super::bytes::{all_zero, filetime, u32_at, u64_at};
+use crate::bytes::{all_zero, u32_at, u64_at};
+use crate::evtx::filetime;
 
 /// Bytes in front of the first bin.
 pub(super) const BASE_BYTES: usize = 4096;

@@ -4,8 +4,8 @@
 //! walk over the same bytes comes to the same units.
 
 use super::bits::{BLOCK_BYTES, Places};
-use super::bytes::{all_zero, array_at, u32_at};
 use super::problem::Reason;
+use crate::bytes::{all_zero, array_at, u32_at};
 
 /// Bins begin at multiples of this and are multiples of it.
 pub(super) const PAGE_BYTES: usize = 4096;

@@ -6,7 +6,6 @@ use std::collections::BTreeMap;
 
 use super::base::BASE_BYTES;
 use super::bits::Places;
-use super::bytes::u32_at;
 use super::data::{self, Lookup};
 use super::emit::{Emitter, KeyFound};
 use super::hive::Hive;
@@ -18,6 +17,7 @@ use super::rows::State;
 use super::tables::Change;
 use super::walk::push_name;
 use super::work::{DEPTH_MAX, Work};
+use crate::bytes::u32_at;
 use crate::error::CoreError;
 
 /// Cells by path or name, and by which one of that path or name it is.

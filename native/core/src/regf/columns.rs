@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow_array::types::ArrowPrimitiveType;
-use arrow_array::{ArrayRef, BinaryArray, BooleanArray, ListArray, PrimitiveArray, StringArray};
+use arrow_array::{ArrayRef, BooleanArray, ListArray, PrimitiveArray, StringArray};
 use arrow_buffer::{
     BooleanBuffer, BooleanBufferBuilder, Buffer, NullBuffer, OffsetBuffer, ScalarBuffer,
 };
@@ -259,15 +259,6 @@ impl TextColumn {
     pub(super) fn finish_text(&mut self) -> Result<ArrayRef, ArrowError> {
         let (offsets, bytes, valid) = self.finish_parts();
         Ok(Arc::new(StringArray::try_new(offsets, bytes, valid)?))
-    }
-
-    /// All items as bytes; the column is empty afterwards.
-    ///
-    /// # Errors
-    /// When the parts do not fit together, which would be a fault of the decoder.
-    pub(super) fn finish_binary(&mut self) -> Result<ArrayRef, ArrowError> {
-        let (offsets, bytes, valid) = self.finish_parts();
-        Ok(Arc::new(BinaryArray::try_new(offsets, bytes, valid)?))
     }
 }
 

@@ -1,10 +1,10 @@
 //! The data of a value: in the value itself, in a cell, or in the segments of a `db` cell.
 
-use super::bytes::{u16_at, u32_at};
 use super::hive::Hive;
 use super::node::{DataPlace, Value};
 use super::problem::Problems;
 use super::work::{DATA_BYTES_MAX, Work};
+use crate::bytes::{u16_at, u32_at};
 
 /// Data that is longer than this is cut into segments of this size, as of version 1.4
 /// (regf specification, "Big data").

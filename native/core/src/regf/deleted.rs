@@ -6,7 +6,6 @@
 use std::collections::HashMap;
 
 use super::bits::{BLOCK_BYTES, Places};
-use super::bytes::{array_at, u16_at, u32_at};
 use super::cells::size_at;
 use super::data::SEGMENT_BYTES;
 use super::emit::Emitter;
@@ -14,6 +13,7 @@ use super::hive::{Container, Hive};
 use super::node::{DataPlace, KEY_FIXED_BYTES, Key, NOWHERE, VALUE_FIXED_BYTES, Value};
 use super::orphans::orphaned_key;
 use super::rows::State;
+use crate::bytes::{array_at, u16_at, u32_at};
 use crate::error::CoreError;
 
 /// Characters that a key's name has at most, and bytes that a value's name has.

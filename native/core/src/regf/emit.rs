@@ -2,7 +2,6 @@
 
 use super::base::BASE_BYTES;
 use super::bits::Places;
-use super::bytes::u32_at;
 use super::data::{self, Lookup};
 use super::deleted::is_plausible_value;
 use super::hive::{Container, Hive};
@@ -13,6 +12,7 @@ use super::rows::{KeyContext, Place, State};
 use super::security::{Security, SecurityCache};
 use super::value_rows::ValueContext;
 use super::work::Work;
+use crate::bytes::u32_at;
 use crate::error::CoreError;
 use crate::flags;
 
@@ -249,8 +249,11 @@ impl Emitter {
         let raw = hive.image.area().get(start..end).unwrap_or_default();
         let offset = (BASE_BYTES + start) as u64;
         let from_log = hive.image.origin(start);
+        let said = reason.message();
+        let message = from_log.map(|role| format!("{said} (bytes from {role})"));
+        let message = message.as_deref().unwrap_or(said);
         let rows = &mut self.output.quarantine;
-        rows.push(offset, flags::NONE, reason, from_log, raw);
+        rows.push(offset, flags::NONE, reason.code(), message, raw);
         self.output.flush_full()
     }
 }

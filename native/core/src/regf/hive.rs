@@ -1,12 +1,12 @@
 //! A hive at rest: its image, how it is cut into cells, and how references are followed in it.
 
 use super::bits::Places;
-use super::bytes::array_at;
 use super::cells::{Cells, size_at};
 use super::data::Lookup;
 use super::image::{Cell, Image};
 use super::node::{KEY_ROOT, Key};
 use super::problem::Problems;
+use crate::bytes::array_at;
 
 /// An image and its cells.
 #[derive(Debug, Default)]

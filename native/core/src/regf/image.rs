@@ -1,9 +1,9 @@
 //! The effective image: the hive as it is once its logs have been applied, in memory.
 
 use super::base::{BASE_BYTES, BaseBlock};
-use super::bytes::{array_at, u32_at, u64_at};
 use super::cells::{PAGE_BYTES, size_at};
 use super::log::{Format, Log, Page, Verdict};
+use crate::bytes::{array_at, u32_at, u64_at};
 
 /// Dirty sectors of logs have this size.
 const SECTOR_BYTES: usize = 512;

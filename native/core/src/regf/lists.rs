@@ -1,9 +1,9 @@
 //! Lists of subkeys: `li`, `lf`, `lh`, and `ri`, which lists lists.
 
-use super::bytes::{u16_at, u32_at};
 use super::image::Image;
 use super::problem::Problems;
 use super::work::Work;
+use crate::bytes::{u16_at, u32_at};
 
 /// An `ri` lists no `ri` in a sound hive; one more level is read.
 const NESTING_MAX: u32 = 2;

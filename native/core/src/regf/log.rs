@@ -2,9 +2,9 @@
 //! files").
 
 use super::base::BaseBlock;
-use super::bytes::{u32_at, u64_at};
 use super::cells::PAGE_BYTES;
 use super::marvin::marvin32;
+use crate::bytes::{u32_at, u64_at};
 
 /// Logs are written in sectors of this size.
 const SECTOR_BYTES: usize = 512;

@@ -15,7 +15,6 @@
 
 mod base;
 mod bits;
-mod bytes;
 mod cells;
 mod changes;
 mod columns;
@@ -41,9 +40,10 @@ mod value_rows;
 mod walk;
 mod work;
 
+pub use crate::quarantine::quarantine_schema;
 pub use decoder::HiveDecoder;
 pub use log::LogRole;
-pub use schema::{changes_schema, hives_schema, keys_schema, quarantine_schema, values_schema};
+pub use schema::{changes_schema, hives_schema, keys_schema, values_schema};
 
 /// An output of the decoder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -1,8 +1,8 @@
 //! Key nodes (`nk`) and key values (`vk`) as their cells hold them.
 
-use super::bytes::{array_at, u16_at, u32_at, u64_at};
 use super::columns::push_short_ascii;
 use super::problem::Reason;
+use crate::bytes::{array_at, u16_at, u32_at, u64_at};
 
 /// A reference to nothing.
 pub(super) const NOWHERE: u32 = u32::MAX;

@@ -5,10 +5,11 @@ use std::collections::VecDeque;
 use arrow_array::RecordBatch;
 
 use super::rows::{KeyRows, State};
-use super::tables::{ChangeRows, QuarantineRows};
+use super::tables::ChangeRows;
 use super::value_rows::ValueRows;
 use super::{HiveOptions, HiveOutput};
 use crate::error::CoreError;
+use crate::quarantine::QuarantineRows;
 
 /// Bytes that a row has in all of its columns, about.
 const ROW_BYTES_USUAL: usize = 256;
@@ -34,7 +35,7 @@ impl Output {
             keys: KeyRows::new(),
             values: ValueRows::new(),
             changes: ChangeRows::new(),
-            quarantine: QuarantineRows::new(),
+            quarantine: QuarantineRows::default(),
             key_counts: [0; State::COUNT],
             value_counts: [0; State::COUNT],
             quarantined_cells: 0,

@@ -2,10 +2,10 @@
 //!
 //! The bytes are kept as well whenever the other columns do not give all of them back.
 
-use super::bytes::{array_at, u32_at, u64_at};
 use super::columns::{TextColumn, push_short};
 use super::problem::Problems;
-use crate::evtx::push_utf16;
+use crate::bytes::{array_at, u32_at, u64_at};
+use crate::evtx::{push_decimal, push_utf16};
 
 /// Names of types by number (regf specification, "Data types").
 const KINDS: [&str; 12] = [
@@ -181,22 +181,6 @@ fn push_texts(items: &mut TextColumn, data: &[u8]) -> Rendered {
     }
     rendered.needs_raw |= rendered.is_lossy;
     rendered
-}
-
-/// Append an unsigned integer in decimal.
-#[inline]
-fn push_decimal(out: &mut Vec<u8>, mut value: u64) {
-    let mut digits = [0_u8; 20];
-    let mut first = digits.len();
-    loop {
-        first -= 1;
-        digits[first] = b'0' + (value % 10) as u8;
-        value /= 10;
-        if value == 0 {
-            break;
-        }
-    }
-    out.extend_from_slice(&digits[first..]);
 }
 
 /// Bytes that a change shows of a value that is no text.

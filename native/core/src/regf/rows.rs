@@ -5,14 +5,15 @@ use std::sync::Arc;
 use arrow_array::types::{TimestampNanosecondType, UInt32Type, UInt64Type};
 use arrow_array::{ArrayRef, RecordBatch};
 
-use super::bytes::filetime;
 use super::columns::{ListColumn, NumberColumn, TextColumn};
 use super::node::{Key, NOWHERE};
 use super::problem::Problems;
-use super::schema::{UTC, keys_schema, text_item};
+use super::schema::keys_schema;
 use super::security::Security;
 use crate::error::CoreError;
+use crate::evtx::filetime;
 use crate::flags::{self, Flags};
+use crate::schema::{UTC, text_item};
 
 /// Bytes that a path has, about.
 pub(super) const PATH_BYTES_USUAL: usize = 96;

@@ -2,42 +2,9 @@
 
 use std::sync::{Arc, LazyLock};
 
-use arrow_schema::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit};
+use arrow_schema::{DataType, SchemaRef};
 
-/// The time zone of every time.
-pub(super) const UTC: &str = "UTC";
-
-/// A list's item.
-pub(super) fn text_item() -> FieldRef {
-    Arc::new(Field::new("item", DataType::Utf8, true))
-}
-
-fn required(name: &str, data_type: DataType) -> Field {
-    Field::new(name, data_type, false)
-}
-
-fn optional(name: &str, data_type: DataType) -> Field {
-    Field::new(name, data_type, true)
-}
-
-fn time() -> DataType {
-    DataType::Timestamp(TimeUnit::Nanosecond, Some(UTC.into()))
-}
-
-fn texts() -> DataType {
-    DataType::List(text_item())
-}
-
-/// The columns behind the three that each output begins with.
-fn schema(columns: impl IntoIterator<Item = Field>) -> SchemaRef {
-    let mut fields = vec![
-        required("@offset", DataType::UInt64),
-        required("@length", DataType::UInt64),
-        required("@flags", DataType::UInt32),
-    ];
-    fields.extend(columns);
-    Arc::new(Schema::new(fields))
-}
+use crate::schema::{optional, required, schema, texts, time};
 
 static KEYS: LazyLock<SchemaRef> = LazyLock::new(|| {
     schema([
@@ -143,15 +110,6 @@ static CHANGES: LazyLock<SchemaRef> = LazyLock::new(|| {
     ])
 });
 
-static QUARANTINE: LazyLock<SchemaRef> = LazyLock::new(|| {
-    schema([
-        required("reason", DataType::Utf8),
-        optional("field", DataType::Utf8),
-        required("message", DataType::Utf8),
-        optional("raw", DataType::Binary),
-    ])
-});
-
 /// `registry_keys`: one row for each key.
 ///
 /// Cells are numbered as the hive does: in bytes from the first bin (4096 bytes behind the beginning of the file).
@@ -177,9 +135,4 @@ pub fn hives_schema() -> SchemaRef {
 /// `registry_changes`: what the logs change, key by key and value by value; no row when none was applied.
 pub fn changes_schema() -> SchemaRef {
     Arc::clone(&CHANGES)
-}
-
-/// `@quarantine`: one row for each unit that is no key or value, with its bytes up to 65,536.
-pub fn quarantine_schema() -> SchemaRef {
-    Arc::clone(&QUARANTINE)
 }

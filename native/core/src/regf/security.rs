@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::fmt::Write as _;
 
-use super::bytes::{array_at, u32_at};
 use super::image::Image;
+use crate::bytes::{array_at, u32_at};
 
 /// Bytes of an `sk` in front of its descriptor.
 const SECURITY_FIXED_BYTES: usize = 20;

@@ -1,4 +1,4 @@
-//! Rows of the smaller outputs: the hive itself, what its logs change, quarantine.
+//! Rows of the smaller outputs: the hive itself, and what its logs change.
 
 use std::sync::Arc;
 
@@ -6,16 +6,13 @@ use arrow_array::types::{TimestampNanosecondType, UInt32Type, UInt64Type};
 use arrow_array::{ArrayRef, RecordBatch};
 
 use super::base::BaseBlock;
-use super::bytes::filetime;
 use super::columns::{BoolColumn, ListColumn, NumberColumn, TextColumn};
 use super::log::Log;
-use super::problem::{Problems, Reason};
-use super::schema::{HIVE_COUNTS, UTC, changes_schema, hives_schema, quarantine_schema, text_item};
+use super::problem::Problems;
+use super::schema::{HIVE_COUNTS, changes_schema, hives_schema};
 use crate::error::CoreError;
-use crate::flags::Flags;
-
-/// The longest raw bytes that a quarantine row holds itself.
-const RAW_BYTES_MAX: usize = 65_536;
+use crate::evtx::filetime;
+use crate::schema::{UTC, text_item};
 
 /// What the row of a hive says.
 #[derive(Debug)]
@@ -180,80 +177,5 @@ impl ChangeRows {
             columns.push(text.finish_text()?);
         }
         Ok(RecordBatch::try_new(changes_schema(), columns)?)
-    }
-}
-
-/// The columns of `@quarantine`.
-#[derive(Debug)]
-pub(super) struct QuarantineRows {
-    places: [NumberColumn<UInt64Type>; 2],
-    flags: NumberColumn<UInt32Type>,
-    reason: TextColumn,
-    field: TextColumn,
-    message: TextColumn,
-    raw: TextColumn,
-}
-
-impl QuarantineRows {
-    pub(super) fn new() -> Self {
-        Self {
-            places: std::array::from_fn(|_| NumberColumn::new()),
-            flags: NumberColumn::new(),
-            reason: TextColumn::new(),
-            field: TextColumn::new(),
-            message: TextColumn::new(),
-            raw: TextColumn::new(),
-        }
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.flags.len()
-    }
-
-    /// How many bytes the columns hold, about.
-    pub(super) fn byte_size(&self) -> usize {
-        self.raw.bytes.len() + self.message.bytes.len() + self.len() * 64
-    }
-
-    /// Append a row for the bytes `raw`, which begin at `offset` of the file.
-    pub(super) fn push(
-        &mut self,
-        offset: u64,
-        flags: Flags,
-        reason: Reason,
-        from_log: Option<&'static str>,
-        raw: &[u8],
-    ) {
-        let [offsets, lengths] = &mut self.places;
-        offsets.push(offset);
-        lengths.push(raw.len() as u64);
-        self.flags.push(flags);
-        self.reason.push_text(Some(reason.code()));
-        self.field.push_null();
-        let message = match from_log {
-            Some(role) => format!("{} (bytes from {role})", reason.message()),
-            None => reason.message().to_owned(),
-        };
-        self.message.push_text(Some(&message));
-        if raw.len() <= RAW_BYTES_MAX {
-            self.raw.push_value(raw);
-        } else {
-            self.raw.push_null();
-        }
-    }
-
-    /// All rows as one batch; no row is left.
-    pub(super) fn finish(&mut self) -> Result<RecordBatch, CoreError> {
-        let [offset, length] = &mut self.places;
-        let columns = vec![
-            offset.finish_ref(),
-            length.finish_ref(),
-            self.flags.finish_ref(),
-            self.reason.finish_text()?,
-            self.field.finish_text()?,
-            self.message.finish_text()?,
-            self.raw.finish_binary()?,
-        ];
-        Ok(RecordBatch::try_new(quarantine_schema(), columns)?)
     }
 }

@@ -15,9 +15,10 @@ use super::node::{DataPlace, NOWHERE, Value};
 use super::problem::Problems;
 use super::render::{self, Parts};
 use super::rows::{FIXED_BYTES_PER_ROW, Found, PATH_BYTES_USUAL, Place};
-use super::schema::{text_item, values_schema};
+use super::schema::values_schema;
 use crate::error::CoreError;
 use crate::flags::{self, Flags};
+use crate::schema::text_item;
 
 /// Whether the value has a name; the other bits are those of [`Parts`].
 const HAS_NAME: u8 = 1 << 7;

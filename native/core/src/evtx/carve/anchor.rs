@@ -8,8 +8,8 @@
 
 use memchr::memmem::Finder;
 
+use crate::bytes::{array_at, offset_at, u16_at, u32_at};
 use crate::error::CoreError;
-use crate::evtx::bytes::{array_at, offset_at, u16_at, u32_at};
 use crate::evtx::layout::{CHUNK_HEADER_BYTES, RECORD_HEADER_BYTES, SLOT_BYTES};
 use crate::evtx::token::name_checksum;
 use crate::source::ReadAt;

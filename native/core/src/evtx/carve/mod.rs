@@ -7,22 +7,19 @@
 mod anchor;
 mod scan;
 
-use std::collections::VecDeque;
-
 use arrow_array::RecordBatch;
 
 use self::anchor::{Base, covers, guesses};
 use self::scan::{Found, Scanner};
-use super::bytes::{nonzero_count, u64_at};
-use super::cache::{ChunkPlans, PlanCache};
+use super::cache::PlanCache;
 use super::damage::{Damage, Decoded, Reason};
 use super::layout::{CHUNK_MAGIC, Chunk, RECORD_HEADER_BYTES, SLOT_BYTES};
 use super::limits::Budget;
-use super::record::Decoder;
-use super::rows::{EventRows, Frame};
-use super::slots::SlotStack;
-use super::tables::{ChunkCounts, ChunkRows, QuarantineRows};
+use super::rows::Frame;
+use super::state::{State, chunk_flags};
+use super::tables::ChunkCounts;
 use super::{EvtxOptions, EvtxOutput};
+use crate::bytes::{nonzero_count, u64_at};
 use crate::error::CoreError;
 use crate::flags::{self, Flags};
 use crate::source::ReadAt;
@@ -48,14 +45,7 @@ pub struct EvtxCarver<S: ReadAt> {
     budget: Budget,
     /// Which 64 KiB the budget is for.
     stride: u64,
-    events: EventRows,
-    chunks: ChunkRows,
-    quarantine: QuarantineRows,
-    cache: PlanCache,
-    plans: ChunkPlans,
-    values: SlotStack,
-    rows: u64,
-    ready: VecDeque<(EvtxOutput, RecordBatch)>,
+    state: State,
     is_scanned: bool,
 }
 
@@ -133,14 +123,7 @@ impl<S: ReadAt> EvtxCarver<S> {
             likeliest: None,
             budget: Budget::new(),
             stride: 0,
-            events: EventRows::new(),
-            chunks: ChunkRows::new(),
-            quarantine: QuarantineRows::new(),
-            cache: PlanCache::new(),
-            plans: ChunkPlans::new(),
-            values: SlotStack::new(),
-            rows: 0,
-            ready: VecDeque::new(),
+            state: State::new(PlanCache::new()),
             is_scanned: false,
         }
     }
@@ -151,7 +134,7 @@ impl<S: ReadAt> EvtxCarver<S> {
     /// When the source cannot be read, or a batch cannot be built. What cannot be decoded is no error.
     pub fn next_batch(&mut self) -> Result<Option<(EvtxOutput, RecordBatch)>, CoreError> {
         loop {
-            if let Some(batch) = self.ready.pop_front() {
+            if let Some(batch) = self.state.ready.pop_front() {
                 return Ok(Some(batch));
             }
             if self.is_scanned {
@@ -163,7 +146,7 @@ impl<S: ReadAt> EvtxCarver<S> {
                 None => {
                     self.is_scanned = true;
                     self.close_chunk();
-                    self.flush(1, 0)?;
+                    self.state.flush(1, 0)?;
                 }
             }
             if !self.is_scanned {
@@ -172,7 +155,7 @@ impl<S: ReadAt> EvtxCarver<S> {
                     batch_bytes,
                     ..
                 } = self.options;
-                self.flush(batch_rows.max(1), batch_bytes.max(1))?;
+                self.state.flush(batch_rows.max(1), batch_bytes.max(1))?;
             }
         }
     }
@@ -188,12 +171,7 @@ impl<S: ReadAt> EvtxCarver<S> {
         let Some(chunk) = Chunk::read(&bytes) else {
             return Ok(());
         };
-        let mut flags = flags::CARVED;
-        if chunk.is_cut() {
-            flags |= flags::CUT;
-        } else if !chunk.data_crc_ok {
-            flags |= flags::CRC_BAD;
-        }
+        let flags = flags::CARVED | chunk_flags(&chunk);
         self.likeliest = Some(at.cast_signed());
         self.chunk = Some(OpenChunk {
             number: self.chunks_found,
@@ -220,7 +198,7 @@ impl<S: ReadAt> EvtxCarver<S> {
             let slack = open.bytes.get(chunk.live_end..limit);
             let slack = nonzero_count(slack.unwrap_or_default());
             open.counts.slack_bytes = slack.saturating_sub(open.recovered_bytes) as u32;
-            let rows = &mut self.chunks;
+            let rows = &mut self.state.chunks;
             rows.push(open.number, open.at, open.flags, &chunk, &open.counts);
         }
     }
@@ -269,15 +247,15 @@ impl<S: ReadAt> EvtxCarver<S> {
             chunk = Some((open.number, open.crc_ok));
         }
         if let Err(damage) = decoded {
-            self.quarantine.push(at, flags, &damage, &record);
+            self.state.set_aside(at, flags, &damage, &record);
             return Ok(());
         }
-        self.rows += 1;
-        if self.options.fault.drops_row(self.rows) {
-            self.events.roll_back();
+        self.state.rows += 1;
+        if self.options.fault.drops_row(self.state.rows) {
+            self.state.events.roll_back();
             return Ok(());
         }
-        self.events.commit(&Frame {
+        self.state.events.commit(&Frame {
             offset: at,
             length: size as u64,
             flags,
@@ -346,45 +324,15 @@ impl<S: ReadAt> EvtxCarver<S> {
             if let Err(damage) = self.budget.spend(ROOM_WORK, RECORD_HEADER_BYTES) {
                 return Ok(Err(damage));
             }
-            self.plans.clear();
+            self.state.plans.clear();
             self.room.enter(&self.source, base)?;
         }
         // The caller has checked that the chunk covers the record.
         let start = (at.cast_signed() - base) as usize;
         let end = start + size - 4;
-        self.events.begin(self.budget.record_text_bytes());
-        let mut decoder = Decoder {
-            chunk: &self.room.bytes,
-            rows: &mut self.events,
-            plans: &mut self.plans,
-            cache: &mut self.cache,
-            budget: &mut self.budget,
-            slots: &mut self.values,
-        };
-        let decoded = decoder.record(start + RECORD_HEADER_BYTES..end);
-        self.budget.spend_text(self.events.text_bytes());
-        if decoded.is_err() {
-            self.events.roll_back();
-        }
-        Ok(decoded)
-    }
-
-    /// Finish the batches that have `rows_min` rows or `bytes_min` bytes.
-    fn flush(&mut self, rows_min: usize, bytes_min: usize) -> Result<(), CoreError> {
-        let is_due =
-            |rows: usize, bytes: usize| rows > 0 && (rows >= rows_min || bytes >= bytes_min);
-        if is_due(self.events.len(), self.events.byte_size()) {
-            let batch = self.events.finish()?;
-            self.ready.push_back((EvtxOutput::Events, batch));
-        }
-        if is_due(self.quarantine.len(), self.quarantine.byte_size()) {
-            let batch = self.quarantine.finish()?;
-            self.ready.push_back((EvtxOutput::Quarantine, batch));
-        }
-        if is_due(self.chunks.len(), 0) {
-            let batch = self.chunks.finish()?;
-            self.ready.push_back((EvtxOutput::Chunks, batch));
-        }
-        Ok(())
+        let place = start + RECORD_HEADER_BYTES..end;
+        Ok(self
+            .state
+            .decode_record(&self.room.bytes, place, &mut self.budget))
     }
 }

@@ -11,8 +11,8 @@
 
 use memchr::memmem::Finder;
 
+use crate::bytes::u32_at;
 use crate::error::CoreError;
-use crate::evtx::bytes::u32_at;
 use crate::evtx::layout::{
     CHUNK_HEADER_BYTES, CHUNK_MAGIC, Chunk, RECORD_BYTES_MIN, RECORD_MAGIC, SLOT_BYTES,
 };

@@ -7,7 +7,8 @@ use std::sync::{Arc, LazyLock};
 
 use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
 
-use super::super::schema::{UTC, text_item, type_item};
+use super::super::schema::type_item;
+use crate::schema::{UTC, text_item};
 
 const TABLES: &str = include_str!("../../../../../parsers/windows.evtx/wide.tsv");
 

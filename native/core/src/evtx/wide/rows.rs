@@ -7,13 +7,14 @@ use arrow_array::{Array, ArrayRef, RecordBatch, StringArray, UInt8Array};
 use arrow_buffer::{OffsetBuffer, ScalarBuffer};
 
 use super::super::columns::{NumberColumn, TextColumn, list};
-use super::super::schema::{UTC, text_item, type_item};
+use super::super::schema::type_item;
 use super::super::value::is_array;
 use super::layout::{Layouts, NO_COLUMN};
 use super::registry::WideTable;
 use super::split::Events;
 use super::values::Values;
 use crate::error::CoreError;
+use crate::schema::{UTC, text_item};
 
 /// Bytes that a row has in the columns of fixed width that each table has, about.
 const FIXED_BYTES_PER_ROW: usize = 96;

@@ -11,9 +11,9 @@ use arrow_array::{ArrayRef, PrimitiveArray};
 use arrow_schema::ArrowError;
 
 use super::super::columns::{NumberColumn, TextColumn};
-use super::super::schema::UTC;
 use super::parse;
 use super::registry::Kind;
+use crate::schema::UTC;
 
 /// The values of a column.
 #[derive(Debug)]
