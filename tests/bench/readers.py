@@ -305,6 +305,20 @@ def python_registry(paths):
     return {"records": count, "ids": None}
 
 
+def duckdb_csv(paths):
+    """DuckDB's sniffer over all rows, and its reader over every value of every column."""
+    duckdb = importlib.import_module("duckdb")
+    count = 0
+    for path in paths:
+        connection = duckdb.connect(config={"threads": len(os.sched_getaffinity(0))})
+        row = connection.execute(
+            "SELECT count(*), max(COLUMNS(*)) FROM read_csv(?, sample_size=-1)", [path]
+        ).fetchone()
+        count += row[0]
+        connection.close()
+    return {"records": count, "ids": None}
+
+
 READERS = {
     "evtx_json": (evtx_json, ("evtx",)),
     "evtx_json_arrow": (evtx_json_arrow, ("evtx", "orjson", "pyarrow")),
@@ -315,6 +329,7 @@ READERS = {
     "blake3_files": (blake3_files, ("blake3",)),
     "blake3_tree": (blake3_tree, ("blake3",)),
     "query_parquet": (query_parquet, ("duckdb",)),
+    "duckdb_csv": (duckdb_csv, ("duckdb",)),
     "regrs": (regrs, ("regrs",)),
     "regipy_rs": (regipy_rs, ("regipy_rs", "regipy.registry_rs")),
     "libregf": (libregf, ("pyregf",)),

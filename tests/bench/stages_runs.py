@@ -237,5 +237,6 @@ STAGES: dict[str, Callable[[Bench], StageResult]] = {
     "rerun": rerun,
     "query": query,
     "hive": stages.hive,
+    "infer": stages.infer,
 }
 """All stages, in the order in which they run."""
