@@ -312,7 +312,7 @@ def duckdb_csv(paths):
     for path in paths:
         connection = duckdb.connect(config={"threads": len(os.sched_getaffinity(0))})
         row = connection.execute(
-            "SELECT count(*), max(COLUMNS(*)) FROM read_csv(?, sample_size=-1)", [path]
+            "SELECT count(*), max(COLUMNS(*))::VARCHAR FROM read_csv(?, sample_size=-1)", [path]
         ).fetchone()
         count += row[0]
         connection.close()
