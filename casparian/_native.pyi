@@ -7,7 +7,7 @@ used nor moved. A bug in the engine (a panic) raises `RuntimeError`.
 """
 
 from collections.abc import Sequence
-from typing import Final, Literal, final
+from typing import Final, Literal, Self, final
 
 from typing_extensions import Buffer
 
@@ -454,6 +454,46 @@ class HiveReader:
     def __iter__(self) -> HiveReader: ...
     def __next__(self) -> tuple[str, Batch]: ...
 
+@final
+class TextReader:
+    """Decode delimited text or JSON Lines as a dataset's contract says, batch by batch.
+
+    The outputs are the dataset's table and `@quarantine`. Every batch begins with `@offset`, `@length` (uint64) and
+    `@flags` (uint32).
+
+    Args:
+        fd: an open file; the reader keeps a duplicate of its own.
+        size: how many of its bytes to read.
+        dataset: the contract's document.
+        batch_rows: rows after which a batch is given, at least 1.
+        batch_bytes: bytes of values after which a batch is given, at least 1.
+
+    Raises:
+        ValueError: an argument is out of range.
+        SourceError: `contract.document`: the document cannot be followed. From `__next__`: `contract.drift`: the text has
+            other cells or keys than the contract knows, and the message says which; or a read fails. From then on it
+            raises `RuntimeError`.
+    """
+
+    def __new__(
+        cls,
+        fd: int,
+        size: int,
+        dataset: str,
+        *,
+        batch_rows: int = 65536,
+        batch_bytes: int = 8388608,
+    ) -> TextReader: ...
+    def __iter__(self) -> TextReader: ...
+    def __next__(self) -> tuple[str, Batch]: ...
+
+def account_delimited(fd: int, size: int, dataset: str) -> Account:
+    """Find the records of a delimited text that is laid out as a dataset's contract says.
+
+    Raises:
+        SourceError: the document cannot be followed, or a read fails.
+    """
+
 def evtx_wide_tables() -> list[tuple[str, str, int, str, list[tuple[str, str, str | None, int]]]]:
     """The wide tables, in the order of their numbers: name, provider, event id, origin, columns.
 
@@ -512,8 +552,50 @@ def isolate_zygote(*, parent_pid: int, user: tuple[int, int] | None) -> dict[str
         RuntimeError: an essential step is impossible here, for the reason in the message.
     """
 
+def prepare_programs() -> None:
+    """Compile the filters of guests that become a program, so that those forked from this process need not.
+
+    Raises:
+        RuntimeError: there is no profile for this system or architecture.
+    """
+
+def wall_imports(readable: list[str]) -> dict[str, str]:
+    """Give up in a zygote what importing packages does not need: network, programs, every change to a file.
+
+    For a process with one thread, after `isolate_zygote`. The record has `imports`.
+
+    Args:
+        readable: files and folders; where the kernel has Landlock, nothing else can be read from then on.
+
+    Raises:
+        OSError: the kernel refused it; the process must end.
+        RuntimeError: it is impossible here.
+    """
+
+def allow_program(listener_fd: int, pid: int) -> None:
+    """In a zygote: let the one `execveat` of a guest pass. The caller closes the listener, whatever comes of it.
+
+    Raises:
+        OSError: the guest is gone.
+        RuntimeError: it asked for something else.
+    """
+
+def run_program() -> None:
+    """In a guest that `lock_down` was given a program for: become it.
+
+    Raises:
+        OSError: always; when it works, this process does not return.
+    """
+
 def lock_down(
-    *, parent_pid: int, bridge_fd: int, log_fd: int, memory_bytes: int, cpu_seconds: int
+    *,
+    parent_pid: int,
+    bridge_fd: int,
+    log_fd: int,
+    memory_bytes: int,
+    cpu_seconds: int,
+    supervisor_fd: int | None = None,
+    program_fd: int | None = None,
 ) -> dict[str, str]:
     """Lock this process down for good; for a process with one thread that was just forked.
 
@@ -526,6 +608,9 @@ def lock_down(
         log_fd: an open descriptor, which becomes 1 and 2.
         memory_bytes: private writable memory (heap, anonymous maps), inherited pages included.
         cpu_seconds: processor time of the process; one second later the kernel kills it.
+        supervisor_fd: a socket to the zygote, which becomes 4; it is sent the listener of a filter. With it the process may
+            become one program, once, when the zygote lets it.
+        program_fd: the sealed program, which becomes 5.
 
     Returns:
         What is in force: `session`, `parent_death_signal`, `descriptors`, `oom_score_adj`,
@@ -608,3 +693,23 @@ def text_dialect(
     header: bool | None = None,
 ) -> str:
     """Which layouts a text can have, as a JSON document with the evidence against the others."""
+
+@final
+class Repeats:
+    """All values of some columns that were seen so far: which come a second time."""
+
+    def __new__(cls, values_max: int) -> Self:
+        """Nothing was seen yet; at most so many different values may be."""
+
+    def repeated(self, column: int, offsets: bytes, data: bytes) -> list[int]:
+        """See values of a column, and give the positions of those that it had before.
+
+        Args:
+            column: its number.
+            offsets: 32 bits each, little-endian: a value lies from one of them to the next.
+            data: the values.
+
+        Raises:
+            OverflowError: there are too many different values.
+            ValueError: the offsets lie outside of the data.
+        """

@@ -79,6 +79,23 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             description="Whom guests become when a worker runs as root: a user's name, or UID:GID"
         ),
     ] = "nobody"
+    wheelhouse: Annotated[
+        str,
+        Meta(
+            description="Directories with the wheels that environments of parsers are made of, joined by `:`"
+        ),
+    ] = ""
+    environment_mb_max: Annotated[
+        int, Meta(ge=1, le=1 << 20, description="Largest environment of one parser, in MiB")
+    ] = 2048
+    environments_mb_max: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=1 << 24,
+            description="All environments together, in MiB; those used longest ago are removed first",
+        ),
+    ] = 8192
     approval_days: Annotated[
         int,
         Meta(ge=1, le=365, description="A request that nobody decided expires after so many days"),

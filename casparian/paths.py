@@ -8,6 +8,7 @@ HOME/catalog.duckdb          views over committed outputs, replaced by rename
 HOME/outputs/                default sink
 HOME/quarantine/             rows that were set aside, with their bytes
 HOME/parsers/                parsers that did not come with the product
+HOME/environments/           packages of parsers, one folder an environment; can be made again
 HOME/contracts/              stricter contracts of this laboratory
 HOME/trust/                  root, policy and floors; written by the sentinel alone
 HOME/artifacts/              deployed parsers by artifact hash; written by the sentinel alone
@@ -92,6 +93,11 @@ class Home:
     def contracts(self) -> Path:
         """Stricter contracts of this laboratory, one TOML file a parser."""
         return self.root / "contracts"
+
+    @property
+    def environments(self) -> Path:
+        """Packages that parsers import, one folder an environment."""
+        return self.root / "environments"
 
     @property
     def trust(self) -> Path:

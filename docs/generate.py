@@ -103,10 +103,40 @@ def wide_tables_page() -> str:
     return "".join(parts)
 
 
+def trust_page() -> str:
+    """Every reason for which trust says no, from the table that the errors are made of."""
+    from casparian.trust import artifact, documents, package, refusals, root, verify
+
+    rows = [
+        f"| `{code}` | {reason.meaning} | {reason.hint} |"
+        for code, reason in sorted(refusals.REASONS.items())
+    ]
+    limits = [
+        ("a root, a policy, a statement, a decision", f"{documents.DOCUMENT_BYTES_MAX} bytes"),
+        ("files of a parser", f"{artifact.FILES_MAX}, together {artifact.BYTES_MAX} bytes"),
+        ("a path in a parser", f"{documents.PATH_CHARACTERS_MAX} characters"),
+        ("a package", f"{package.PACKAGE_BYTES_MAX} bytes"),
+        ("keys of a root or a policy", f"{root.ROOT_KEYS_MAX}"),
+    ]
+    checks = (verify.__doc__ or "").split("\n\n")[2]
+    return (
+        f"{_NOTE}# Trust: checks, refusals, limits\n\n"
+        "A parser is `valid`, or `unsigned`, or bad; a bad signature is never taken for none. The checks, in their\n"
+        "order, as `casparian parser verify --explain` shows them:\n\n"
+        f"```\n{checks}\n```\n\n"
+        "## Refusals\n\nThe first check that fails is the reason; each has the exit code 4.\n\n"
+        "| code | meaning | what to do |\n|---|---|---|\n" + "\n".join(rows) + "\n\n"
+        "## Limits\n\n| of | at most |\n|---|---|\n"
+        + "\n".join(f"| {what} | {limit} |" for what, limit in limits)
+        + "\n"
+    )
+
+
 PAGES = {
     "cli.md": cli_page,
     "faults.md": faults_page,
     "settings.md": settings_page,
+    "trust.md": trust_page,
     "wide-tables.md": wide_tables_page,
 }
 

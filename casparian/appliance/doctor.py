@@ -15,7 +15,13 @@ from typing import Final
 
 import casparian
 from casparian import _native, config
-from casparian.appliance import doctor_isolation, doctor_outputs, doctor_truth, engine_sources
+from casparian.appliance import (
+    doctor_isolation,
+    doctor_outputs,
+    doctor_quarantine,
+    doctor_truth,
+    engine_sources,
+)
 from casparian.appliance.doctor_check import Check, Status
 from casparian.appliance.doctor_processes import sentinel_runs
 from casparian.appliance.doctor_truth import Truth
@@ -24,9 +30,10 @@ from casparian.appliance.sample import run_sample
 from casparian.display import show, size_text
 from casparian.domain.isolation import IsolationLevel
 from casparian.errors import CasparianError
-from casparian.paths import Home
+from casparian.paths import Home, first_party_parsers
 from casparian.query.engine import Query
 from casparian.trust import verdict
+from casparian.trust.artifact import read_artifact
 from casparian.trust.library import Origin, ParserLibrary, Standing
 
 FREE_BYTES_WARN: Final = 5 << 30
@@ -49,6 +56,7 @@ def machine_checks(home: Home) -> Iterator[Check]:
     yield _versions()
     yield _native_build()
     yield from _engine()
+    yield _release_key()
     yield from _parsers(home)
     yield from _guest(home)
     yield _home(home)
@@ -97,6 +105,25 @@ def _engine() -> Iterable[Check]:
             message="the sources on disk are not those that were compiled in",
             hint="build the native module again: rows would be recorded under the wrong engine",
         )
+
+
+def _release_key() -> Check:
+    """Which key signed the program's own parsers, and whether its signatures hold."""
+    key = verdict.release_key()
+    name = f"key {key.public.keyid[:12]}… signed the program's own parsers"
+    for entry in ParserLibrary(first_party_parsers(), "/nonexistent").list():
+        try:
+            verdict.verify_first_party(entry.name, read_artifact(entry.directory))
+        except (CasparianError, KeyError) as error:
+            return Check(check="release key", status="fail", message=f"{show(entry.name)}: {error}")
+    if not key.development:
+        return Check(check="release key", status="ok", message=name)
+    return Check(
+        check="release key",
+        status="ok",
+        message=f"{name}: the development key, which everybody has; receipts say so",
+        hint="a release is built with `CASPARIAN_RELEASE_KEY_FILE`; a policy trusts the development key only where it lists it",
+    )
 
 
 def _parsers(home: Home) -> Iterable[Check]:
@@ -243,6 +270,7 @@ def home_checks(
                 yield _disk(sink.uri, sink.location)
         if query.has_control("ledgers"):
             yield doctor_outputs.check_ledgers(query)
+        yield doctor_quarantine.check(query, verify=verify)
 
 
 def catalog_problem(home: Home) -> Check | None:

@@ -21,7 +21,7 @@ from typing import Any, Final
 
 import msgspec
 
-from casparian.contracts.formats import element_type
+from casparian.contracts.formats import reads
 from casparian.display import show
 from casparian.domain.contracts import Action
 from casparian.domain.datasets import (
@@ -30,6 +30,7 @@ from casparian.domain.datasets import (
     DelimitedLayout,
     Effect,
     JsonLayout,
+    cell_names,
     worst,
 )
 
@@ -133,32 +134,37 @@ def _layout(before: Dataset, after: Dataset) -> Iterator[Change]:
     if isinstance(old, DelimitedLayout) and isinstance(new, DelimitedLayout):
         yield from _headers(old, new)
     elif isinstance(old, JsonLayout) and isinstance(new, JsonLayout):
-        yield from _known(old, new)
+        yield from _known(before, after)
 
 
 def _headers(old: DelimitedLayout, new: DelimitedLayout) -> Iterator[Change]:
-    if not (old.header and new.header):
-        if old.headers != new.headers:
-            why = "without a header line the names are all that says what a cell is"
-            yield _change(
-                "layout.headers", "headers", old.headers, new.headers, Effect.BREAKING, why
-            )
-        return
+    widths = {len(row) for row in old.headers}
     for row in new.headers:
-        if row not in old.headers:
-            why = "no recorded file has this header"
-            yield _change("layout.headers", "headers", None, row, Effect.NONE, why)
+        if row in old.headers:
+            continue
+        effect, why = Effect.NONE, "no recorded file has this header"
+        if not new.header:
+            effect, why = Effect.RELAXES, "no accepted row has so many cells"
+            if len(row) in widths:
+                effect, why = Effect.BREAKING, "the names are all that says what a cell is"
+        yield _change("layout.headers", "headers", None, row, effect, why)
     for row in old.headers:
         if row not in new.headers:
             why = "recorded files may have this header"
             yield _change("layout.headers", "headers", row, None, Effect.BREAKING, why)
 
 
-def _known(old: JsonLayout, new: JsonLayout) -> Iterator[Change]:
-    for path in new.known:
-        if path in old.known:
-            continue
-        inside = any(path[: len(other)] == other for other in old.known)
+def _paths(contract: Dataset) -> set[tuple[str, ...]]:
+    """Every path that a contract of JSON lines knows."""
+    known = contract.layout.known if isinstance(contract.layout, JsonLayout) else ()
+    sources = (column.source for column in contract.columns)
+    return {*known, *(source for source in sources if isinstance(source, tuple))}
+
+
+def _known(before: Dataset, after: Dataset) -> Iterator[Change]:
+    old, new = _paths(before), _paths(after)
+    for path in sorted(new - old):
+        inside = any(path[: len(other)] == other or other[: len(path)] == path for other in old)
         yield _change(
             "layout.known",
             ".".join(path),
@@ -167,10 +173,9 @@ def _known(old: JsonLayout, new: JsonLayout) -> Iterator[Change]:
             Effect.BREAKING if inside else Effect.NONE,
             "part of what was one value" if inside else "no recorded file has this key",
         )
-    for path in old.known:
-        if path not in new.known:
-            why = "recorded files may have this key"
-            yield _change("layout.known", ".".join(path), path, None, Effect.BREAKING, why)
+    for path in sorted(old - new):
+        why = "recorded files may have this key"
+        yield _change("layout.known", ".".join(path), path, None, Effect.BREAKING, why)
 
 
 # -- columns --------------------------------------------------------------------------------------------------------------
@@ -212,11 +217,12 @@ def _added(column: DatasetColumn, before: Dataset) -> Change:
 
 
 def _could_be_there(column: DatasetColumn, before: Dataset) -> bool:
-    layout = before.layout
+    layout, path = before.layout, column.source
     if isinstance(layout, DelimitedLayout):
-        return not layout.header or any(column.source in row for row in layout.headers)
-    path = column.source
-    return any(path[: len(known)] == known or known[: len(path)] == path for known in layout.known)
+        return any(path in cell_names(row) for row in layout.headers)
+    return any(
+        path[: len(known)] == known or known[: len(path)] == path for known in _paths(before)
+    )
 
 
 def _column(old: DatasetColumn, new: DatasetColumn) -> Iterator[Change]:
@@ -252,23 +258,9 @@ def _null(old: DatasetColumn, new: DatasetColumn) -> tuple[Effect, str]:
     if gone:
         return Effect.BREAKING, "recorded rows may have these as null"
     added = [text for text in new.null if text not in old.null]
-    if all(_cannot_be_a_value(text, old) for text in added):
-        return Effect.RELAXES, "no value of this type is spelt so"
+    if not old.type.startswith("list<") and not any(reads(old, text) for text in added):
+        return Effect.RELAXES, "no value of this column is spelt so"
     return Effect.BREAKING, "recorded rows may have these as values"
-
-
-def _cannot_be_a_value(text: str, column: DatasetColumn) -> bool:
-    """Whether no value of the column's type can be spelt so. `False` when in doubt."""
-    kind = element_type(column.type)
-    if kind != column.type or kind in ("utf8", "binary"):
-        return False
-    if kind == "bool":
-        return text.casefold() not in (column.format or "true/false").casefold().split("/")
-    if any(character.isdigit() for character in text):
-        return False
-    if kind.startswith("float"):  # `inf` and `nan` are values
-        return not any(character.isalpha() for character in text)
-    return column.format != "hex"
 
 
 def _nullable(_old: DatasetColumn, new: DatasetColumn) -> tuple[Effect, str]:
@@ -326,7 +318,6 @@ _JUDGES: Final[dict[str, Callable[[DatasetColumn, DatasetColumn], tuple[Effect, 
     "type": _type,
     "format": _breaking("texts are read in another way"),
     "zone": _breaking("texts are read in another way"),
-    "group": _breaking("texts are read in another way"),
     "null": _null,
     "nullable": _nullable,
     "minimum": _minimum,

@@ -5,10 +5,12 @@ Rules:
     copied.
   * A rejected row is reported once, for the first column (in the contract's order) that it
     violates: its reason is `contract.null`, `contract.range`, `contract.pattern` or
-    `contract.allowed`.
+    `contract.allowed` or `contract.unique`.
   * A null violates nothing but `nullable = false`. NaN is within no range.
-  * A column whose action is `fail` makes the whole source fail, also when an earlier column rejects
-    the same row.
+  * Of a `unique` column the first row of a source with a value keeps it, also when that row is rejected for another
+    reason: what is rejected does not depend on how rows are cut into batches.
+  * A column whose action is `fail` makes the whole source fail, one whose action is `fail_job` the whole job, also when an
+    earlier column rejects the same row.
 
 Work is done a column at a time; Python touches rejected rows only. The types themselves are checked
 before, where the batch is decoded against the host's schema.
@@ -23,6 +25,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from casparian import _native
 from casparian.contracts.columns import bound_scalar, whole_text
 from casparian.display import show
 from casparian.domain.contracts import Action, Column, OutputContract
@@ -35,16 +38,56 @@ REASON_NULL: Final = "contract.null"
 REASON_RANGE: Final = "contract.range"
 REASON_PATTERN: Final = "contract.pattern"
 REASON_ALLOWED: Final = "contract.allowed"
+REASON_UNIQUE: Final = "contract.unique"
+UNIQUE_VALUES_MAX: Final = 4_000_000  # of one source, all columns together: about 200 MB
+
+
+class TooManyValues(ContractError):
+    """A source has more values in its unique columns than are held in memory: nobody can say whether they are unique."""
+
+    code = "contract.unique_limit"
+
+
+class Seen:
+    """Values of the unique columns of one source so far."""
+
+    def __init__(self, values_max: int = UNIQUE_VALUES_MAX) -> None:
+        self._repeats = _native.Repeats(values_max)
+        self._numbers: dict[tuple[str, str], int] = {}
+
+    def repeated(self, table: str, column: str, values: pa.Array) -> pa.Array:
+        """Which rows have a value that an earlier row of the source has, as booleans without nulls.
+
+        Raises:
+            TooManyValues: more values than are held.
+        """
+        number = self._numbers.setdefault((table, column), len(self._numbers))
+        rows = pc.indices_nonzero(values.is_valid())
+        texts = _texts(values.take(rows))
+        _, offsets, data = texts.buffers()
+        try:
+            found = self._repeats.repeated(
+                number, offsets.to_pybytes(), b"" if data is None else data.to_pybytes()
+            )
+        except OverflowError as error:
+            raise TooManyValues(
+                f"the unique columns of the source have {error}", table=table, column=column
+            ) from error
+        bad = pa.array(found, pa.uint64())
+        return pc.is_in(
+            pa.array(range(len(values)), pa.uint64()), value_set=rows.take(bad).cast(pa.uint64())
+        )
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True):
-    """The first violation of a column whose action is `fail`: the source may not be committed."""
+    """The first violation of a column whose action is `fail` or `fail_job`: the source, or the job, may not be committed."""
 
     field: str
     reason: str
     message: str
     offset: int
     length: int
+    whole_job: bool = False
 
 
 class Split(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,15 +106,22 @@ class Split(msgspec.Struct, frozen=True, kw_only=True):
     failure: Failure | None = None
 
 
-def split(batch: pa.RecordBatch, output: OutputContract) -> Split:
+def has_unique(output: OutputContract) -> bool:
+    """Whether rows of a source must be checked in order, with what was seen before."""
+    return any(column.unique for column in output.columns)
+
+
+def split(batch: pa.RecordBatch, output: OutputContract, seen: Seen | None = None) -> Split:
     """Check every row of a batch against one table's contract.
 
     Args:
         batch: bookkeeping columns, then the contract's columns, as `protocol.arrow.bridge_schema`
             has them.
         output: the contract in force: the parser's, tightened by the laboratory's.
+        seen: values of the same source's batches before this one; needed with unique columns, else the batch is all there is.
 
     Raises:
+        TooManyValues: `contract.unique_limit`.
         ContractError: `contract.schema`: the batch does not have the contract's columns at all.
     """
     schema, empty = _schemas(output)
@@ -86,6 +136,11 @@ def split(batch: pa.RecordBatch, output: OutputContract) -> Split:
         for reason, bad in _violations(column, batch.column(column.name)):
             if bad.true_count:
                 violations.append((column, reason, bad))
+        if column.unique:
+            seen = seen or Seen()
+            bad = seen.repeated(output.table, column.name, batch.column(column.name))
+            if bad.true_count:
+                violations.append((column, REASON_UNIQUE, bad))
     if not violations:
         return Split(valid=batch, rejected=empty)
 
@@ -166,8 +221,10 @@ def _failure(
     batch: pa.RecordBatch, violations: list[tuple[Column, str, pa.Array]]
 ) -> Failure | None:
     found: tuple[int, Column, str] | None = None
+    whole_job = any(column.action is Action.FAIL_JOB for column, _, _ in violations)
+    action = Action.FAIL_JOB if whole_job else Action.FAIL
     for column, reason, bad in violations:
-        if column.action is Action.FAIL:
+        if column.action is action:
             row = pc.indices_nonzero(bad)[0].as_py()
             if found is None or row < found[0]:
                 found = (row, column, reason)
@@ -180,6 +237,7 @@ def _failure(
         message=_message(column, reason, batch.column(column.name)[row].as_py()),
         offset=batch.column("@offset")[row].as_py(),
         length=batch.column("@length")[row].as_py(),
+        whole_job=whole_job,
     )
 
 
@@ -194,8 +252,22 @@ def _message(column: Column, reason: str, value: Any) -> str:
             return f"`{column.name}` is {shown}, expected a value{low}{high}"
         case "contract.pattern":
             return f"`{column.name}` is `{shown}`, which does not match `{column.pattern}`"
+        case "contract.unique":
+            return f"`{column.name}` is `{shown}`, which an earlier row of the source has"
         case _:
             return f"`{column.name}` is `{shown}`, which is not an allowed value"
+
+
+def _texts(values: pa.Array) -> pa.Array:
+    """Values, none of them null, as bytes that differ when they do; offsets from 0."""
+    kind = values.type
+    if pa.types.is_boolean(kind):
+        values = values.cast(pa.uint8())
+    elif pa.types.is_temporal(kind):
+        values = values.cast(pa.int32() if pa.types.is_date32(kind) else pa.int64())
+    if not (pa.types.is_string(kind) or pa.types.is_binary(kind)):
+        values = values.cast(pa.utf8())
+    return values  # `take` made it: it is no slice
 
 
 @lru_cache(maxsize=256)

@@ -2,8 +2,8 @@
 
 Rules:
   * Every key is known, every value of its kind; nothing is converted silently, no key stands twice.
-  * Each column has its own source, and each cell of a known header (each known path) has a column: nothing of a file is
-    left out in silence. A column that a known header lacks must be nullable.
+  * Each column has its own source, and each cell of a known header has a column: nothing of a file is left out in
+    silence. A column that a known header lacks must be nullable.
   * Types, constraints and formats must be able to hold (`contracts.columns`, `contracts.formats`).
 
 No file access here: callers pass bytes. Whether a glob can be used is asked by those who may import `scout`.
@@ -27,12 +27,13 @@ from casparian.domain.datasets import (
     DelimitedLayout,
     JsonLayout,
     Source,
+    cell_names,
 )
 from casparian.errors import ContractError
 from casparian.protocol import identity
 
 ENCODINGS: Final = ("utf-8", "utf-16le", "utf-16be", "latin-1", "cp1252")
-ESCAPES: Final = ("double", "backslash")
+ESCAPES: Final = ("double", "backslash", "none")
 HEADERS_MAX: Final = 256
 MATCH_MAX: Final = 256
 DEPTH_MAX: Final = 16
@@ -141,18 +142,20 @@ def _syntax(file: str, why: str) -> ContractError:
 def _delimited(table: Table) -> DelimitedLayout:
     delimiter = table.text("delimiter")
     quote = table.optional_text("quote")
-    escape = table.optional_text("escape")
+    escape = table.optional_text("escape") or ("none" if quote is None else "double")
     comment = table.optional_text("comment")
     if not delimiter or len(delimiter) > 8 or any(c in "\r\n" for c in delimiter):
         raise table.wrong("delimiter", delimiter, "1 to 8 characters, none of them a line's end")
     if quote is not None and (len(quote) != 1 or quote in "\r\n" or quote in delimiter):
         raise table.wrong("quote", quote, "one character that is not in the delimiter, or null")
-    if escape is not None and escape not in ESCAPES:
+    if escape not in ESCAPES and (len(escape) != 1 or escape in (*delimiter, quote, "\r", "\n")):
         raise table.error(
-            "escape", f"is none of {quoted(ESCAPES)} and null", closest(escape, ESCAPES)
+            "escape",
+            f"is none of {quoted(ESCAPES)}, nor a character that means nothing else",
+            closest(escape, ESCAPES),
         )
     if quote is None and escape == "double":
-        raise table.error("escape", "doubles a quote that there is not", "set it to null")
+        raise table.error("escape", "doubles a quote that there is not", "set it to `none`")
     if comment is not None and (not comment or len(comment) > 8):
         raise table.wrong("comment", comment, "what a comment line begins with, or null")
     header = table.boolean("header", default=True)
@@ -164,27 +167,28 @@ def _delimited(table: Table) -> DelimitedLayout:
         skip_lines=table.integer("skip_lines", 0, minimum=0, maximum=1 << 20),
         comment=comment,
         encoding=table.choice("encoding", ENCODINGS, "utf-8"),
-        headers=_lists(table, "headers", empty_texts=True),
+        headers=_lists(table, "headers"),
     )
     table.finish()
     if not 1 <= len(layout.headers) <= HEADERS_MAX:
         raise table.error(
             "headers", f"has {len(layout.headers)} header rows, expected 1 to {HEADERS_MAX}"
         )
-    if not header and len(layout.headers) != 1:
+    if not header and len({len(row) for row in layout.headers}) != len(layout.headers):
         raise table.error(
-            "headers", "has several rows: without a header line nothing tells them apart"
+            "headers", "has two rows of one width: without a header line nothing tells them apart"
         )
     for row in layout.headers:
-        if len(set(row)) != len(row):
-            raise table.error("headers", f"has a cell twice in one row: {quoted(row)}")
+        names = cell_names(row)
+        if len(set(names)) != len(names):
+            raise table.error("headers", f"has cells that cannot be told apart: {quoted(row)}")
     return layout
 
 
 def _json(table: Table) -> JsonLayout:
     layout = JsonLayout(
-        encoding=table.choice("encoding", ENCODINGS, "utf-8"),
-        known=_lists(table, "known", empty_texts=True),
+        encoding=table.choice("encoding", ENCODINGS[:1], "utf-8"),
+        known=_lists(table, "known") if "known" in table else (),
     )
     table.finish()
     if any(len(path) > DEPTH_MAX for path in layout.known):
@@ -192,13 +196,11 @@ def _json(table: Table) -> JsonLayout:
     return layout
 
 
-def _lists(table: Table, key: str, *, empty_texts: bool) -> tuple[tuple[str, ...], ...]:
+def _lists(table: Table, key: str) -> tuple[tuple[str, ...], ...]:
     """A list of different lists of strings."""
     value = table.raw(key)
     good = isinstance(value, list) and all(
-        isinstance(row, list)
-        and row
-        and all(isinstance(text, str) and (text or empty_texts) for text in row)
+        isinstance(row, list) and row and all(isinstance(text, str) for text in row)
         for row in value
     )
     if not good:
@@ -219,7 +221,6 @@ def _column(table: Table, parser: str) -> DatasetColumn:
         type=type_name,
         format=table.optional_text("format"),
         zone=table.optional_text("zone"),
-        group=table.optional_text("group"),
         null=table.texts("null") or (),
         nullable=table.boolean("nullable", default=True),
         minimum=table.number("minimum"),
@@ -233,15 +234,19 @@ def _column(table: Table, parser: str) -> DatasetColumn:
     )
     table.finish()
     columns.check_constraints(table, column.contract, kind)
-    for key, problem in (
-        ("format", formats.format_problem(type_name, column.format)),
-        ("zone", formats.zone_problem(type_name, column.zone)),
-        ("group", formats.group_problem(type_name, column.format, column.group)),
-        ("meaning", formats.meaning_problem(type_name, column.meaning)),
-        ("format", formats.native_problem(type_name, column.format, column.zone)),
-    ):
-        if problem is not None:
-            raise table.error(key, problem, code="format")
+    problem = formats.format_problem(column)
+    if problem is not None:
+        raise table.error(
+            "format",
+            f"of `{show(name)}` cannot be: {problem}",
+            "`docs/reference/formats.md` lists the formats of each type",
+            code="format",
+        )
+    lists = type_name.count("list<")
+    if lists > 1 or (lists and parser == DELIMITED):
+        raise table.error(
+            "type", "is a list that text cannot hold", "keep it as `utf8`", code="type"
+        )
     return column
 
 
@@ -270,14 +275,12 @@ def _check_sources(table: Table, dataset: Dataset) -> None:
             )
     if isinstance(dataset.layout, DelimitedLayout):
         _check_headers(table, dataset, dataset.layout)
-    else:
-        _check_known(table, dataset, dataset.layout)
 
 
 def _check_headers(table: Table, dataset: Dataset, layout: DelimitedLayout) -> None:
     sources = {column.source: column for column in dataset.columns}
     for row in layout.headers:
-        for cell in row:
+        for cell in cell_names(row):
             if cell not in sources:
                 raise table.error(
                     "layout.headers",
@@ -286,33 +289,15 @@ def _check_headers(table: Table, dataset: Dataset, layout: DelimitedLayout) -> N
                     or "add a column, of type `utf8` if nothing better is known",
                 )
         for source, column in sources.items():
-            if source not in row and not column.nullable:
+            if source not in cell_names(row) and not column.nullable:
                 raise table.error(
                     "columns",
                     f"`{show(column.name)}` may not be null, and the header {quoted(row)} lacks it",
                     "set `nullable` to true",
                 )
-    anywhere = {cell for row in layout.headers for cell in row}
+    anywhere = {cell for row in layout.headers for cell in cell_names(row)}
     for source, column in sources.items():
         if source not in anywhere:
             raise table.error(
                 "columns", f"`{show(column.name)}` has a source that is in no known header"
-            )
-
-
-def _check_known(table: Table, dataset: Dataset, layout: JsonLayout) -> None:
-    sources = {column.source for column in dataset.columns}
-    for column in dataset.columns:
-        if column.source not in layout.known:
-            raise table.error(
-                "columns", f"`{show(column.name)}` has a source that is not among the known paths"
-            )
-    for path in layout.known:
-        leads = any(isinstance(s, tuple) and s[: len(path)] == path for s in sources)
-        inside = any(isinstance(s, tuple) and path[: len(s)] == s for s in sources)
-        if not (leads or inside):
-            raise table.error(
-                "layout.known",
-                f"has the path `{show('.'.join(path), width=60)}`, which no column has as its source",
-                "add a column, of type `utf8` with the meaning `json` if nothing better is known",
             )

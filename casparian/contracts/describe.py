@@ -26,14 +26,16 @@ def description(dataset: Dataset) -> list[str]:
     ]
     if isinstance(layout, DelimitedLayout):
         told.append(
-            f"cells  delimiter {layout.delimiter!r}, quote {layout.quote!r}, escape {layout.escape or 'none'}, "
+            f"cells  delimiter {layout.delimiter!r}, quote {layout.quote!r}, escape {layout.escape}, "
             f"{layout.encoding}, {layout.skip_lines} lines skipped, comments {layout.comment!r}"
         )
         for row in layout.headers:
             what = "header" if layout.header else "no header; cells are"
             told.append(f"{what}  {show(layout.delimiter.join(row), width=400)}")
     else:
-        told.append(f"lines  JSON, {layout.encoding}, {len(layout.known)} known paths")
+        told.append(
+            f"lines  JSON, {layout.encoding}, {len(layout.known)} known paths without a column"
+        )
     told += [_column_line(column) for column in amend.briefs(dataset)]
     return told
 

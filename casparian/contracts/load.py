@@ -131,6 +131,7 @@ def load_manifest(raw: bytes, *, file: str = MANIFEST_FILE) -> ParserManifest:
         config=_config(table.table("config")),
         limits=_limits(table.table("limits")),
         preload=_preload(table),
+        environment=_environment(table.table("environment"), kind),
     )
     table.finish()
     return manifest
@@ -184,14 +185,35 @@ def _entry(table: Table, kind: ParserKind) -> str:
         if not _IDENTIFIER.match(value):
             raise table.wrong("entry", value, "the name of a native entry, like `evtx`")
         return value
+    if kind is ParserKind.EXECUTABLE:
+        if not _is_inside(value):
+            raise table.wrong("entry", value, "the path of a program in the parser's own folder")
+        return value
     path, colon, function = value.partition(":")
-    parts = path.split("/")
-    inside = all(
-        part and part[0] != "." and show(part) == part and "\\" not in part for part in parts
-    )
+    inside = _is_inside(path)
     if not (colon and inside and path.endswith(".py") and _IDENTIFIER.match(function)):
         raise table.wrong("entry", value, "`file.py:function`, a file of the parser's own folder")
     return value
+
+
+def _is_inside(path: str) -> bool:
+    """Whether a path names a file of the parser's own folder that can be part of an artifact."""
+    return all(
+        part and part[0] != "." and show(part) == part and "\\" not in part
+        for part in path.split("/")
+    )
+
+
+def _environment(table: Table | None, kind: ParserKind) -> str:
+    if table is None:
+        return ""
+    lock = table.text("lock")
+    if not _is_inside(lock):
+        raise table.wrong("lock", lock, "the path of a file in the parser's own folder")
+    if kind is not ParserKind.PYTHON:
+        raise table.error("lock", "is for parsers in Python: no other kind imports packages")
+    table.finish()
+    return lock
 
 
 def _tags(table: Table) -> tuple[str, ...]:

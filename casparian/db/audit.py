@@ -65,6 +65,20 @@ RULES: Final = (
         hint="restore a copy of the control database: `casparian sentinel backups`",
     ),
     Rule(
+        check="approvals",
+        sql="WITH granted AS (SELECT approval_id FROM cf_approvals a SEMI JOIN (SELECT approval_id FROM cf_approval_votes "
+        "WHERE decision = 'accept') v USING (approval_id) WHERE a.state = 'accepted') "
+        "SELECT 'limits of ' || parser AS what, approval_id FROM cf_parser_limits l ANTI JOIN granted g USING (approval_id) "
+        "WHERE l.approval_id <> '' "
+        "UNION ALL SELECT 'contract of ' || table_name, approval_id FROM schema_datasets ANTI JOIN granted g USING (approval_id) "
+        "UNION ALL SELECT 'quarantine of ' || parser, decision_id FROM cf_quarantine_decisions d "
+        "ANTI JOIN granted g ON g.approval_id = d.decision_id "
+        "ORDER BY ALL",
+        good="whatever needed an approval has one",
+        broken="{n} changes are in force without an accepted approval",
+        hint="restore a copy of the control database: `casparian sentinel backups`",
+    ),
+    Rule(
         check="materializations",
         sql="SELECT DISTINCT m.job_id, q.state FROM cf_materializations m LEFT JOIN cf_processing_queue q USING (job_id) "
         "WHERE q.state IS NULL OR q.state NOT IN ('completed', 'failed')",

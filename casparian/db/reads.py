@@ -161,7 +161,7 @@ VIEWS: Final[dict[str, View]] = {
         filters={"run_id": "run_id = ?"},
     ),
     "contracts": View(
-        "SELECT table_name, revision, contract_hash, parser, promoted_at_ns, origin FROM schema_contracts",
+        "SELECT table_name, revision, contract_hash, parser, promoted_at_ns, origin, document FROM schema_contracts",
         order="parser, table_name, revision",
         filters={"parser": "parser = ?", "table_name": "table_name = ?"},
     ),

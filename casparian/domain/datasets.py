@@ -22,11 +22,14 @@ Source = str | tuple[str, ...]  # a header cell; or the keys that lead to a valu
 
 
 class DelimitedLayout(msgspec.Struct, frozen=True, kw_only=True):
-    """How rows and cells are written. `headers` holds every header row that is known: any other is drift."""
+    """How rows and cells are written. `headers` holds every header row that is known: any other is drift.
+
+    Where files have no header line, it holds names for the cells of every known width.
+    """
 
     delimiter: str
     quote: str | None
-    escape: str | None
+    escape: str  # `double`, `backslash`, `none`, or the character
     header: bool
     skip_lines: int
     comment: str | None
@@ -35,13 +38,23 @@ class DelimitedLayout(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class JsonLayout(msgspec.Struct, frozen=True, kw_only=True):
-    """One JSON object a line. `known` holds every path that is known: any other is drift."""
+    """One JSON object a line. `known` holds paths that are known beside those of the columns: any other is drift."""
 
     encoding: str
     known: tuple[tuple[str, ...], ...]
 
 
 Layout = DelimitedLayout | JsonLayout
+
+
+def cell_names(header: tuple[str, ...]) -> tuple[str, ...]:
+    """What columns call the cells of a header: the second cell of one name is `NAME#2`, and so on."""
+    seen: dict[str, int] = {}
+    names = []
+    for cell in header:
+        seen[cell] = seen.get(cell, 0) + 1
+        names.append(cell if seen[cell] == 1 else f"{cell}#{seen[cell]}")
+    return tuple(names)
 
 
 class DatasetColumn(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,7 +64,6 @@ class DatasetColumn(msgspec.Struct, frozen=True, kw_only=True):
         source: header cell, or keys.
         format: how dates, numbers and booleans are spelt; `None` is the type's plain spelling.
         zone: of local times: an IANA name or an offset.
-        group: between groups of digits of a number.
         null: spellings of "no value".
         meaning: `ipv4`, `uuid`, … : what the text must be, besides its type.
     """
@@ -61,7 +73,6 @@ class DatasetColumn(msgspec.Struct, frozen=True, kw_only=True):
     type: str
     format: str | None = None
     zone: str | None = None
-    group: str | None = None
     null: tuple[str, ...] = ()
     nullable: bool = True
     minimum: int | float | None = None

@@ -11,7 +11,9 @@ from casparian.domain.contracts import Contract
 
 ConfigValue = str | int | float | bool
 Unit = Literal["record", "line", "cell"]  # what a ledger counts
-AccountName = Literal["evtx", "lines", "hive"]  # the independent walk that says what is present
+AccountName = Literal[
+    "evtx", "lines", "hive", "delimited"
+]  # the independent walk that says what is present
 
 
 class ParserKind(StrEnum):
@@ -19,6 +21,9 @@ class ParserKind(StrEnum):
 
     NATIVE = "native"  # an entry of the native module
     PYTHON = "python"  # a generator function in the parser's own files
+    EXECUTABLE = (
+        "executable"  # a static program among the parser's own files; only ever when signed
+    )
 
 
 class ConfigOption(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -63,7 +68,10 @@ def companion_role(suffix: str) -> str:
 
 
 class ParserManifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`parser.toml`. `entry` is a native entry's name, or `file.py:function` inside the artifact."""
+    """`parser.toml`. `entry` is a native entry's name, `file.py:function`, or a program's path inside the artifact.
+
+    `environment` is the path of the lock of its packages, of a Python parser that has any (`contracts.requirements`).
+    """
 
     name: str
     version: str
@@ -77,6 +85,7 @@ class ParserManifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     config: dict[str, ConfigOption] = {}
     limits: Limits = Limits()
     preload: tuple[str, ...] = ()
+    environment: str = ""
 
 
 class ParserArtifact(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,6 +96,7 @@ class ParserArtifact(msgspec.Struct, frozen=True, kw_only=True):
     directory: str
     artifact_hash: str
     files: tuple[str, ...]  # relative paths, sorted
+    requirements: tuple[str, ...] = ()  # canonical lines of the environment's lock
 
     @property
     def label(self) -> str:

@@ -23,11 +23,20 @@ def _main() -> None:
         metavar="MODULE",
         help="a module that parsers need",
     )
+    parser.add_argument(
+        "--environment", default="", metavar="DIR", help="packages that parsers may ask for"
+    )
     parser.add_argument("--lean", action="store_true", help="for guests that run no parser")
     arguments = parser.parse_args()
     from casparian.guest.zygote import main  # loads much: only when the arguments make sense
 
-    main(arguments.channel_fd, arguments.user, tuple(arguments.preload), lean=arguments.lean)
+    main(
+        arguments.channel_fd,
+        arguments.user,
+        tuple(arguments.preload),
+        environment=arguments.environment,
+        lean=arguments.lean,
+    )
 
 
 def _user(text: str) -> tuple[int, int]:

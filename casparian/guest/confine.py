@@ -32,14 +32,21 @@ class SealedImporter(importlib.abc.MetaPathFinder):
         """
         del path, target
         raise ModuleNotFoundError(
-            f"`{fullname}` is not loaded, and a guest cannot open files: if it is a module of the standard library"
-            " or of pyarrow, name it under `preload` in parser.toml",
+            f"`{fullname}` is not loaded, and a guest cannot open files: if it is a module of the standard library,"
+            " of pyarrow or of the parser's locked environment, name it under `preload` in parser.toml",
             name=fullname,
         )
 
 
 def confine(
-    *, parent_pid: int, bridge_fd: int, log_fd: int, memory_bytes: int, cpu_seconds: int
+    *,
+    parent_pid: int,
+    bridge_fd: int,
+    log_fd: int,
+    memory_bytes: int,
+    cpu_seconds: int,
+    supervisor_fd: int | None = None,
+    program_fd: int | None = None,
 ) -> dict[str, str]:
     """Lock this process down and return the record of what is in force; see `_native.lock_down`.
 
@@ -53,6 +60,8 @@ def confine(
         log_fd=log_fd,
         memory_bytes=memory_bytes,
         cpu_seconds=cpu_seconds,
+        supervisor_fd=supervisor_fd,
+        program_fd=program_fd,
     )
     faulthandler.enable(all_threads=False)  # a crash leaves its Python stack in the log
     seal_imports()

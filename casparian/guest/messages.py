@@ -2,7 +2,7 @@
 
 Who sends what:
     zygote -> worker   ZygoteReady | ZygoteFailed              once: everything is loaded, every right given up
-    worker -> zygote   ForkGuest + [bridge socket, log pipe]   descriptors by SCM_RIGHTS
+    worker -> zygote   ForkGuest + [bridge socket, log pipe]   descriptors by SCM_RIGHTS; the program as a third one
     zygote -> worker   GuestForked + [pidfd], or ForkFailed
     zygote -> worker   GuestExited                             when the guest was reaped
 """
@@ -31,18 +31,27 @@ class ZygoteFailed(msgspec.Struct, frozen=True, kw_only=True, tag="unfit"):
 
 
 class ForkGuest(msgspec.Struct, frozen=True, kw_only=True, tag="fork"):
-    """Fork a guest under these limits. They hold before the guest reads its first byte."""
+    """Fork a guest under these limits. They hold before the guest reads its first byte.
+
+    `program`: under the filters of guests that become a program. When a third descriptor comes with it, it becomes that one;
+    else it stays what it is, and can become none.
+    """
 
     request: int
     memory_bytes: int
     cpu_seconds: int
+    program: bool = False
 
 
 class GuestForked(msgspec.Struct, frozen=True, kw_only=True, tag="forked"):
-    """The guest exists; its pidfd travels beside this message."""
+    """The guest exists; its pidfd travels beside this message.
+
+    Of one that became a program `isolation` is the record of its lockdown, from our own code before it did.
+    """
 
     request: int
     pid: int
+    isolation: dict[str, str] = {}
 
 
 class ForkFailed(msgspec.Struct, frozen=True, kw_only=True, tag="failed"):

@@ -52,6 +52,17 @@ _zones: list[
 ] = []  # holds them: the cache of `zoneinfo` lets go of what nobody holds
 
 
+_tasks = -1
+
+
+def threads() -> int:
+    """How many threads this process has; also behind walls that let it open nothing, once it was asked before them."""
+    global _tasks
+    if _tasks < 0:
+        _tasks = os.open("/proc/self/task", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    return len(os.listdir(_tasks))
+
+
 class PreloadError(Exception):
     """A module that a parser asks for cannot be imported."""
 
@@ -68,6 +79,56 @@ def preload_lean() -> int:
     gc.collect()
     gc.freeze()
     return len(sys.modules)
+
+
+def of_environment(name: str) -> bool:
+    """Whether a module that a parser asks for can only be one of its environment."""
+    if name.startswith(READER_PREFIX):
+        return False
+    return name.partition(".")[0] not in {"pyarrow", *sys.stdlib_module_names}
+
+
+def preload_environment(modules: Sequence[str], site: str) -> int:
+    """Import modules of an environment, and freeze them; returns how many modules are loaded.
+
+    For a zygote that has put up its walls (`_native.wall_imports`): this runs the packages' own code.
+
+    Raises:
+        PreloadError: an import fails, or it brings in what neither the environment nor the program has.
+    """
+    before = set(sys.modules)
+    sys.path.append(site)  # the last: it takes the place of nothing
+    importlib.invalidate_caches()
+    for name in modules:
+        _import(name)
+    if _has_children():
+        raise PreloadError("the parser's packages start processes when they are imported")
+    for name in set(sys.modules) - before:
+        origin = getattr(getattr(sys.modules[name], "__spec__", None), "origin", None) or ""
+        if _is_elsewhere(name, origin, site):
+            raise PreloadError(
+                f"the parser's packages import `{name}`, which its environment does not have: add it to the lock"
+            )
+    sys.path.remove(site)
+    gc.collect()
+    gc.freeze()
+    return len(sys.modules)
+
+
+def _has_children() -> bool:
+    try:
+        os.waitpid(-1, os.WNOHANG)
+    except ChildProcessError:
+        return False
+    return True
+
+
+def _is_elsewhere(name: str, origin: str, site: str) -> bool:
+    """Whether a module came from packages that happen to be installed beside the program: no hash covers those."""
+    top = name.partition(".")[0]
+    if top in {"pyarrow", "casparian", *sys.stdlib_module_names} or origin.startswith(f"{site}/"):
+        return False
+    return "site-packages" in origin or "dist-packages" in origin
 
 
 def preload(extra: Sequence[str] = ()) -> int:
@@ -107,16 +168,20 @@ def _import_extra(name: str) -> None:
     reader = name.removeprefix(READER_PREFIX)
     if reader != name and reader in _READERS:
         name = reader  # no parser.toml can name it so: what a parser runs on is in its identity
-    elif name.partition(".")[0] not in {"pyarrow", *sys.stdlib_module_names}:
+    elif of_environment(name):
         raise PreloadError(
-            f"`preload` names `{name}`: only modules of the standard library and of pyarrow can be loaded"
+            f"`preload` names `{name}`: only modules of the standard library, of pyarrow and of the parser's locked"
+            " environment can be loaded"
         )
+    _import(name)
+
+
+def _import(name: str) -> None:
     try:
         importlib.import_module(name)
     except Exception as error:
         raise PreloadError(f"`preload` names `{name}`: {type(error).__name__}: {error}") from error
-    threads = len(os.listdir("/proc/self/task"))
-    if threads != 1:
+    if threads() != 1:
         raise PreloadError(f"`preload` names `{name}`: it starts threads, so nothing can fork")
 
 

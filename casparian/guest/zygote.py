@@ -19,7 +19,7 @@ import traceback
 from typing import Final, NoReturn
 
 from casparian import _native
-from casparian.guest import descriptors, messages
+from casparian.guest import descriptors, messages, programs
 from casparian.guest.bridge import Bridge, HostGone
 from casparian.guest.confine import BRIDGE_FD, confine
 from casparian.guest.job import leave, run_job
@@ -31,11 +31,29 @@ from casparian.guest.messages import (
     ZygoteFailed,
     ZygoteReady,
 )
-from casparian.guest.preload import PreloadError, preload, preload_lean
+from casparian.guest.preload import (
+    PreloadError,
+    of_environment,
+    preload,
+    preload_environment,
+    preload_lean,
+    threads,
+)
 
 _PEER_CREDENTIALS: Final = struct.Struct("3i")
 # `os.wait4` imports it when it is first called, and by then this process may not be able to read its own files.
 _WAIT_NEEDS: Final = resource
+# What compiled modules are linked with, where the dynamic loader looks for it.
+_LIBRARIES: Final = (
+    "/lib",
+    "/lib64",
+    "/usr/lib",
+    "/usr/lib64",
+    "/usr/local/lib",
+    "/etc/ld.so.cache",
+    "/etc/ld.so.conf",
+)
+_FOLDER_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _GUEST_FAILED: Final = 70
 _ZYGOTE_FAILED: Final = 71
 
@@ -59,14 +77,14 @@ class Zygote:
                     return
 
     def _answer(self) -> bool:
-        packet, received = descriptors.receive(self._channel, messages.PACKET_BYTES_MAX, 2)
+        packet, received = descriptors.receive(self._channel, messages.PACKET_BYTES_MAX, 3)
         if not packet:
             return False
         request = messages.decode_fork(packet)
         try:
-            if len(received) != 2:
-                raise RuntimeError(f"expected 2 descriptors, got {len(received)}")
-            self._fork(request, received[0], received[1])
+            if len(received) not in ((2, 3) if request.program else (2,)):
+                raise RuntimeError(f"{len(received)} descriptors for a guest")
+            self._fork(request, *received)
         except (OSError, RuntimeError) as error:
             self._channel.send(
                 messages.encode(ForkFailed(request=request.request, message=str(error)))
@@ -75,18 +93,21 @@ class Zygote:
             descriptors.close_all(received)
         return True
 
-    def _fork(self, request: ForkGuest, bridge_fd: int, log_fd: int) -> None:
-        threads = len(os.listdir("/proc/self/task"))
-        if threads != 1:
-            raise RuntimeError(f"the zygote has {threads} threads: a fork would not be safe")
+    def _fork(
+        self, request: ForkGuest, bridge_fd: int, log_fd: int, program_fd: int | None = None
+    ) -> None:
+        if threads() != 1:
+            raise RuntimeError(f"the zygote has {threads()} threads: a fork would not be safe")
         zygote = os.getpid()
+        launch = programs.Launch(program_fd) if request.program else None
         pid = os.fork()
         if pid == 0:
-            become_guest(request, bridge_fd, log_fd, zygote)
+            become_guest(request, bridge_fd, log_fd, zygote, launch)
         pidfd = os.pidfd_open(pid)
         self._guests[pidfd] = pid
         self._poll.register(pidfd, select.POLLIN)
-        forked = messages.encode(GuestForked(request=request.request, pid=pid))
+        record = {} if launch is None else launch.supervise(pid, pidfd)
+        forked = messages.encode(GuestForked(request=request.request, pid=pid, isolation=record))
         socket.send_fds(self._channel, [forked], [pidfd])
 
     def _reap(self, pidfd: int) -> None:
@@ -103,7 +124,13 @@ class Zygote:
         self._channel.send(messages.encode(exited))
 
 
-def become_guest(request: ForkGuest, bridge_fd: int, log_fd: int, zygote: int) -> NoReturn:
+def become_guest(
+    request: ForkGuest,
+    bridge_fd: int,
+    log_fd: int,
+    zygote: int,
+    launch: programs.Launch | None = None,
+) -> NoReturn:
     """All that a guest does, from its first instruction to its last. Never returns into the zygote's loop."""
     status = _GUEST_FAILED
     try:
@@ -113,7 +140,11 @@ def become_guest(request: ForkGuest, bridge_fd: int, log_fd: int, zygote: int) -
             log_fd=log_fd,
             memory_bytes=request.memory_bytes,
             cpu_seconds=request.cpu_seconds,
+            supervisor_fd=None if launch is None else launch.supervisor_fd,
+            program_fd=None if launch is None else launch.program_fd,
         )
+        if launch is not None:
+            launch.go(isolation)
         with socket.socket(fileno=BRIDGE_FD) as channel:
             run_job(Bridge(channel), isolation)
         status = 0
@@ -127,7 +158,12 @@ def become_guest(request: ForkGuest, bridge_fd: int, log_fd: int, zygote: int) -
 
 
 def main(
-    channel_fd: int, user: tuple[int, int] | None, modules: tuple[str, ...], *, lean: bool
+    channel_fd: int,
+    user: tuple[int, int] | None,
+    modules: tuple[str, ...],
+    *,
+    environment: str = "",
+    lean: bool = False,
 ) -> None:
     """Load everything, give up every right, say so, and serve.
 
@@ -135,6 +171,7 @@ def main(
         channel_fd: SEQPACKET socket to the worker.
         user: uid and gid to become; needed by root, refused to everybody else.
         modules: what parsers ask for beyond what every guest has.
+        environment: folder of the packages that some of them are in.
         lean: its guests run no parser: see `preload_lean`.
     """
     channel = socket.socket(fileno=channel_fd)
@@ -142,15 +179,23 @@ def main(
     credentials = channel.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER_CREDENTIALS.size)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     sys.dont_write_bytecode = True
+    packages = tuple(name for name in modules if environment and of_environment(name))
     try:
-        loaded = preload_lean() if lean else preload(modules)
+        own = tuple(name for name in modules if name not in packages)
+        loaded = preload_lean() if lean else preload(own)
+        threads()  # from here on it knows where to look
+        # While it may: the home may be closed to the other user.
+        folder = os.open(environment, _FOLDER_FLAGS) if environment else -1
+        # After our own imports: the other user need not be able to read our files.
+        _native.isolate_zygote(parent_pid=_PEER_CREDENTIALS.unpack(credentials)[0], user=user)
+        _native.prepare_confinement()
+        if environment:
+            site = f"/proc/self/fd/{folder}"
+            _native.wall_imports([site, *_LIBRARIES, sys.prefix, sys.base_prefix])
+            loaded = preload_environment(packages, site)
     except PreloadError as error:
         channel.send(messages.encode(ZygoteFailed(code="parser.preload", message=str(error))))
         leave(_ZYGOTE_FAILED)
-    try:
-        # After the imports: the other user need not be able to read our files.
-        _native.isolate_zygote(parent_pid=_PEER_CREDENTIALS.unpack(credentials)[0], user=user)
-        _native.prepare_confinement()
     except (OSError, RuntimeError) as error:
         failed = ZygoteFailed(
             code="guest.confinement", message=f"no guest can be confined: {error}"

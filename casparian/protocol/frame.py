@@ -104,8 +104,10 @@ def decode_header(raw: bytes | memoryview) -> tuple[Opcode, int, int, int]:
 
 
 # What each end of a socket may hear. (The bridge has its own reader: `worker/bridge.py`.)
-TO_SENTINEL: Final = frozenset({Opcode.IDENTIFY, Opcode.HEARTBEAT, Opcode.CONCLUDE, Opcode.ERR})
-TO_WORKER: Final = frozenset({Opcode.DISPATCH, Opcode.ABORT})
+TO_SENTINEL: Final = frozenset(
+    {Opcode.IDENTIFY, Opcode.HEARTBEAT, Opcode.CONCLUDE, Opcode.ERR, Opcode.ENV_READY}
+)
+TO_WORKER: Final = frozenset({Opcode.DISPATCH, Opcode.ABORT, Opcode.PREPARE_ENV})
 REQUESTS: Final = frozenset({Opcode.CONTROL_REQUEST, Opcode.DEPLOY})
 REPLIES: Final = frozenset({Opcode.CONTROL_REPLY, Opcode.CONTROL_EVENT})
 

@@ -1,14 +1,14 @@
 """Messages between sentinel and worker. Payloads are MessagePack of these structs; the epoch comes first in each.
 
 worker -> sentinel   Identify, Heartbeat (accepted, and then progress), Conclude, WorkerError
-sentinel -> worker   Dispatch, Abort
+sentinel -> worker   Dispatch, Abort, PrepareEnvironment (answered with EnvironmentReady, several times)
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 import msgspec
 
@@ -100,6 +100,8 @@ class ParserTask(msgspec.Struct, frozen=True, kw_only=True):
     config: dict[str, ConfigValue]
     limits: Limits
     preload: tuple[str, ...] = ()  # modules that its guests have loaded beyond the usual ones
+    environment: str = ""  # path of the lock of its packages, in its folder
+    requirements: tuple[str, ...] = ()  # that lock, line by line; the worker reads it again
     raised: dict[str, str] = {}  # limits above what the parser declares, and the approvals of them
     trust: TrustRecord | None = None  # the verdict when it was planned; the worker makes its own
 
@@ -123,6 +125,8 @@ def parser_task(
         config=dict(config),
         limits=manifest.limits,
         preload=manifest.preload,
+        environment=manifest.environment,
+        requirements=artifact.requirements,
         trust=trust,
     )
 
@@ -154,6 +158,25 @@ class Abort(msgspec.Struct, frozen=True, kw_only=True):
 
     epoch: Count
     job_id: Count
+
+
+class PrepareEnvironment(msgspec.Struct, frozen=True, kw_only=True):
+    """Have an environment ready, from the wheelhouse and nowhere else; `requirements` are canonical lines of a lock."""
+
+    epoch: Count = 0
+    env_hash: str
+    requirements: tuple[str, ...]
+
+
+class EnvironmentReady(msgspec.Struct, frozen=True, kw_only=True):
+    """How it goes with an environment: `building` at least every second, and at the end `ready` or `failed`."""
+
+    epoch: Count = 0
+    env_hash: str
+    state: Literal["building", "ready", "failed"]
+    message: str = ""  # what is being done, or why it failed
+    code: str | None = None
+    size_bytes: Count = 0
 
 
 class SourceProgress(msgspec.Struct, frozen=True, kw_only=True):

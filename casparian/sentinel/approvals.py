@@ -16,7 +16,7 @@ from casparian.db.operations import (
     SaveProposal,
     SaveVote,
 )
-from casparian.domain.approvals import Approval, ApprovalState
+from casparian.domain.approvals import Approval, ApprovalState, Vote
 from casparian.errors import CasparianError, ExitCode
 from casparian.protocol import control
 from casparian.sentinel import answering, contracting, limits, quarantining, unsigned
@@ -79,6 +79,56 @@ def considered(turn: Turn, event: ev.Considered) -> None:
                 fields=_fields(approval, ApprovalState.WITHDRAWN),
             )
             _record(turn, event, (end,), done)
+
+
+def accepted_by_statement(
+    at_ns: int,
+    approval: Approval,
+    *,
+    keyids: tuple[str, ...],
+    holders: tuple[str, ...],
+    role: str,
+    reason: str,
+    actor: str,
+    statement: bytes,
+) -> tuple[Operation, ...]:
+    """Record a request that a verified statement decided before anybody asked: proposed, voted for and accepted at once.
+
+    For what people sign themselves, such as a parser whose signers have the say over its name. The caller has verified the
+    statement, and puts its own operations behind these into the same transaction.
+
+    Args:
+        at_ns: when.
+        approval: as proposed, with an id made beside the loop.
+        keyids: whose signatures hold.
+        holders: of these keys.
+        role: that gave them the say.
+        reason: what the statement says of itself.
+        actor: who handed it in.
+        statement: the envelope, kept as the decision.
+    """
+    vote = Vote(
+        approval_id=approval.approval_id,
+        decision="accept",
+        keyids=keyids,
+        holders=holders,
+        role=role,
+        reason=reason,
+        actor=actor,
+        envelope=statement,
+        at_ns=at_ns,
+    )
+    return (
+        SaveProposal(at_ns=at_ns, approval=approval),
+        SaveVote(at_ns=at_ns, vote=vote),
+        EndApproval(
+            at_ns=at_ns,
+            approval=approval,
+            after=ApprovalState.ACCEPTED,
+            actor=actor,
+            reason=reason,
+        ),
+    )
 
 
 def recorded(turn: Turn, then: after.AfterApproval, results: tuple[object, ...]) -> None:

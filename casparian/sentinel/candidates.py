@@ -113,7 +113,7 @@ class Candidate:
             root="",
             mode=request.mode,
             parser=self._task(artifact, config),
-            env_hash=identity.environment_hash(()),
+            env_hash=identity.environment_hash(artifact.requirements),
             engine_hash=context.engine_hash,
             parser_config_hash=identity.config_hash(_decided(config, outputs, sparse)),
             lineage_version=LINEAGE_VERSION,

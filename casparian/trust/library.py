@@ -22,6 +22,7 @@ from typing import Final
 
 import msgspec
 
+from casparian.contracts import elf
 from casparian.contracts.load import (
     CONTRACT_FILE,
     MANIFEST_FILE,
@@ -29,9 +30,10 @@ from casparian.contracts.load import (
     load_contract,
     load_manifest,
 )
+from casparian.contracts.requirements import read_lock
 from casparian.display import show
 from casparian.domain.deployments import Deployment, current
-from casparian.domain.parsers import ParserArtifact, ParserKind
+from casparian.domain.parsers import ParserArtifact, ParserKind, ParserManifest
 from casparian.errors import CasparianError, ContractError, Refused, UsageError
 from casparian.paths import Home, first_party_parsers
 from casparian.trust import store
@@ -175,13 +177,50 @@ def parser_from_files(directory: str, files: Mapping[str, bytes]) -> ParserArtif
             path=directory,
             key="entry",
         )
+    if manifest.kind is ParserKind.EXECUTABLE:
+        _check_program(manifest.entry, files, directory)
     return ParserArtifact(
         manifest=manifest,
         contract=contract,
         directory=directory,
         artifact_hash=hash_artifact(files),
         files=tuple(files),
+        requirements=requirements_of(manifest, files, directory),
     )
+
+
+def requirements_of(
+    manifest: ParserManifest, files: Mapping[str, bytes], directory: str
+) -> tuple[str, ...]:
+    """Canonical lines of the lock of a parser's environment; none for a parser without one.
+
+    Raises:
+        ContractError: `manifest.environment`: the lock is missing or malformed.
+    """
+    if not manifest.environment:
+        return ()
+    path = os.path.join(directory, manifest.environment)
+    if manifest.environment not in files:
+        raise ContractError(
+            f"the lock `{show(path)}` is not in the parser's folder",
+            code="manifest.environment",
+            path=directory,
+            key="environment.lock",
+        )
+    return tuple(one.line for one in read_lock(files[manifest.environment], file=path))
+
+
+def _check_program(entry: str, files: Mapping[str, bytes], directory: str) -> None:
+    problem = "is not in the parser's folder"
+    if entry in files:
+        problem = elf.problem_of(files[entry])
+    if problem:
+        raise ContractError(
+            f"`{show(directory)}`: the program `{show(entry)}` {problem}",
+            code="manifest.entry",
+            path=directory,
+            key="entry",
+        )
 
 
 def _of_folder(folder: Path, origin: Origin) -> Sequence[LibraryEntry]:

@@ -13,7 +13,7 @@ import re
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from fnmatch import fnmatchcase
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import msgspec
 
@@ -235,26 +235,6 @@ def make_policy(
     raw = documents.encode(Metadata(signed).to_dict())
     read_policy(raw)
     return raw
-
-
-def amended(policy: Policy, *, issued_ns: int, expires_ns: int, **changes: Any) -> bytes:
-    """The next version of a policy, unsigned: what `changes` names (as in `make_policy`) is other."""
-    values: dict[str, Any] = {
-        "keys": [(key, policy.holders[keyid]) for keyid, key in policy.keys.items()],
-        "roles": policy.roles,
-        "release_keyids": policy.release_keyids,
-        "revoked_keys": policy.revoked_keys,
-        "revoked_artifacts": policy.revoked_artifacts,
-        "min_serial": policy.min_serial,
-        "min_runtime": policy.min_runtime,
-        "expiry_mode": policy.expiry_mode,
-    }
-    return make_policy(
-        version=policy.version + 1,
-        issued_ns=issued_ns,
-        expires_ns=expires_ns,
-        **{**values, **changes},
-    )
 
 
 def matches(path: str, pattern: str) -> bool:

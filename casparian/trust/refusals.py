@@ -1,6 +1,6 @@
 """Every reason for which trust says no: one code each, what it means, and what to do about it.
 
-`docs/reference/trust.md` is written from this table; nothing else may raise a code `trust.*`.
+`docs/reference/trust.md` is written from this table.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Decide whether a parser may run in a home, and say what that rests on.
 
 Rules:
-  * What came with the product is judged by the statement that was compiled in and by the release key; any other parser by the
-    statement in its folder and the policy of the home. `trust.verify` holds the checks and their order.
+  * What came with the product is judged by the statement that was compiled in and by the release key (with a policy: by the
+    release keys that it lists); any other parser by the statement in its folder and the policy of the home.
+    `trust.verify` holds the checks and their order.
   * A parser without a statement runs only where an approval allows unsigned parsers, and only when it is Python.
     A bad signature is never treated as none.
   * The verdict is about bytes, not about a folder: whoever runs a parser passes the very files that it hands to the guest.
@@ -13,12 +14,15 @@ minute by artifact, statement and state of trust: expiry is noticed within it, a
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import os
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+
+import msgspec
 
 from casparian import clock
 from casparian.display import show
@@ -29,6 +33,7 @@ from casparian.paths import Home
 from casparian.trust.artifact import hash_artifact, read_signed
 
 if TYPE_CHECKING:
+    from casparian.trust.state import TrustState
     from casparian.trust.verify import ReleaseKey
 
 _KEPT_NS: Final = 60 * 1_000_000_000
@@ -91,14 +96,17 @@ def verify_files(
     from casparian import _native
 
     compiled_in = _native.first_party_statements().get(name)
+    artifact_hash = hash_artifact(files)
     if compiled_in is not None:
+        if artifact_hash == _native.first_party_parsers().get(name) and not home.trust.exists():
+            return _of_this_build(name)
         origin, statement = TrustOrigin.FIRST_PARTY, compiled_in.encode()
     else:
         origin = _origin(home, directory)
     key = (
         name,
         origin.value,
-        hash_artifact(files),
+        artifact_hash,
         "" if statement is None else hashlib.sha256(statement).hexdigest(),
         _fingerprint(home.trust),
     )
@@ -111,6 +119,46 @@ def verify_files(
     if isinstance(found[1], Refused):
         raise _again(found[1])
     return found[1]
+
+
+@cache
+def _of_this_build(name: str) -> TrustRecord:
+    """The record of a parser that came with the program, in a home that trusts nothing else.
+
+    The hash of its files, the statement about them and the key were compiled in together: no signature could say more than that
+    they are the same. Verifying one would cost each process its libraries; `doctor` does it. A home with a policy always does.
+    """
+    from casparian import _native
+
+    public, development = _native.release_key()
+    record = {"keytype": "ed25519", "keyval": {"public": public}, "scheme": "ed25519"}
+    canonical = msgspec.json.encode(record, order="sorted")
+    envelope = msgspec.json.decode(_native.first_party_statements()[name])
+    payload = msgspec.json.decode(base64.b64decode(envelope["payload"]))
+    return TrustRecord(
+        verdict=TrustVerdict.VALID,
+        origin=TrustOrigin.FIRST_PARTY,
+        signers=("release",),
+        keyids=(hashlib.sha256(canonical).hexdigest(),),
+        serial=payload["predicate"]["serial"],
+        development=development,
+    )
+
+
+def verify_first_party(name: str, files: Mapping[str, bytes]) -> TrustRecord:
+    """Verify the compiled-in statement of a parser that came with the program, in full, whatever the home trusts.
+
+    Raises:
+        Refused: `trust.…`.
+    """
+    from casparian import _native
+    from casparian.trust.state import TrustState
+
+    statement = _native.first_party_statements()[name].encode()
+    found = _examined(TrustState(), TrustOrigin.FIRST_PARTY, files, statement)
+    if isinstance(found, Refused):
+        raise found
+    return found
 
 
 def verify_deployment(
@@ -143,12 +191,28 @@ def _judge(
     deploying: bool = False,
 ) -> TrustRecord | Refused:
     from casparian.trust import state as trust_state
+
+    try:
+        state = trust_state.load(home.trust)
+    except Refused as error:
+        return error
+    return _examined(state, origin, files, statement, deploying=deploying)
+
+
+def _examined(
+    state: TrustState,
+    origin: TrustOrigin,
+    files: Mapping[str, bytes],
+    statement: bytes | None,
+    *,
+    deploying: bool = False,
+) -> TrustRecord | Refused:
     from casparian.trust.origin import Origin
     from casparian.trust.verify import verify_parser
 
     try:
         verified = verify_parser(
-            trust_state.load(home.trust),
+            state,
             files,
             statement,
             release_key(),
@@ -211,4 +275,11 @@ def _again(error: Refused) -> Refused:
     return fresh
 
 
-__all__ = ["PROVABLE", "release_key", "verify", "verify_deployment", "verify_files"]
+__all__ = [
+    "PROVABLE",
+    "release_key",
+    "verify",
+    "verify_deployment",
+    "verify_files",
+    "verify_first_party",
+]

@@ -23,6 +23,7 @@ from typing import Final
 import msgspec
 
 from casparian import _native
+from casparian.display import show
 from casparian.domain.ledger import Finding, Ledger
 from casparian.domain.limits import LIMITS_RAISED, raised_text
 from casparian.domain.parsers import ParserKind
@@ -43,12 +44,20 @@ from casparian.worker.background import in_background
 from casparian.worker.balance import balance
 from casparian.worker.cancel import Cancellation, Cancelled
 from casparian.worker.compiled import CompiledParsers
+from casparian.worker.environments import Environments
 from casparian.worker.evidence import Evidence, all_intact
-from casparian.worker.faults import Exit, GuestFault, JobFault, SourceExcluded
+from casparian.worker.faults import (
+    Exit,
+    GuestFault,
+    JobFault,
+    JobViolation,
+    SourceExcluded,
+)
 from casparian.worker.group import groups
-from casparian.worker.guest_process import Guests
+from casparian.worker.guest_process import Guests, Needs, Program
 from casparian.worker.isolation import Measured
 from casparian.worker.outputs import Outputs
+from casparian.worker.programs import program_of
 from casparian.worker.session import AccountSession, CompileSession, ParseSession
 from casparian.worker.sparse import SparseOutputs
 
@@ -68,27 +77,35 @@ class Services:
     """
 
     def __init__(self, home: Home, judge: parser_files.Judge | None = None) -> None:
+        self.home = home
         self.guests = Guests(home)
         self.judge = judge or parser_files.judge_of(home)
         self.compiled = CompiledParsers()
-        self._measured: dict[tuple[str, ...], Measured] = {}
+        self.environments = Environments(home)
+        self._measured: dict[tuple[Needs, bool], Measured] = {}
 
-    def measured(self, cancellation: Cancellation, preload: tuple[str, ...] = ()) -> Measured:
+    def measured(
+        self,
+        cancellation: Cancellation,
+        needs: Needs = Needs(),  # noqa: B008 - a frozen value
+        *,
+        program: bool = False,
+    ) -> Measured:
         """What the self-attacks showed; they run when it is asked for first.
 
         Args:
             cancellation: of the job that waits.
-            preload: modules that the guests' zygote has loaded beyond the usual ones: other modules, other zygote,
-                other guests.
+            needs: what the guests' zygote has loaded: other modules, other zygote, other guests.
+            program: the guests become programs: other filters.
 
         Raises:
             JobFault: no guest could be had.
             Cancelled: the job was cancelled meanwhile.
         """
-        found = self._measured.get(preload)
+        found = self._measured.get((needs, program))
         if found is None:
-            found = self._measured[preload] = self_attack.measure(
-                self.guests, cancellation, preload
+            found = self._measured[needs, program] = self_attack.measure(
+                self.guests, cancellation, needs, program=program
             )
             verdict = found.verdict
             fields = {"level": verdict.level.value, "missing": ", ".join(verdict.missing)}
@@ -96,8 +113,9 @@ class Services:
         return found
 
     def close(self) -> None:
-        """End the zygote."""
+        """End the zygotes; environments may be removed then."""
         self.guests.close()
+        self.environments.close()
 
 
 def execute(
@@ -150,6 +168,8 @@ class _Execution:
         self._guests = services.guests
         self._sparse = SparseOutputs(dispatch)
         self._outcomes: dict[str, str] = {}
+        self._needs = Needs(dispatch.parser.preload)
+        self._program: Program | None = None
         self._fresh = True  # the parser's guest had seen no source before the one in work
         self._violations: list[str] = []
         self._ends: list[Exit] = []
@@ -168,13 +188,22 @@ class _Execution:
 
     def run(self) -> Receipt:
         """All sources, then the files, then the receipt."""
-        measured = self._services.measured(self._cancellation, self._dispatch.parser.preload)
+        self._files, self.trust = parser_files.load(self._dispatch.parser, self._services.judge)
+        if self._dispatch.parser.requirements:
+            environment = self._services.environments.of(
+                self._files, self._dispatch.parser, self._cancellation
+            )
+            self._needs = self._needs._replace(environment=environment.site)
+        if self._dispatch.parser.kind is ParserKind.EXECUTABLE:
+            self._program = Program(program_of(self._files, self._dispatch.parser, self.trust))
+        measured = self._services.measured(
+            self._cancellation, self._needs, program=self._program is not None
+        )
         self._outcomes = measured.outcomes
         verdict, self.isolation = isolation.judged(
             measured.claimed, measured.observed, measured.outcomes
         )
         isolation.require(verdict, self._dispatch.min_isolation)  # before any parser's code runs
-        self._files, self.trust = parser_files.load(self._dispatch.parser, self._services.judge)
         if self._dispatch.parser.kind is ParserKind.PYTHON:
             self._compiled = self._services.compiled.of(
                 self._dispatch.parser.artifact_hash,
@@ -276,6 +305,9 @@ class _Execution:
         if excluded is not None:
             outputs.rollback()
             self._retire_accountant()
+            if isinstance(excluded, JobViolation):
+                message = f"{show(task.display_path)}: {excluded.message}"
+                raise JobFault(excluded.code, message)
             return _excluded(task, excluded)
         account, why = self._end_account(source, why_no_account)
         ledger = self._bounded(balance(outputs.units, account, self._dispatch.parser.unit, why))
@@ -342,7 +374,8 @@ class _Execution:
                 keep=self._keep,
                 outcomes=self._outcomes,
                 minimum=dispatch.min_isolation,
-                preload=dispatch.parser.preload,
+                needs=self._needs,
+                program=self._program,
                 sparse=self._sparse,
             )
             self.isolation = self._parser.isolation

@@ -73,6 +73,10 @@ class SourceExcluded(_CodedError):
     code = "source.excluded"
 
 
+class JobViolation(SourceExcluded):
+    """A row of the source broke a rule that fails the whole job: none of its sources may be committed."""
+
+
 class JobFault(_CodedError):
     """No source of the job can be worked on."""
 

@@ -7,12 +7,14 @@ nothing in it to clean up. A zygote that died, or has forked often enough, is re
 
 from __future__ import annotations
 
+import fcntl
 import os
 import select
 import signal
 import socket
 import subprocess
 import threading
+from typing import NamedTuple
 
 import msgspec
 
@@ -39,16 +41,52 @@ _FORK_SECONDS = 60.0
 _FORKS_MAX = 1_000  # all forks of one zygote share its address layout
 _ZYGOTE_LOG_BYTES_MAX = 16 * 1024
 _ZYGOTES_MAX = 4
-_LEAN = ("",)  # in place of modules to preload: no module has this name
+_PROGRAM_MODE = (
+    0o111  # may be executed and not read: then the kernel lets nobody look into the process
+)
+
+
+class Needs(NamedTuple):
+    """What a zygote has loaded: guests that need the same share one.
+
+    Args:
+        modules: beyond the usual ones.
+        environment: folder of the packages that some of them are in.
+        lean: as little as possible: its guests run no parser in Python.
+    """
+
+    modules: tuple[str, ...] = ()
+    environment: str = ""
+    lean: bool = False
+
+
+_LEAN = Needs(lean=True)
+
+
+class Program(NamedTuple):
+    """Which filters a guest has that is more than `sealed` lets it be.
+
+    Args:
+        content: the verified bytes that it becomes; `None` for a guest that stays what it is.
+    """
+
+    content: bytes | None
 
 
 class GuestProcess:
     """One guest: its process, its end of the bridge, its log."""
 
     def __init__(
-        self, zygote: _Zygote, pid: int, pidfd: int, channel: socket.socket, log: GuestLog
+        self,
+        zygote: _Zygote,
+        pid: int,
+        pidfd: int,
+        channel: socket.socket,
+        log: GuestLog,
+        isolation: dict[str, str],
     ) -> None:
         self.pid = pid
+        self.isolation = isolation  # of one that became a program: the record of its lockdown
         self.channel = channel
         self.zygote = zygote
         self._lock = threading.RLock()  # a signal handler may interrupt the thread that holds it
@@ -125,13 +163,14 @@ class GuestProcess:
 class _Zygote:
     """One zygote process and the conversation with it."""
 
-    def __init__(self, home: Home, preload: tuple[str, ...]) -> None:
+    def __init__(self, home: Home, needs: Needs) -> None:
         options = guest_user.options(home)
-        if preload == _LEAN:
+        if needs.lean:
             options += ["--lean"]
-        else:
-            for module in preload:
-                options += ["--preload", module]
+        for module in needs.modules:
+            options += ["--preload", module]
+        if needs.environment:
+            options += ["--environment", needs.environment]
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         log_read, log_write = os.pipe()
         try:
@@ -181,7 +220,13 @@ class _Zygote:
         """Its process id."""
         return self._process.pid
 
-    def fork(self, memory_bytes: int, cpu_seconds: int, log_bytes_max: int) -> GuestProcess:
+    def fork(
+        self,
+        memory_bytes: int,
+        cpu_seconds: int,
+        log_bytes_max: int,
+        program: Program | None = None,
+    ) -> GuestProcess:
         """A new guest under these limits.
 
         Raises:
@@ -189,23 +234,28 @@ class _Zygote:
         """
         self._requests += 1
         request = ForkGuest(
-            request=self._requests, memory_bytes=memory_bytes, cpu_seconds=cpu_seconds
+            request=self._requests,
+            memory_bytes=memory_bytes,
+            cpu_seconds=cpu_seconds,
+            program=program is not None,
         )
+        sealed = [] if program is None or program.content is None else [_sealed(program.content)]
         ours, theirs = socket_pair()
         log_read, log_write = os.pipe()
         log = GuestLog(log_read, log_bytes_max)
         try:
-            socket.send_fds(self._channel, [messages.encode(request)], [theirs.fileno(), log_write])
+            given = [theirs.fileno(), log_write, *sealed]
+            socket.send_fds(self._channel, [messages.encode(request)], given)
         except OSError as error:
             self.alive = False
             ours.close()
             raise JobFault("guest.fork", f"the zygote is gone: {error}", transient=True) from error
         finally:
             theirs.close()
-            os.close(log_write)
+            descriptors.close_all((log_write, *sealed))
         forked, pidfd = self._answer(_FORK_SECONDS)
         if isinstance(forked, GuestForked) and pidfd is not None:
-            return GuestProcess(self, forked.pid, pidfd, ours, log)
+            return GuestProcess(self, forked.pid, pidfd, ours, log, forked.isolation)
         ours.close()
         self.alive = False
         why = forked.message if isinstance(forked, ForkFailed) else "it does not answer"
@@ -259,6 +309,24 @@ class _Zygote:
         return self._log.text()
 
 
+def _sealed(program: bytes) -> int:
+    """A program as a file without a name that nobody can change any more, not even we."""
+    descriptor = os.memfd_create("parser", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        view = memoryview(program)
+        while view:
+            view = view[os.write(descriptor, view) :]
+        os.fchmod(descriptor, _PROGRAM_MODE)
+        seals = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL
+        fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, seals)
+    except OSError as error:
+        os.close(descriptor)
+        raise JobFault(
+            "guest.fork", f"the program could not be sealed: {error}", transient=True
+        ) from error
+    return descriptor
+
+
 class Guests:
     """Where guests come from: zygotes that are started when they are needed and replaced when they must be.
 
@@ -269,13 +337,13 @@ class Guests:
 
     def __init__(self, home: Home) -> None:
         self._home = home
-        self._zygotes: dict[tuple[str, ...], _Zygote] = {}  # the last used one is the last
+        self._zygotes: dict[Needs, _Zygote] = {}  # the last used one is the last
         self._forked: list[GuestProcess] = []
 
     @property
     def zygote_pid(self) -> int | None:
         """Process id of the zygote of parsers that preload nothing, if it runs."""
-        zygote = self._zygotes.get(())
+        zygote = self._zygotes.get(Needs())
         return zygote.pid if zygote is not None else None
 
     @property
@@ -291,7 +359,7 @@ class Guests:
                 wall), `config.guest_user`, or `guest.zygote`.
         """
         self._zygote(_LEAN)  # it loads meanwhile
-        self._ready(preload)
+        self._ready(_needs(Needs(preload)))
 
     def fork(
         self,
@@ -300,38 +368,42 @@ class Guests:
         cpu_seconds: int,
         log_bytes_max: int,
         cancellation: Cancellation,
-        preload: tuple[str, ...] = (),
-        lean: bool = False,
+        needs: Needs = Needs(),  # noqa: B008 - a frozen value
+        program: Program | None = None,
     ) -> GuestProcess:
         """A fresh guest, which dies when the job is cancelled.
 
-        With `lean` it has no Arrow, and few modules.
+        Args:
+            memory_bytes: its limit.
+            cpu_seconds: its limit.
+            log_bytes_max: kept of what it prints.
+            cancellation: kills it.
+            needs: what it has loaded; with `lean` it has no Arrow, and few modules.
+            program: what it becomes; then it needs nothing.
 
         Raises:
             JobFault: no zygote could be started, or it could not fork.
         """
-        if lean:
-            preload = _LEAN
+        needs = _needs(needs)
         try:
-            guest = self._ready(preload).fork(memory_bytes, cpu_seconds, log_bytes_max)
+            guest = self._ready(needs).fork(memory_bytes, cpu_seconds, log_bytes_max, program)
         except JobFault as fault:
             if not fault.transient:
                 raise
             # It died since it was last used: once more, with a new one.
-            guest = self._ready(preload).fork(memory_bytes, cpu_seconds, log_bytes_max)
+            guest = self._ready(needs).fork(memory_bytes, cpu_seconds, log_bytes_max, program)
         self._forked.append(guest)
         cancellation.watch(guest.kill)
         return guest
 
-    def _ready(self, preload: tuple[str, ...]) -> _Zygote:
+    def _ready(self, needs: Needs) -> _Zygote:
         """The zygote of these modules, ready to fork."""
-        zygote = self._zygote(preload)
+        zygote = self._zygote(needs)
         zygote.await_ready()
         return zygote
 
-    def _zygote(self, preload: tuple[str, ...]) -> _Zygote:
+    def _zygote(self, key: Needs) -> _Zygote:
         """The zygote of these modules, started if it is not there."""
-        key = tuple(sorted(set(preload)))
         self._forked = [guest for guest in self._forked if guest.open]
         zygote = self._zygotes.pop(key, None)
         if zygote is not None and (
@@ -361,3 +433,8 @@ class Guests:
         for zygote in self._zygotes.values():
             zygote.close()
         self._zygotes.clear()
+
+
+def _needs(needs: Needs) -> Needs:
+    """The same needs, written the same way."""
+    return _LEAN if needs.lean else needs._replace(modules=tuple(sorted(set(needs.modules))))

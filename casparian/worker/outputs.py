@@ -15,7 +15,7 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from casparian.contracts.check import split
+from casparian.contracts.check import Seen, TooManyValues, has_unique, split
 from casparian.domain.contracts import OutputContract
 from casparian.domain.outputs import QUARANTINE_TABLE
 from casparian.domain.trust import TrustRecord
@@ -28,7 +28,7 @@ from casparian.sinks.staging import OutputStage, sync_directories
 from casparian.sinks.times import check_times
 from casparian.worker.balance import Spans, Units
 from casparian.worker.evidence import Evidence
-from casparian.worker.faults import SourceExcluded
+from casparian.worker.faults import JobViolation, SourceExcluded
 from casparian.worker.session import Batch, Together
 from casparian.worker.sparse import SparseOutputs
 
@@ -77,6 +77,8 @@ class Outputs:
         self._first_main = mains[0] if mains else 0
         self._source: Evidence | None = None
         self._ordinals: dict[str, int] = {}
+        self._seen: Seen | None = None  # values of the open source's unique columns
+        self._unique = any(has_unique(task.contract) for task in dispatch.outputs)
         self.units = Units(dispatch.parser.account)
         self.rows_total = 0
         self.quarantined_total = 0
@@ -99,6 +101,7 @@ class Outputs:
         """Start a source."""
         self._source = source
         self._ordinals = {}
+        self._seen = Seen()
         self.units = Units(self._dispatch.parser.account)
         for stage in self._all():
             stage.begin_source(source.task.index)
@@ -107,7 +110,7 @@ class Outputs:
         """Take one batch of the open source.
 
         Raises:
-            SourceExcluded: `contract.violation`, or a value that no sink can hold: the source fails.
+            SourceExcluded: `contract.violation`, or a value that no sink can hold: the source fails; as `JobViolation`, the job.
             StagingFault: the stage cannot be written.
         """
         if batch.quarantine:
@@ -116,8 +119,13 @@ class Outputs:
         assert batch.output is not None
         place = self._place(batch.output)
         task = self._tasks[place]
-        sides = split(batch.rows, task.contract)
+        try:
+            sides = split(batch.rows, task.contract, self._seen)
+        except TooManyValues as error:
+            raise SourceExcluded(error.code, error.message) from error
         if sides.failure is not None:
+            if sides.failure.whole_job:
+                raise JobViolation("contract.violation", sides.failure.message)
             raise SourceExcluded("contract.violation", sides.failure.message)
         if sides.rejected.num_rows:
             self._set_aside(batch.output, sides.rejected)
@@ -196,6 +204,8 @@ class Outputs:
         Raises:
             StagingFault: the stage cannot be written.
         """
+        if self._unique:
+            return None
         tasks = [source.task for source in sources]
         kept = [SourceOutputs(Units(self._dispatch.parser.account)) for _ in sources]
         stored: list[tuple[OutputStage, pa.RecordBatch, list[int]]] = []

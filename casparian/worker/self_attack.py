@@ -37,7 +37,7 @@ from casparian.worker import isolation
 from casparian.worker.bridge import GuestClosed, HostBridge, Received
 from casparian.worker.cancel import Cancellation
 from casparian.worker.faults import Exit, GuestFault, JobFault
-from casparian.worker.guest_process import Guests
+from casparian.worker.guest_process import Guests, Needs, Program
 from casparian.worker.isolation import Measured
 
 _MEMORY_MB: Final = 256
@@ -215,7 +215,12 @@ class _Attacker:
     """One guest that attacks."""
 
     def __init__(
-        self, guests: Guests, bait: Bait, cancellation: Cancellation, preload: tuple[str, ...]
+        self,
+        guests: Guests,
+        bait: Bait,
+        cancellation: Cancellation,
+        needs: Needs,
+        program: Program | None,
     ) -> None:
         self._cancellation = cancellation
         self._process = guests.fork(
@@ -223,7 +228,8 @@ class _Attacker:
             cpu_seconds=_LIMITS.cpu_seconds,
             log_bytes_max=_LIMITS.log_kb_max << 10,
             cancellation=cancellation,
-            preload=preload,
+            needs=needs,
+            program=program,
         )
         self._bridge = HostBridge(self._process.channel, _EPOCH, cancellation)
         job = GuestJob(
@@ -272,8 +278,20 @@ class _Attacker:
         self._cancellation.forget(self._process.kill)
 
 
-def measure(guests: Guests, cancellation: Cancellation, preload: tuple[str, ...] = ()) -> Measured:
+def measure(
+    guests: Guests,
+    cancellation: Cancellation,
+    needs: Needs = Needs(),  # noqa: B008 - a frozen value
+    *,
+    program: bool = False,
+) -> Measured:
     """Run every attack in guests of this worker.
+
+    Args:
+        guests: where they come from.
+        cancellation: of the job that waits.
+        needs: what the guests of that job have loaded.
+        program: that job's guest becomes a program: these attack from behind the same filters, with the one `execveat` spent.
 
     Raises:
         JobFault: the bait could not be laid (`isolation.unmeasured`), no guest could be had, or guests
@@ -287,7 +305,9 @@ def measure(guests: Guests, cancellation: Cancellation, preload: tuple[str, ...]
         try:
             for index, name in enumerate(ATTACKS):
                 for _ in range(_TRIES):
-                    attacker = attacker or _attacker(guests, bait, cancellation, preload)
+                    attacker = attacker or _attacker(
+                        guests, bait, cancellation, needs, Program(None) if program else None
+                    )
                     first = first or attacker
                     outcomes[name] = attacker.attack(index, name, bait)
                     if not outcomes[name].startswith("denied "):
@@ -320,11 +340,15 @@ def _bait() -> Bait:
 
 
 def _attacker(
-    guests: Guests, bait: Bait, cancellation: Cancellation, preload: tuple[str, ...]
+    guests: Guests,
+    bait: Bait,
+    cancellation: Cancellation,
+    needs: Needs,
+    program: Program | None,
 ) -> _Attacker:
     for attempt in range(1, _TRIES + 1):
         try:
-            return _Attacker(guests, bait, cancellation, preload)
+            return _Attacker(guests, bait, cancellation, needs, program)
         except GuestFault as fault:
             cancellation.check()
             if attempt == _TRIES:

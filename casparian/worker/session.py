@@ -42,7 +42,7 @@ from casparian.worker.bridge import GuestClosed, HostBridge, Received
 from casparian.worker.cancel import Cancellation
 from casparian.worker.evidence import Evidence
 from casparian.worker.faults import Exit, GuestFault, JobFault, SourceExcluded, classify
-from casparian.worker.guest_process import GuestProcess, Guests
+from casparian.worker.guest_process import GuestProcess, Guests, Needs, Program
 from casparian.worker.ipc import check_spans_by_source, read_batch
 from casparian.worker.sparse import SparseOutputs
 
@@ -56,7 +56,9 @@ GROUP_OUTPUT_BYTES_MAX: Final = (
 _CODE_CHARACTERS: Final = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_.")
 _CODE_CHARACTERS_MAX: Final = 64
 _MESSAGE_CHARACTERS_MAX: Final = 4_096
+_NOT_STARTED: Final = ("guest.exit", "guest.crash", "bridge.truncated")
 _GUEST_CODES: Final = ("parser.", "limit.", "source.")
+_CONTRACT_CODES: Final = frozenset({"contract.document", "contract.drift"})
 
 T = TypeVar("T")
 
@@ -87,7 +89,8 @@ class Session:
         keep: given what the guest printed and how it ended, once, when it is closed.
         outcomes: of the self-attacks of this worker; part of the isolation record.
         minimum: a guest that is confined less is of no use to this job.
-        preload: modules that the parser needs beyond those of every guest.
+        needs: what the parser needs beyond what every guest has.
+        program: the parser itself, when it is one.
 
     Raises:
         JobFault: the parser cannot be loaded (`parser.load`), or `isolation.too_low`.
@@ -103,20 +106,22 @@ class Session:
         keep: Callable[[str, Exit | None], None],
         outcomes: Mapping[str, str],
         minimum: IsolationLevel,
-        preload: tuple[str, ...] = (),
+        needs: Needs = Needs(),  # noqa: B008 - a frozen value
+        program: Program | None = None,
     ) -> None:
         self._job = job
         self._keep = keep
         self._outcomes = outcomes
         self._minimum = minimum
         self._cancellation = cancellation
+        self._program = program
         self._process: GuestProcess = guests.fork(
             memory_bytes=job.limits.memory_mb * _MEBIBYTE,
             cpu_seconds=job.limits.cpu_seconds,
             log_bytes_max=job.limits.log_kb_max * 1024,
             cancellation=cancellation,
-            preload=preload,
-            lean=job.task != "parse",
+            needs=Needs(lean=True) if program is not None or job.task != "parse" else needs,
+            program=program,
         )
         self._bridge = HostBridge(self._process.channel, epoch, cancellation)
         self.open = True  # it can take another source
@@ -132,7 +137,7 @@ class Session:
     def _start(self) -> None:
         idle = self._job.limits.idle_seconds
         self._guarded(lambda: self._bridge.send(Opcode.BRIDGE_JOB, self._job, idle_seconds=idle))
-        answer = self._guarded(lambda: self._bridge.receive(idle))
+        answer = self._first_answer(idle)
         if answer.opcode is Opcode.BRIDGE_FAILED:
             failed = self._decoded(answer, SourceFailed)
             if failed.index != JOB_INDEX:
@@ -142,11 +147,21 @@ class Session:
             )
         if answer.opcode is not Opcode.BRIDGE_READY:
             raise self.fault(_protocol(f"{answer.opcode.name} instead of READY"))
-        claimed = self._decoded(answer, Ready).isolation
+        claimed = self._process.isolation or self._decoded(answer, Ready).isolation
         verdict, self.isolation = isolation.judged(
             claimed, isolation.observe(self._process.pid), self._outcomes
         )
         isolation.require(verdict, self._minimum)
+
+    def _first_answer(self, idle_seconds: float) -> Received:
+        try:
+            return self._guarded(lambda: self._bridge.receive(idle_seconds))
+        except GuestFault as fault:
+            if self._program is None or fault.code not in _NOT_STARTED:
+                raise
+            raise JobFault(
+                "parser.executable", f"the parser's program did not begin to speak: {fault.message}"
+            ) from fault
 
     @property
     def pid(self) -> int:
@@ -249,7 +264,7 @@ class Session:
         self.busy = False
         code = failed.code
         if not (
-            code.startswith(_GUEST_CODES)
+            (code.startswith(_GUEST_CODES) or code in _CONTRACT_CODES)
             and len(code) <= _CODE_CHARACTERS_MAX
             and _CODE_CHARACTERS.issuperset(code)
         ):

@@ -291,7 +291,7 @@ def hive(bench: Bench) -> StageResult:
 def infer(bench: Bench) -> StageResult:
     """Types of a CSV file from all of its rows, beside DuckDB's sniffer and reader over all rows: wall time, two cores."""
     result = StageResult(name="infer")
-    absent = bench.why_absent("duckdb_csv")
+    absent = bench.why_absent("duckdb_sniffed")
     if absent:
         return result.missing(absent)
     inputs = bench.inputs.csv(size_mb=bench.options.csv_mb)
@@ -302,15 +302,23 @@ def infer(bench: Bench) -> StageResult:
         return processes.reader(bench.native("infer_csv", inputs.paths), cores=2)
 
     def of_theirs() -> Figure:
-        return processes.reader(bench.baseline("duckdb_csv", inputs.paths), cores=2)
+        return processes.reader(bench.baseline("duckdb_sniffed", inputs.paths), cores=2)
 
     try:
-        take_turns(result, bench.options.runs, {mine: of_ours, "duckdb_csv": of_theirs})
+        take_turns(result, bench.options.runs, {mine: of_ours, "duckdb_sniffed": of_theirs})
     except CommandFailed as failed:
         result.status = "failed"
         result.notes.append(str(failed))
         return result
     result.found = {name: figures[0].found for name, figures in result.figures.items()}
     compare_found(result, inputs.records)
-    add_ratios(result, "infer_vs_duckdb_csv", "duckdb_csv", mine, "seconds")
+    add_ratios(result, "infer_vs_duckdb_csv", "duckdb_sniffed", mine, "seconds")
     return result
+
+
+def delimited(bench: Bench) -> StageResult:
+    """Delimited text → typed Arrow under a contract, on one core."""
+    inputs = bench.inputs.delimited(min(bench.options.size_mb, 256))
+    return in_process(bench, StageResult(name="delimited"), inputs, reader="delimited",
+                      baselines={"pyarrow_csv": "delimited_vs_pyarrow", "duckdb_csv": "delimited_vs_duckdb"},
+                      runs=bench.options.runs)  # fmt: skip

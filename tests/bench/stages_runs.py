@@ -238,5 +238,6 @@ STAGES: dict[str, Callable[[Bench], StageResult]] = {
     "query": query,
     "hive": stages.hive,
     "infer": stages.infer,
+    "delimited": stages.delimited,
 }
 """All stages, in the order in which they run."""

@@ -44,7 +44,7 @@ EVENTS: dict[str, Any] = {
     "table": "events",
     "parser": "text.jsonl",
     "match": ["*.jsonl"],
-    "layout": {"encoding": "utf-8", "known": [["id"], ["user", "name"]]},
+    "layout": {"encoding": "utf-8", "known": []},
     "columns": [
         {"name": "id", "source": ["id"], "type": "int64"},
         {"name": "user_name", "source": ["user", "name"], "type": "utf8"},

@@ -36,6 +36,7 @@ def bad(database: ControlDatabase) -> set[str]:
 
 DAMAGE = {
     "intents": "INSERT INTO cf_commit_intents VALUES (99, 1, 'x'::BLOB)",
+    "approvals": "INSERT INTO cf_parser_limits VALUES ('windows.evtx', 'memory_mb', 4096, 'k7m2q9xd', 'me', 1)",
     "commits": "UPDATE cf_processing_queue SET state = 'committing'",
     "jobs": "UPDATE cf_processing_queue SET state = 'queued'",
     "materializations": "UPDATE cf_processing_queue SET state = 'aborted'",

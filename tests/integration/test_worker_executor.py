@@ -12,7 +12,7 @@ import msgspec
 import pytest
 from worker_world import LINES, World, home_at, rows, strict
 
-from casparian.domain.contracts import Column, OutputContract
+from casparian.domain.contracts import Action, Column, OutputContract
 from casparian.domain.ledger import Ledger
 from casparian.protocol.worker import Receipt
 from casparian.worker.cancel import Cancellation, Cancelled
@@ -164,6 +164,35 @@ def test_contract_column_with_action_fail_excludes_the_source_only(world: World)
     assert [source.code for source in receipt.sources] == [None, "contract.violation", None]
     assert not receipt.sources[1].transient
     assert len(rows(receipt, "lines")) == 3
+
+
+def test_contract_column_with_action_fail_job_fails_every_source(world: World) -> None:
+    world.source(b"one\ntwo\n")
+    world.source(b"one\ntwo\nthree\n")
+    column = msgspec.structs.replace(strict(LINES).columns[0], action=Action.FAIL_JOB)
+    world.outputs = (msgspec.structs.replace(LINES, columns=(column, *LINES.columns[1:])),)
+    receipt = world.run()
+    assert (receipt.code, receipt.sources, receipt.files) == ("contract.violation", (), ())
+    assert "source-1.log" in receipt.message
+    assert not receipt.transient
+    assert world.staged() == []
+
+
+@pytest.mark.parametrize("sources", [1, 3])
+def test_unique_column_sets_repeated_values_of_each_source_aside(
+    world: World, sources: int
+) -> None:
+    column = msgspec.structs.replace(LINES.columns[1], unique=True)
+    world.outputs = (msgspec.structs.replace(LINES, columns=(LINES.columns[0], column)),)
+    for _ in range(sources):
+        world.source(b"one\ntwo\none\n")
+    receipt = world.run()
+    assert [source.quarantined for source in receipt.sources] == [1] * sources
+    aside = rows(receipt, "quarantine")
+    assert {(row["reason"], row["field"], row["raw"]) for row in aside} == {
+        ("contract.unique", "text", b"one\n")
+    }
+    assert len(rows(receipt, "lines")) == 2 * sources
 
 
 def test_parsers_exception_names_type_text_and_line(world: World) -> None:

@@ -77,6 +77,11 @@ class World:
         (folder / "parser.py").write_text(textwrap.dedent(code))
         for name, text in files.items():
             (folder / f"{name}.py").write_text(textwrap.dedent(text))
+        self.rehash()
+
+    def rehash(self) -> None:
+        """The artifact is what its folder holds now."""
+        folder = self.directory / "parser"
         self.artifact_hash = hash_artifact(read_artifact(str(folder)))
 
     def source(

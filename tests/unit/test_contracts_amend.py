@@ -62,9 +62,10 @@ CHANGES: dict[str, tuple[Callable[[dict[str, Any]], None], str, Effect]] = {
     "another type": (_column(2, type="utf8", minimum=None), "column.type", B),
     "format": (_column(0, format="%Y-%d-%m %H:%M:%S"), "column.format", B),
     "zone": (_column(0, zone="Europe/Berlin"), "column.zone", B),
-    "group": (_column(2, group=","), "column.group", B),
+    "group": (_column(2, format="decimal group ,"), "column.format", B),
     "null that is no number": (_column(2, null=["-"]), "column.null", R),
     "null that is a number": (_column(2, null=["0"]), "column.null", B),
+    "null that is a word": (_column(2, null=["NULL", "n/a", "-"]), "column.null", R),
     "null that is a text": (_column(1, null=["-"]), "column.null", B),
     "null no more": (_column(0, null=[]), "column.null", B),
     "not nullable": (_column(1, nullable=False), "column.nullable", B),
@@ -129,7 +130,6 @@ def test_every_field_of_a_column_and_of_a_contract_is_compared() -> None:
 def test_a_new_key_is_harmless_and_one_inside_a_known_value_is_not() -> None:
     def more(path: list[str]) -> Callable[[dict[str, Any]], None]:
         def change(values: dict[str, Any]) -> None:
-            values["layout"]["known"].append(path)
             values["columns"].append({"name": "more", "source": path, "type": "utf8"})
 
         return change
@@ -138,6 +138,19 @@ def test_a_new_key_is_harmless_and_one_inside_a_known_value_is_not() -> None:
     assert amend.compare(old, dataset(more(["host"]), base=EVENTS)).effect is N
     assert amend.compare(old, dataset(more(["user", "id"]), base=EVENTS)).effect is N
     assert amend.compare(old, dataset(more(["id", "low"]), base=EVENTS)).effect is B
+    knows = dataset(lambda v: v["layout"]["known"].append(["host"]), base=EVENTS)
+    assert amend.compare(old, knows).effect is N
+    assert amend.compare(knows, dataset(more(["host"]), base=EVENTS)).effect is B
+    assert amend.compare(knows, old).effect is B
+
+
+def test_without_a_header_line_another_width_relaxes_and_other_names_break() -> None:
+    def rows(*headers: list[str]) -> Dataset:
+        return dataset(_layout(header=False, headers=[["time", "src", "n"], *headers]))
+
+    assert amend.compare(rows(), rows(["time", "src"])).effect is R
+    assert amend.compare(rows(["time", "src"]), rows(["src", "time"])).effect is B
+    assert amend.compare(rows(["time", "src"]), rows()).effect is B
 
 
 def test_the_lines_show_what_was_and_what_is() -> None:

@@ -1,5 +1,7 @@
 """Every row lands on one side, in order, with the reason of its first violation."""
 
+import datetime as dt
+import itertools
 import math
 import re
 from decimal import Decimal
@@ -10,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from casparian.contracts.check import Failure, split
+from casparian.contracts.check import Failure, Seen, TooManyValues, split
 from casparian.domain.contracts import Action, Column, OutputContract
 from casparian.errors import ContractError
 from casparian.protocol.arrow import bridge_schema
@@ -201,3 +203,95 @@ def test_splitting_agrees_with_looking_at_each_row(
     ]
     for row in result.valid.to_pylist():
         assert (row["n"], row["s"], row["k"]) == rows[row["@flags"]]
+
+
+# -- unique values -----------------------------------------------------------------------------------------------------------
+
+UNIQUE_TYPES: dict[str, list[Any]] = {
+    "int64": [1, -1, 2**62],
+    "uint64": [0, 2**64 - 1],
+    "bool": [True, False],
+    "utf8": ["", "a", "aa", "ä"],
+    "binary": [b"", b"\x00", b"\x00\x00"],
+    "decimal128(10, 2)": [Decimal("1.00"), Decimal("-1.00"), Decimal("0.10")],
+    "date32": [dt.date(1970, 1, 1), dt.date(2026, 1, 1)],
+    "timestamp[us, UTC]": [
+        dt.datetime(1960, 1, 1, tzinfo=dt.UTC),
+        dt.datetime(2026, 1, 1, 1, 2, 3, 4, tzinfo=dt.UTC),
+    ],
+}
+
+
+@pytest.mark.parametrize("kind", UNIQUE_TYPES)
+def test_a_value_of_a_unique_column_may_come_once(kind: str) -> None:
+    values = UNIQUE_TYPES[kind]
+    column = Column(name="a", type=kind, unique=True)
+    found = rejected(column, [*values, None, None, *values])
+    later = range(len(values) + 2, 2 * len(values) + 2)
+    assert found == dict.fromkeys(later, "contract.unique")
+
+
+@given(
+    st.lists(st.sampled_from([None, "", "a", "b", "c", "d"]), max_size=12),
+    st.lists(st.integers(0, 12), max_size=3),
+)
+def test_where_batches_are_cut_does_not_change_what_is_repeated(
+    values: list[str | None], cuts: list[int]
+) -> None:
+    output = table(Column(name="a", type="utf8", unique=True, pattern="[^d]*"))
+    whole = batch(output, [(value,) for value in values])
+    seen = Seen()
+    aside: dict[int, str] = {}
+    places = sorted({0, len(values), *(cut for cut in cuts if cut < len(values))})
+    for start, end in itertools.pairwise(places):
+        sides = split(whole.slice(start, end - start), output, seen)
+        aside |= {row["@flags"]: row["reason"] for row in sides.rejected.to_pylist()}
+    expected: dict[int, str] = {}
+    for number, value in enumerate(values):
+        if value is not None and value in values[:number]:
+            expected[number] = "contract.unique"
+        if value == "d":  # the pattern comes first
+            expected[number] = "contract.pattern"
+    assert aside == expected
+
+
+def test_columns_are_unique_each_for_itself_and_in_each_table() -> None:
+    columns = (
+        Column(name="a", type="int64", unique=True),
+        Column(name="b", type="int64", unique=True),
+    )
+    one, two = table(*columns), OutputContract(table="other", columns=columns)
+    seen = Seen()
+    assert split(batch(one, [(1, 1), (2, 3)]), one, seen).rejected.num_rows == 0
+    assert split(batch(two, [(1, 2)]), two, seen).rejected.num_rows == 0
+    (row,) = split(batch(one, [(3, 3)]), one, seen).rejected.to_pylist()
+    assert (row["field"], row["reason"]) == ("b", "contract.unique")
+    assert row["message"] == "`b` is `3`, which an earlier row of the source has"
+
+
+def test_another_source_may_have_the_same_values() -> None:
+    output = table(Column(name="a", type="int64", unique=True))
+    for _ in range(2):
+        assert split(batch(output, [(1,), (2,)]), output, Seen()).rejected.num_rows == 0
+
+
+def test_more_values_than_are_held_end_the_source_and_are_never_passed() -> None:
+    output = table(Column(name="a", type="int64", unique=True))
+    seen = Seen(3)
+    split(batch(output, [(1,), (2,), (3,), (1,)]), output, seen)
+    with pytest.raises(TooManyValues) as caught:
+        split(batch(output, [(4,)]), output, seen)
+    assert caught.value.code == "contract.unique_limit"
+
+
+def test_a_rule_that_fails_the_job_wins_over_one_that_fails_the_source() -> None:
+    output = table(
+        Column(name="a", type="int64", maximum=1, action=Action.FAIL),
+        Column(name="b", type="int64", maximum=1, action=Action.FAIL_JOB),
+    )
+    failure = split(batch(output, [(5, 0), (0, 5)]), output).failure
+    assert failure is not None
+    assert (failure.field, failure.whole_job, failure.offset) == ("b", True, 10)
+    failure = split(batch(output, [(5, 0)]), output).failure
+    assert failure is not None
+    assert (failure.field, failure.whole_job) == ("a", False)

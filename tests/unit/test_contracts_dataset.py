@@ -73,7 +73,8 @@ REFUSED: dict[str, tuple[Callable[[dict[str, Any]], None], str, str]] = {
     "doubles no quote": (_set("layout", "quote", to=None), "contract.value", "escape"),
     "unknown encoding": (_set("layout", "encoding", to="ebcdic"), "contract.value", "ebcdic"),
     "no headers": (_set("layout", "headers", to=[]), "contract.value", "header rows"),
-    "cell twice": (_set("layout", "headers", to=[["time", "src", "src", "n"]]), "contract.value", "twice"),
+    "second cell of a name": (_set("layout", "headers", to=[["time", "src", "src", "n"]]), "contract.value", "src#2"),
+    "cells that look the same": (_set("layout", "headers", to=[["a", "a", "a#2"]]), "contract.value", "told apart"),
     "header twice": (_set("layout", "headers", to=[["time", "src", "n"]] * 2), "contract.value", "twice"),
     "cell without a column": (
         _set("layout", "headers", to=[["time", "src", "n", "port"]]),
@@ -87,14 +88,15 @@ REFUSED: dict[str, tuple[Callable[[dict[str, Any]], None], str, str]] = {
     "source twice": (_set("columns", 2, "source", to="src"), "contract.value", "same source"),
     "source of another kind": (_set("columns", 2, "source", to=["n"]), "contract.value", "source"),
     "format of another type": (_set("columns", 2, "format", to="%Y"), "contract.format", "format"),
-    "time without format": (_drop("columns", 0, "format"), "contract.format", "format"),
     "unknown code": (_set("columns", 0, "format", to="%Q"), "contract.format", "%Q"),
-    "part twice": (_set("columns", 0, "format", to="%Y %Y"), "contract.format", "twice"),
-    "zone of a text": (_set("columns", 1, "zone", to="UTC"), "contract.format", "zone"),
+    "part twice": (_set("columns", 0, "format", to="%Y %Y"), "contract.format", "%Y %Y"),
     "zone that is none": (_set("columns", 0, "zone", to="Here!"), "contract.format", "zone"),
+    "zone of a text": (_set("columns", 1, "zone", to="UTC"), "contract.format", "zone"),
     "meaning of a number": (_set("columns", 2, "meaning", to="ipv4"), "contract.format", "meaning"),
-    "unknown meaning": (_set("columns", 1, "meaning", to="colour"), "contract.format", "meaning"),
-    "group that is the decimal sign": (_set("columns", 2, "group", to="."), "contract.format", "group"),
+    "group that is the decimal sign": (_set("columns", 2, "format", to="decimal group ."), "contract.format", "group"),
+    "bytes": (_set("columns", 1, "type", to="binary"), "contract.format", "binary"),
+    "list in a cell": (_set("columns", 1, "type", to="list<utf8>"), "contract.type", "list"),
+    "unknown meaning": (_set("columns", 1, "meaning", to="colour"), "contract.format", "colour"),
     "bound of a text": (_set("columns", 1, "minimum", to=1), "contract.value", "minimum"),
     "pattern of a number": (_set("columns", 2, "pattern", to="x"), "contract.value", "pattern"),
     "unknown action": (_set("columns", 2, "action", to="warn"), "contract.value", "warn"),
@@ -133,24 +135,27 @@ def test_a_column_that_a_known_header_lacks_must_be_nullable() -> None:
         dataset(change)
 
 
-def test_without_a_header_line_there_is_one_row_of_names() -> None:
-    def change(values: dict[str, Any]) -> None:
-        values["layout"] |= {"header": False, "headers": [["time", "src", "n"], ["time", "src"]]}
+def test_without_a_header_line_widths_tell_the_names_apart() -> None:
+    def change(second: list[str]) -> Callable[[dict[str, Any]], None]:
+        headers = [["time", "src", "n"], second]
+        return lambda v: v["layout"].update(header=False, headers=headers)
 
+    assert dataset(change(["time", "src"])).columns[2].nullable
     with pytest.raises(ContractError, match="nothing tells them apart"):
-        dataset(change)
+        dataset(change(["n", "src", "time"]))
 
 
-def test_a_known_path_without_a_column_is_refused() -> None:
-    with pytest.raises(ContractError, match=r"user\.id"):
-        dataset(lambda v: v["layout"]["known"].append(["user", "id"]), base=EVENTS)
-
-
-def test_a_path_inside_a_column_or_leading_to_one_needs_no_column_of_its_own() -> None:
+def test_the_second_cell_of_a_name_has_a_column_of_its_own() -> None:
     def change(values: dict[str, Any]) -> None:
-        values["layout"]["known"] += [["user"], ["id", "low"]]
+        values["layout"]["headers"] = [["time", "src", "src", "n"]]
+        values["columns"].append({"name": "dst", "source": "src#2", "type": "utf8"})
 
-    assert dataset(change, base=EVENTS).table == "events"
+    assert dataset(change).columns[3].source == "src#2"
+
+
+def test_json_lines_may_know_more_paths_than_there_are_columns() -> None:
+    contract = dataset(lambda v: v["layout"].update(known=[["user", "id"]]), base=EVENTS)
+    assert [column.source for column in contract.columns] == [("id",), ("user", "name")]
 
 
 @pytest.mark.parametrize(

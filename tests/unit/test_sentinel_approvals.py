@@ -186,3 +186,52 @@ def test_what_cannot_be_is_refused_with_its_reason(desk: Desk, what: str) -> Non
     assert reply.code == code
     assert desk.state.considering == ()
     assert desk.tape() == []
+
+
+def test_a_statement_that_decides_by_itself_is_an_accepted_request_on_the_tape(desk: Desk) -> None:
+    from msgspec import structs
+
+    from casparian.sentinel.approvals import accepted_by_statement
+
+    made = desk.approval(desk.propose(1).fields["approval_id"])
+    approval = structs.replace(made, approval_id="zzzzzzzz", subject="lab.parser")
+    operations = accepted_by_statement(
+        desk.now_ns,
+        approval,
+        keyids=("k",),
+        holders=("alice",),
+        role="lead",
+        reason="parser statement",
+        actor="examiner(1000)",
+        statement=b"{}",
+    )
+    (outcome,) = desk.writer.apply([operations])
+    assert not isinstance(outcome, Exception)
+    assert desk.approval("zzzzzzzz").state is ApprovalState.ACCEPTED
+
+
+def test_nothing_is_accepted_in_the_record_without_a_vote(desk: Desk) -> None:
+    from casparian.db.approvals import StaleApproval
+    from casparian.db.operations import EndApproval, RaiseLimits
+
+    approval = desk.approval(desk.propose(1).fields["approval_id"])
+    end = EndApproval(at_ns=1, approval=approval, after=ApprovalState.ACCEPTED)
+    effect = RaiseLimits(at_ns=1, parser="p", limits={"rows_max": 9}, approval_id="x", actor="a")
+    (outcome,) = desk.writer.apply([(end, effect)])
+    assert isinstance(outcome, StaleApproval)
+    assert desk.tape("limits.raised") == []
+
+
+def test_doctor_finds_what_is_in_force_without_an_approval(desk: Desk) -> None:
+    from casparian.db.audit import audit
+    from casparian.db.migrate import newest
+
+    def found() -> dict[str, str]:
+        findings = audit(desk.database.writer, schema=newest(), live=frozenset(), at_rest=True)
+        return {finding.check: finding.status for finding in findings}
+
+    assert found()["approvals"] == "ok"
+    desk.database.writer.execute(
+        "INSERT INTO cf_parser_limits VALUES ('windows.evtx', 'memory_mb', 4096, 'k7m2q9xd', 'me', 1)"
+    )
+    assert found()["approvals"] == "fail"

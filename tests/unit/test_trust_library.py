@@ -10,6 +10,7 @@ from casparian.domain.trust import TrustVerdict
 from casparian.errors import CasparianError, ContractError, Refused, UsageError
 from casparian.paths import Home, first_party_parsers
 from casparian.trust import verdict
+from casparian.trust.artifact import read_signed
 from casparian.trust.library import Origin, ParserLibrary, load_parser
 
 MANIFEST = """schema_version = 1
@@ -151,6 +152,9 @@ def test_each_first_party_parser_loads_and_is_trusted(tmp_path: Path) -> None:
             assert (found.verdict, found.origin) == (TrustVerdict.VALID, Origin.FIRST_PARTY)
             assert found.keyids == (verdict.release_key().public.keyid,)
             assert found.development is _native.release_key()[1]
+            # The short way for a home without trust says what all the checks say.
+            files, _ = read_signed(entry.artifact.directory)
+            assert found == verdict.verify_first_party(entry.name, files)
         else:
             with pytest.raises(Refused):
                 verdict.verify(entry.artifact, home)

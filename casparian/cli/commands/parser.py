@@ -10,7 +10,7 @@ import msgspec
 from casparian import ids
 from casparian.cli import breakers
 from casparian.cli.app import App
-from casparian.cli.commands import parser_deploy, parser_limits
+from casparian.cli.commands import parser_deploy, parser_limits, parser_sign
 from casparian.cli.framework import group, pass_app
 from casparian.cli.output import plural
 from casparian.cli.render import plain, short, time_text
@@ -27,10 +27,17 @@ if TYPE_CHECKING:
 
 @group("parser")
 def command() -> None:
-    """List, show, test, make, deploy and retire parsers."""
+    """List, show, test, make, sign, deploy and retire parsers."""
 
 
-for _verb in (parser_deploy.deploy, parser_deploy.retire, parser_limits.limits):
+for _verb in (
+    parser_sign.sign,
+    parser_sign.pack,
+    parser_sign.verify,
+    parser_deploy.deploy,
+    parser_deploy.retire,
+    parser_limits.limits,
+):
     command.add_command(_verb)
 
 
@@ -170,7 +177,11 @@ def show_parser(app: App, *, parser: str) -> None:
 @click.argument("parser", metavar="NAME|DIR")
 @click.argument("files", nargs=-1, type=click.Path())
 @click.option(
-    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="A setting of the parser"
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="A setting of the parser; `KEY=@FILE` takes a file's text",
 )
 @click.option(
     "--rows",
@@ -192,11 +203,12 @@ def test(
 
     artifact = library(app).find(parser)
     name = artifact.manifest.name
-    typed = requests.merged_settings({}, [f"{name}.{text}" for text in settings]).get(name, {})
+    rest, texts = parser_test.settings_from_files(settings)
+    typed = requests.merged_settings({}, [f"{name}.{text}" for text in rest]).get(name, {}) | texts
     chosen = list(files) or parser_test.sample_files(artifact)
     minimum = IsolationLevel(app.config.settings.min_isolation)
     report = parser_test.run_test(
-        artifact, chosen, typed, rows_shown=rows_shown, min_isolation=minimum
+        artifact, chosen, typed, rows_shown=rows_shown, min_isolation=minimum, home=app.home
     )
     document = {"passed": report.passed, "trusted": _summary(app, artifact)["trusted"]}
     document |= msgspec.to_builtins(report)

@@ -23,13 +23,19 @@ mod capabilities;
 #[cfg(target_os = "linux")]
 mod descriptors;
 #[cfg(target_os = "linux")]
+pub mod imports;
+#[cfg(target_os = "linux")]
 mod limits;
+#[cfg(target_os = "linux")]
+mod listener;
 #[cfg(target_os = "linux")]
 mod lockdown;
 #[cfg(target_os = "linux")]
 mod namespaces;
 #[cfg(target_os = "linux")]
 pub mod profile;
+#[cfg(target_os = "linux")]
+pub mod program;
 #[cfg(target_os = "linux")]
 mod support;
 #[cfg(target_os = "linux")]
@@ -40,7 +46,11 @@ mod walls;
 mod zygote;
 
 #[cfg(target_os = "linux")]
-pub use lockdown::{lock_down, prepare};
+pub use imports::wall_imports;
+#[cfg(target_os = "linux")]
+pub use lockdown::{lock_down, prepare, prepare_program};
+#[cfg(target_os = "linux")]
+pub use program::{allow_program, run_program};
 #[cfg(target_os = "linux")]
 pub use support::support;
 #[cfg(target_os = "linux")]
@@ -51,7 +61,9 @@ pub use zygote::isolate;
 #[cfg(not(target_os = "linux"))]
 mod elsewhere;
 #[cfg(not(target_os = "linux"))]
-pub use elsewhere::{isolate, lock_down, prepare, support};
+pub use elsewhere::{
+    allow_program, isolate, lock_down, prepare, prepare_program, run_program, support, wall_imports,
+};
 
 /// What is in force, by name of the step.
 pub type Record = BTreeMap<&'static str, String>;
@@ -78,4 +90,15 @@ pub struct Request {
     pub memory_bytes: u64,
     /// Processor time; one second more and the kernel kills.
     pub cpu_seconds: u64,
+    /// The process may become one program, once: see [`program`].
+    pub once: Option<Once>,
+}
+
+/// What a guest needs that is to become a program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Once {
+    /// A socket to the zygote: it is given the listener of the filter, and allows the one `execveat`.
+    pub supervisor_fd: i32,
+    /// The program, sealed; without it nothing is executed (a guest that only attacks itself).
+    pub program_fd: Option<i32>,
 }

@@ -17,13 +17,15 @@ use rustix::thread::{no_new_privs, set_no_new_privs};
 use seccompiler::apply_filter;
 
 use crate::profile::{self, Filters};
+use crate::program::{self, ProgramFilters};
 use crate::{
-    Arch, ConfineError, Record, Request, capabilities, descriptors, limits, walls, zygote,
+    Arch, ConfineError, Record, Request, capabilities, descriptors, limits, listener, walls, zygote,
 };
 
 const SECCOMP: &str = "seccomp";
 
 static FILTERS: OnceLock<Filters> = OnceLock::new();
+static PROGRAM: OnceLock<ProgramFilters> = OnceLock::new();
 
 /// Compile the filters, so that guests which are forked later need not.
 ///
@@ -43,6 +45,23 @@ fn filters() -> Result<(Arch, &'static Filters), ConfineError> {
     Ok((arch, FILTERS.get_or_init(|| made)))
 }
 
+/// The filters of a guest that becomes a program; few zygotes fork such guests, so they are compiled when first needed.
+///
+/// # Errors
+/// `seccomp`: there is no profile for this architecture.
+pub fn prepare_program() -> Result<(), ConfineError> {
+    program_filters().map(|_| ())
+}
+
+fn program_filters() -> Result<&'static ProgramFilters, ConfineError> {
+    let (arch, _) = filters()?;
+    if let Some(made) = PROGRAM.get() {
+        return Ok(made);
+    }
+    let made = program::filters(arch).map_err(seccomp_error)?;
+    Ok(PROGRAM.get_or_init(|| made))
+}
+
 /// Lock this process down for good and say what is in force.
 ///
 /// For a process with one thread that was just forked: descriptors of its parent are closed whoever
@@ -56,6 +75,15 @@ pub fn lock_down(request: &Request) -> Result<Record, ConfineError> {
         return Err(ConfineError::refused("user", "guests never run as root"));
     }
     let (arch, filters) = filters()?;
+    let once = request
+        .once
+        .map(|once| program_filters().map(|made| (once, made)))
+        .transpose()?;
+    let further: Vec<_> = request
+        .once
+        .iter()
+        .flat_map(|once| std::iter::once(once.supervisor_fd).chain(once.program_fd))
+        .collect();
     let mut record = zygote::done().cloned().unwrap_or_default();
     record
         .entry("namespaces")
@@ -68,7 +96,7 @@ pub fn lock_down(request: &Request) -> Result<Record, ConfineError> {
     record.insert("oom_score_adj", attempt(prefer_as_oom_victim()));
     record.insert(
         "descriptors",
-        descriptors::keep_only(request.bridge_fd, request.log_fd)?,
+        descriptors::keep_only(request.bridge_fd, request.log_fd, &further)?,
     );
     let limits = limits::set(
         request.memory_bytes,
@@ -103,13 +131,18 @@ pub fn lock_down(request: &Request) -> Result<Record, ConfineError> {
 
     let own = profile::own_signals(arch, getpid().as_raw_nonzero().get().unsigned_abs())
         .map_err(seccomp_error)?;
+    let (name, filters) = once.map_or((profile::NAME, filters), |(_, made)| {
+        (program::NAME, &made.filters)
+    });
     let stack = [&filters.kill, &filters.absent, &own, &filters.allow];
-    let instructions: usize = stack.iter().map(|program| program.len()).sum();
-    let in_force = format!(
-        "{} {}, {instructions} instructions",
-        profile::NAME,
-        arch.name()
-    );
+    let mut instructions: usize = stack.iter().map(|program| program.len()).sum();
+    if let Some((_, made)) = once {
+        instructions += made.once.len();
+        // First of all: the list does not allow to hand the listener over.
+        listener::install_and_send(&made.once, program::SUPERVISOR_FD)
+            .map_err(|error| ConfineError::new(SECCOMP, error))?;
+    }
+    let in_force = format!("{name} {}, {instructions} instructions", arch.name());
     record.insert(SECCOMP, in_force);
     for program in stack {
         apply_filter(program).map_err(|error| ConfineError::new(SECCOMP, to_io(error)))?;

@@ -200,7 +200,7 @@ const FCNTL: [u64; 6] = [0, 1, 2, 3, 4, 1030]; // DUPFD, GETFD, SETFD, GETFL, SE
 const IOCTL: [u64; 5] = [0x5401, 0x541B, 0x5421, 0x5450, 0x5451]; // TCGETS, FIONREAD, FIONBIO, FIONCLEX, FIOCLEX
 const PRCTL: [u64; 3] = [15, 16, 0x5356_4D41]; // SET_NAME, GET_NAME, SET_VMA (names of maps)
 
-type Rules = BTreeMap<i64, Vec<SeccompRule>>;
+pub(crate) type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 
 /// The filters that are the same for every guest, in the order of their installation. The third
 /// one, [`own_signals`], belongs between the last two.
@@ -219,21 +219,33 @@ pub struct Filters {
 /// # Errors
 /// Only when a list in this file is wrong, which a test would have seen.
 pub fn sealed(arch: Arch) -> Result<Filters, BackendError> {
+    stack(arch, killing(arch)?, allowing(arch)?)
+}
+
+/// What kills in every guest.
+pub(crate) fn killing(arch: Arch) -> Result<Rules, BackendError> {
     let mut kill = unconditional(arch, KILL);
+    let process = int(0, SeccompCmpOp::MaskedEq(CLONE_THREAD), 0)?;
     insert(
         arch,
         &mut kill,
         "clone",
-        vec![SeccompRule::new(vec![int(
-            0,
-            SeccompCmpOp::MaskedEq(CLONE_THREAD),
-            0,
-        )?])?],
+        vec![SeccompRule::new(vec![process])?],
     );
+    Ok(kill)
+}
+
+/// What every guest may do.
+pub(crate) fn allowing(arch: Arch) -> Result<Rules, BackendError> {
     let mut allow = unconditional(arch, ALLOW);
     for name in CONDITIONAL {
         insert(arch, &mut allow, name, conditional(name)?);
     }
+    Ok(allow)
+}
+
+/// Compile both lists, and the one between them.
+pub(crate) fn stack(arch: Arch, kill: Rules, allow: Rules) -> Result<Filters, BackendError> {
     let errno = |number: i32| SeccompAction::Errno(number.unsigned_abs());
     Ok(Filters {
         kill: compile(arch, kill, SeccompAction::Allow, SeccompAction::KillProcess)?,
@@ -309,7 +321,11 @@ fn conditional(name: &str) -> Result<Vec<SeccompRule>, BackendError> {
 
 /// A condition on an argument of which the kernel looks at the lower 32 bits only, as it does with
 /// everything declared `int`. (Flags of `mmap` and `mprotect` are wider, and all known bits are in there.)
-fn int(index: u8, operator: SeccompCmpOp, value: u64) -> Result<SeccompCondition, BackendError> {
+pub(crate) fn int(
+    index: u8,
+    operator: SeccompCmpOp,
+    value: u64,
+) -> Result<SeccompCondition, BackendError> {
     SeccompCondition::new(index, SeccompCmpArgLen::Dword, operator, value)
 }
 
@@ -322,7 +338,7 @@ fn pointer(
     SeccompCondition::new(index, SeccompCmpArgLen::Qword, operator, value)
 }
 
-fn unconditional(arch: Arch, names: &[&str]) -> Rules {
+pub(crate) fn unconditional(arch: Arch, names: &[&str]) -> Rules {
     let mut rules = Rules::new();
     for name in names {
         insert(arch, &mut rules, name, Vec::new());
@@ -331,13 +347,13 @@ fn unconditional(arch: Arch, names: &[&str]) -> Rules {
 }
 
 /// Names that this architecture does not have are left out: their numbers mean something else there.
-fn insert(arch: Arch, rules: &mut Rules, name: &str, chain: Vec<SeccompRule>) {
+pub(crate) fn insert(arch: Arch, rules: &mut Rules, name: &str, chain: Vec<SeccompRule>) {
     if let Some(number) = arch.number(name) {
         rules.insert(number, chain);
     }
 }
 
-fn compile(
+pub(crate) fn compile(
     arch: Arch,
     rules: Rules,
     otherwise: SeccompAction,

@@ -17,6 +17,7 @@ pub mod jsonl;
 pub mod promote;
 mod quarantine;
 pub mod regf;
+pub mod repeats;
 mod schema;
 pub mod source;
 pub mod tally;

@@ -19,6 +19,7 @@ mod infer;
 mod memory;
 mod promote;
 mod regf;
+mod repeats;
 mod text;
 mod values;
 mod walk;
@@ -43,7 +44,10 @@ mod _native {
         build_info, engine_sources_hash, first_party_parsers, first_party_statements, release_key,
     };
     #[pymodule_export]
-    use crate::confine::{confinement_support, isolate_zygote, lock_down, prepare_confinement};
+    use crate::confine::{
+        allow_program, confinement_support, isolate_zygote, lock_down, prepare_confinement,
+        prepare_programs, run_program, wall_imports,
+    };
     #[pymodule_export]
     use crate::errors::SourceError;
     #[pymodule_export]
@@ -62,6 +66,8 @@ mod _native {
     use crate::promote::promote_noreplace;
     #[pymodule_export]
     use crate::regf::HiveReader;
+    #[pymodule_export]
+    use crate::repeats::Repeats;
     #[pymodule_export]
     use crate::text::{TextReader, account_delimited};
     #[pymodule_export]
