@@ -105,6 +105,9 @@ def propose(
 
     Args:
         found: what the native inference reported.
+        table: name of the table.
+        match: globs of the files that it is for.
+        files: by the numbers that `found` has.
         layout: of delimited text; `None` for JSON Lines.
         answers: by column (its name, or its source as it stands in the files).
 

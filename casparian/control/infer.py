@@ -94,6 +94,7 @@ def run_inference(
         files: in the order of their names.
         wanted: what is known already: `delimiter`, `quote`, `encoding`, `header`.
         threads: of the guest; the cores of this machine when it is not given.
+        min_isolation: a guest that is confined less gets no evidence.
 
     Raises:
         SourceFault: a file cannot be read.

@@ -270,7 +270,7 @@ def _csv_row(number: int) -> str:
     second = number // 7
     clock = f"{second // 3600 % 24:02}:{second // 60 % 60:02}:{second % 60:02}"
     user = "" if dice % 3 else f"user{dice % 500}"
-    agent = f'"Browser/{dice % 9}.{dice % 7} (X11, Linux; \"\"{dice % 60}\"\")"'
+    agent = f'"Browser/{dice % 9}.{dice % 7} (X11, Linux; ""{dice % 60}"")"'
     return (
         f"{number},2024-{1 + dice % 12:02}-{1 + dice % 28:02} {clock}.{dice % 1000:03}Z,"
         f"10.{dice % 256}.{dice // 256 % 256}.{dice // 65536 % 256},{user},{('GET', 'POST', 'HEAD')[dice % 3]},"

@@ -1,9 +1,9 @@
-"""Inference from a file to a proposed contract: questions are asked, never answered by us, and no value contradicts the answer."""
+"""Inference from a file to a proposed contract: questions are asked and not answered for anybody, and no value contradicts it."""
 
 from __future__ import annotations
 
 import csv
-import datetime
+import datetime as dt
 import io
 import json
 import os
@@ -78,12 +78,20 @@ def columns(made: Proposal) -> dict[str, dict[str, Any]]:
 
 
 def test_a_file_without_questions_is_a_contract() -> None:
-    made = proposal(found_in([b"time,src,n\n2024-01-02T03:04:05Z,10.0.0.1,5\n2024-01-02T03:04:06Z,10.0.0.2,-\n"]))
+    made = proposal(
+        found_in(
+            [b"time,src,n\n2024-01-02T03:04:05Z,10.0.0.1,5\n2024-01-02T03:04:06Z,10.0.0.2,-\n"]
+        )
+    )
     by_name = columns(made)
     assert by_name["time"]["type"] == "timestamp[ns, UTC]"
     assert by_name["time"]["format"] == "iso8601"
     assert (by_name["src"]["type"], by_name["src"]["meaning"]) == ("utf8", "ipv4")
-    assert (by_name["n"]["type"], by_name["n"]["null"], by_name["n"]["nullable"]) == ("int64", ["-"], True)
+    assert (by_name["n"]["type"], by_name["n"]["null"], by_name["n"]["nullable"]) == (
+        "int64",
+        ["-"],
+        True,
+    )
     assert not by_name["time"]["nullable"]
     assert made.document is not None
     assert made.document["layout"]["headers"] == [["time", "src", "n"]]
@@ -113,7 +121,9 @@ def test_a_time_without_zone_is_a_question_of_the_zone() -> None:
     assert (local["type"], local["zone"]) == ("timestamp[ns]", None)
 
 
-@pytest.mark.parametrize("answers", [{"x": "int"}, {"y": "text"}, {"at": "Mars/Olympus"}, {"x": "UTC"}])
+@pytest.mark.parametrize(
+    "answers", [{"x": "int"}, {"y": "text"}, {"at": "Mars/Olympus"}, {"x": "UTC"}]
+)
 def test_an_answer_to_nothing_is_refused(answers: dict[str, str]) -> None:
     found = found_in([b"at,x\n2024-01-02 03:04:05,a\n"])
     with pytest.raises(UsageError) as refused:
@@ -141,7 +151,13 @@ def test_json_lines_are_columns_by_path() -> None:
     found = found_in_lines(
         [
             {"at": "2024-01-02T03:04:05Z", "user": {"id": 1, "name": "a"}, "tags": ["x"], "n": "5"},
-            {"at": "2024-01-02T03:04:06Z", "user": {"id": 2}, "tags": [], "n": "6", "deep": [{"a": 1}]},
+            {
+                "at": "2024-01-02T03:04:06Z",
+                "user": {"id": 2},
+                "tags": [],
+                "n": "6",
+                "deep": [{"a": 1}],
+            },
         ]
     )
     made = proposal(found, delimited=False)
@@ -169,7 +185,7 @@ VALUES = st.one_of(
     st.lists(st.decimals(-10_000, 10_000, places=2).map(lambda d: f"{d:.2f}"), min_size=1, max_size=20),
     st.lists(st.floats(allow_nan=False).map(repr), min_size=1, max_size=20),
     st.lists(st.dates().map(str), min_size=1, max_size=20),
-    st.lists(st.dates(datetime.date(1990, 1, 1)).map(lambda d: d.strftime("%d/%m/%Y")), min_size=1, max_size=20),
+    st.lists(st.dates(dt.date(1990, 1, 1)).map(lambda d: d.strftime("%d/%m/%Y")), min_size=1, max_size=20),
     st.lists(st.datetimes().map(lambda t: t.isoformat() + "Z"), min_size=1, max_size=20),
     st.lists(st.ip_addresses().map(str), min_size=1, max_size=20),
     st.lists(st.uuids().map(str), min_size=1, max_size=20),
@@ -234,7 +250,10 @@ def _unordered(value: Any) -> Any:
 def test_real_tables_are_read_without_a_misfit(corpus: Path) -> None:
     content = (corpus / "MANIFEST.csv").read_bytes()
     found = found_in([content], threads=2)
-    assert (found["faults"], found["rows"]) == (0, len(list(csv.reader(io.StringIO(content.decode())))) - 1)
+    assert (found["faults"], found["rows"]) == (
+        0,
+        len(list(csv.reader(io.StringIO(content.decode())))) - 1,
+    )
     made = proposal(found)
     answers = {q.column: q.options[0].option for q in made.questions}
     rows = list(csv.DictReader(io.StringIO(content.decode())))

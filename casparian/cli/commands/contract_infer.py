@@ -1,4 +1,4 @@
-"""`casparian contract infer`: unknown files in, a proposed contract with its evidence out, and questions where files do not say."""
+"""`casparian contract infer`: unknown files in, a proposed contract with its evidence out, and questions."""
 
 from __future__ import annotations
 
@@ -64,7 +64,8 @@ def infer(
 
     Every value of every row is read, in a confined guest, and rules out what it contradicts; what remains is the proposal.
     What the files do not say (a zone, the order of day and month) is a question: answer it with `--answer`, on a terminal when
-    you are asked, or not at all, and then there is no proposal (exit code 5). Nothing is recorded: `contract promote` asks for approval.
+    you are asked, or not at all, and then there is no proposal (exit code 5). Nothing is recorded: `contract promote` asks
+    for approval.
     """
     if output is not None and os.path.lexists(output) and not force:
         raise UsageError(
@@ -185,7 +186,9 @@ def _print(out: Output, proposal: Proposal, output: str | None) -> None:
         f"{show(proposal.table)}: {plural(proposal.rows, 'row')} in {plural(len(proposal.files), 'file')}"
     )
     if proposal.faults:
-        out.line(f"{plural(proposal.faults, 'record')} would be set aside: cells do not fit the header")
+        out.line(
+            f"{plural(proposal.faults, 'record')} would be set aside: cells do not fit the header"
+        )
     out.table(
         ("column", "type", "format", "meaning", "values", "null spellings"),
         [
@@ -195,7 +198,7 @@ def _print(out: Output, proposal: Proposal, output: str | None) -> None:
                 column.format or "",
                 column.meaning or "",
                 column.values,
-                ", ".join(f"{word!r} {count}×" for word, count in column.nulls.items()),
+                ", ".join(f"{word!r} ({count})" for word, count in column.nulls.items()),
             )
             for column in proposal.columns
         ],
@@ -232,10 +235,10 @@ def _ask(out: Output, question: Question) -> str:
 def _explain(out: Output, proposal: Proposal, name: str) -> None:
     import msgspec
 
-    for column in proposal.columns:
-        if name in (column.name, column.source):
-            out.emit({"column": msgspec.to_builtins(column)}, lambda: _print_evidence(out, column))
-            return
+    column = next((c for c in proposal.columns if name in (c.name, c.source)), None)
+    if column is not None:
+        out.emit({"column": msgspec.to_builtins(column)}, lambda: _print_evidence(out, column))
+        return
     raise UsageError(f"there is no column `{show(name)}`", code="infer.column")
 
 
