@@ -36,7 +36,9 @@ COMMANDS: Final[dict[str, Entry]] = {
     "query": Entry("Tables", "query", "Ask committed tables a question in SQL."),
     "show": Entry("Tables", "show", "Show a row column by column, or its event as Windows has it."),
     "outputs": Entry("Tables", "outputs", "List committed output files."),
-    "quarantine": Entry("Tables", "quarantine", "See what was set aside, and why."),
+    "quarantine": Entry(
+        "Tables", "quarantine", "See what was set aside and why, and decide what becomes of it."
+    ),
     "ledger": Entry("Proof", "ledger", "Show for each source what was there and where it went."),
     "why": Entry("Proof", "why", "Prove a row: read its bytes again and derive it again."),
     "verify": Entry(

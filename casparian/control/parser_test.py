@@ -18,11 +18,15 @@ from typing import Any, Final
 
 import blake3
 import msgspec
+from msgspec import structs
 
 from casparian import clock, ids, processes
+from casparian.contracts.dataset import canonical, read_dataset
 from casparian.contracts.settings import effective_config
 from casparian.contracts.wide import wide_numbers
 from casparian.display import path_text
+from casparian.domain import datasets
+from casparian.domain.contracts import Contract
 from casparian.domain.isolation import IsolationLevel
 from casparian.domain.lineage import LINEAGE_VERSION
 from casparian.domain.outputs import Sink, SinkKind
@@ -37,6 +41,7 @@ from casparian.sinks.uri import default_settings
 from casparian.trust import verdict
 
 _READ_BYTES: Final = 1 << 20
+_SETTING_BYTES_MAX: Final = 4 << 20
 _STDERR_CHARACTERS: Final = 4_000
 NONDETERMINISTIC: Final = "parser.nondeterministic"
 _ROWS_COMPARED: Final = 4096
@@ -152,6 +157,7 @@ def run_test(
             code="parser.no_samples",
             hint="name files to try it on: `casparian parser test PARSER FILE…`",
         )
+    artifact, settings = under_contract(artifact, settings)
     trust = _IN_DEVELOPMENT
     if artifact.manifest.kind is ParserKind.EXECUTABLE:
         trust = _signed(artifact, home)
@@ -198,6 +204,71 @@ def run_test(
             log=receipt.guest_log,
             isolation=receipt.isolation,
         )
+
+
+def under_contract(
+    artifact: ParserArtifact, settings: Mapping[str, ConfigValue]
+) -> tuple[ParserArtifact, Mapping[str, ConfigValue]]:
+    """A parser whose table comes from a contract, with that table; the contract in its canonical form.
+
+    Raises:
+        UsageError: `parser.setting`: no contract is given, or it is one of another parser.
+        ContractError: it cannot be read.
+    """
+    manifest = artifact.manifest
+    if datasets.SETTING not in manifest.config:
+        return artifact, settings
+    document = str(settings.get(datasets.SETTING, ""))
+    if not document:
+        raise UsageError(
+            f"the parser `{manifest.name}` reads what a contract says, and none is given",
+            hint="`--set dataset=@FILE`; `casparian contract infer` proposes a contract for files",
+            code="parser.setting",
+            setting=datasets.SETTING,
+        )
+    dataset = read_dataset(document, file=datasets.SETTING)
+    if dataset.parser != manifest.name:
+        raise UsageError(
+            f"the contract is one of `{dataset.parser}`, and the parser is `{manifest.name}`",
+            hint=f"casparian parser test {dataset.parser} …",
+            code="parser.setting",
+            setting=datasets.SETTING,
+        )
+    changed = {**settings, datasets.SETTING: canonical(dataset)}
+    return structs.replace(artifact, contract=Contract(outputs=(dataset.output,))), changed
+
+
+def settings_from_files(typed: Sequence[str]) -> tuple[list[str], dict[str, ConfigValue]]:
+    """Settings as they were typed: those that are there, and of `KEY=@FILE` the key with the file's text.
+
+    Raises:
+        SourceFault: a file cannot be read, is too large or is not UTF-8.
+    """
+    rest: list[str] = []
+    texts: dict[str, ConfigValue] = {}
+    for text in typed:
+        key, is_file, path = text.partition("=@")
+        if is_file and "=" not in key:
+            texts[key] = _text_of(path)
+        else:
+            rest.append(text)
+    return rest, texts
+
+
+def _text_of(path: str) -> str:
+    shown = path_text(os.fsencode(path))
+    try:
+        with open(path, "rb") as file:
+            raw = file.read(_SETTING_BYTES_MAX + 1)
+        if len(raw) > _SETTING_BYTES_MAX:
+            raise SourceFault(
+                f"`{shown}` is larger than the {_SETTING_BYTES_MAX} bytes of a setting", path=shown
+            )
+        return raw.decode()
+    except OSError as error:
+        raise SourceFault(f"`{shown}` cannot be read: {error.strerror}", path=shown) from error
+    except UnicodeDecodeError as error:
+        raise SourceFault(f"`{shown}` is not UTF-8 at byte {error.start}", path=shown) from error
 
 
 def _signed(artifact: ParserArtifact, home: Home | None) -> TrustRecord:

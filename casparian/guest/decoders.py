@@ -86,9 +86,15 @@ def _registry(given: Input, job: GuestJob) -> Batches:
     return _native.HiveReader(given.descriptor, given.source.size_bytes, logs=given.logs)
 
 
+def _text(given: Input, job: GuestJob) -> Batches:
+    return _native.TextReader(given.descriptor, given.source.size_bytes, str(job.config["dataset"]))
+
+
 DECODERS: Final[dict[str, Decoder]] = {
     "evtx": _evtx,
     RENDER_ENTRY: _evtx_render,
     "registry": _registry,
+    "delimited": _text,
+    "jsonl": _text,
 }
 GROUP_DECODERS: Final[dict[str, GroupDecoder]] = {"evtx": _evtx_group}

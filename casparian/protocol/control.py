@@ -36,8 +36,8 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True):
 class Hello(msgspec.Struct, frozen=True, kw_only=True, tag="hello"):
     """Who answers? Reply: `SentinelStatus`.
 
-    With `when_at_rest` the reply comes once nothing is under way and the catalog is as new as the record. Jobs are not waited
-    for: while there are any, the reply says so at once.
+    With `when_at_rest` the reply comes once the catalog is as new as the record. Plans and jobs are not waited for: while there
+    are any, the reply comes at once and says that it is not at rest.
     """
 
     when_at_rest: bool = False

@@ -217,24 +217,6 @@ def recall(turn: Turn) -> None:
             turn.put_worker(structs.replace(worker, recalled=(*worker.recalled, *asked)))
 
 
-def _back_to_queue(turn: Turn, job: JobEntry, why: str) -> None:
-    """A job that its worker has not tried."""
-    turn.move_job(job, JobState.QUEUED, worker_id=None)
-    turn.remove_stages(job, job.epoch)
-    turn.persist(
-        StepJob(
-            at_ns=turn.state.now_ns,
-            job_id=job.job_id,
-            before=job.state,
-            after=JobState.QUEUED,
-            epoch=job.epoch,
-            attempts=job.attempts,
-            detail=why,
-        ),
-        then=after.Nothing(),
-    )
-
-
 def dispatched(turn: Turn, then: after.AfterDispatch) -> None:
     """Dispatches are durable: send them, but those whose job was cancelled or whose worker died meanwhile."""
     for job_id, epoch in then.jobs:
@@ -244,7 +226,7 @@ def dispatched(turn: Turn, then: after.AfterDispatch) -> None:
             if (job_id, epoch) not in turn.state.workers[job.worker_id].recalled:
                 turn.emit(SendWorker(worker_id=job.worker_id, message=dispatch_message(turn, job)))
                 continue
-            _back_to_queue(turn, job, f"taken back from worker {job.worker_id}")
+            retrying.back_to_queue(turn, job, f"taken back from worker {job.worker_id}")
         for worker_id in list(turn.state.workers):  # it was never told: it is free
             let_go(turn, worker_id, job_id, epoch)
 
@@ -347,7 +329,7 @@ def worker_concluded(turn: Turn, event: ev.WorkerConcluded) -> None:
         cancelling.end_aborted(turn, job)
     elif job.state in (JobState.DISPATCHED, JobState.RUNNING):
         if recalled and conclude.receipt.code == NOT_DONE:
-            _back_to_queue(turn, job, f"taken back from worker {event.worker_id}")
+            retrying.back_to_queue(turn, job, f"taken back from worker {event.worker_id}")
             return
         if job.state is JobState.DISPATCHED:
             job = accept(turn, job)
@@ -392,7 +374,7 @@ def worker_gone(turn: Turn, event: ev.WorkerGone) -> None:
         if job.state is JobState.ABORTED:
             cancelling.end_aborted(turn, job)
         elif number and job.state is JobState.DISPATCHED:
-            _back_to_queue(turn, job, message)
+            retrying.back_to_queue(turn, job, message)
         elif job.state in (JobState.DISPATCHED, JobState.RUNNING):
             retrying.retry_or_fail(turn, job, "worker.lost", message)
 

@@ -26,6 +26,7 @@ from casparian.demo.evtx_writer import (
     seal,
     seal_file_header,
 )
+from tests.bench.texts import write_csv
 
 SEED = 7
 VERSION = 2
@@ -141,6 +142,14 @@ class InputMaker:
                 directory.joinpath(f"{number}-{Path(row['path']).stem}").write_bytes(data)
 
         return self._made("hives", write)
+
+    def delimited(self, size_mb: int) -> Inputs:
+        """A log of delimited text."""
+
+        def write(directory: Path) -> int:
+            return write_csv(directory / "firewall.csv", size_mb * 1_000_000)
+
+        return self._made(f"delimited-{size_mb}", write)
 
     def _made(self, name: str, write: Callable[[Path], int | None]) -> Inputs:
         directory = self._root / f"{name}-{self.origin}-v{VERSION}"

@@ -11,12 +11,14 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from casparian import _native
+from tests.bench.texts import DATASET
 
 SLACK = next(bit for bit, name in _native.FLAG_NAMES.items() if name == "slack")
 
@@ -62,9 +64,23 @@ def blake3_files(paths: list[str], *, check: bool) -> dict[str, Any]:
     return {"records": len(digests), "ids": None}
 
 
+def delimited(paths: list[str], *, check: bool) -> dict[str, Any]:
+    """Delimited text to Arrow, typed as its contract says; with `check` what was set aside fails it."""
+    count = 0
+    for output, batch in _batches(partial(_text, DATASET), paths):
+        assert not check or output == "firewall"
+        count += batch.num_rows
+    return {"records": count, "ids": None}
+
+
+def _text(dataset: str, descriptor: int, size: int) -> Any:
+    return _native.TextReader(descriptor, size, dataset)
+
+
 READERS: dict[str, tuple[Callable[..., dict[str, Any]], str]] = {
     "evtx": (evtx, "EvtxReader"),
     "hive": (hive, "HiveReader"),
+    "delimited": (delimited, "TextReader"),
     "blake3_files": (blake3_files, "digest_files"),
 }
 """Each with what it needs of the native module."""

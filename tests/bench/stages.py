@@ -284,3 +284,11 @@ def hive(bench: Bench) -> StageResult:
             # The fastest of a turn is the one that leaves us the least lead.
             result.ratios["hive_vs_fastest_rust"] = [min(turn) for turn in zip(*turns, strict=True)]
     return result
+
+
+def delimited(bench: Bench) -> StageResult:
+    """Delimited text → typed Arrow under a contract, on one core."""
+    inputs = bench.inputs.delimited(min(bench.options.size_mb, 256))
+    return in_process(bench, StageResult(name="delimited"), inputs, reader="delimited",
+                      baselines={"pyarrow_csv": "delimited_vs_pyarrow", "duckdb_csv": "delimited_vs_duckdb"},
+                      runs=bench.options.runs)  # fmt: skip

@@ -237,5 +237,6 @@ STAGES: dict[str, Callable[[Bench], StageResult]] = {
     "rerun": rerun,
     "query": query,
     "hive": stages.hive,
+    "delimited": stages.delimited,
 }
 """All stages, in the order in which they run."""

@@ -178,7 +178,11 @@ def show_parser(app: App, *, parser: str) -> None:
 @click.argument("parser", metavar="NAME|DIR")
 @click.argument("files", nargs=-1, type=click.Path())
 @click.option(
-    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="A setting of the parser"
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="A setting of the parser; `KEY=@FILE` takes a file's text",
 )
 @click.option(
     "--rows",
@@ -200,7 +204,8 @@ def test(
 
     artifact = library(app).find(parser)
     name = artifact.manifest.name
-    typed = requests.merged_settings({}, [f"{name}.{text}" for text in settings]).get(name, {})
+    rest, texts = parser_test.settings_from_files(settings)
+    typed = requests.merged_settings({}, [f"{name}.{text}" for text in rest]).get(name, {}) | texts
     chosen = list(files) or parser_test.sample_files(artifact)
     minimum = IsolationLevel(app.config.settings.min_isolation)
     report = parser_test.run_test(

@@ -14,7 +14,7 @@ import msgspec
 from casparian import clock, ids
 from casparian.cli import signing
 from casparian.cli.app import App
-from casparian.cli.commands import trust_key, trust_policy, trust_root
+from casparian.cli.commands import trust_key, trust_policy, trust_root, trust_unsigned
 from casparian.cli.framework import group, pass_app
 from casparian.cli.render import short, time_text
 from casparian.display import show
@@ -36,6 +36,7 @@ def command() -> None:
 
 for _noun in (trust_key.command, trust_root.command, trust_policy.command):
     command.add_command(_noun)
+command.add_command(trust_unsigned.allow_unsigned)
 
 
 @command.command("init")
