@@ -99,7 +99,7 @@ def test_the_example_gives_rows_and_quarantine_and_balances(world: World) -> Non
         (r["line_number"], r["key"], r["value"], r["_cf_offset"]) for r in rows(receipt, "settings")
     ]
     assert found[:3] == [(1, "colour", "green", 0), (2, "size", "12", 13), (6, "last", "line", 39)]
-    assert [row["reason"] for row in rows(receipt, "quarantine")] == ["plugin.bad_line"] * 2
+    assert [row["reason"] for row in rows(receipt, "quarantine")] == ["line.no_separator"] * 2
 
 
 def test_the_receipt_says_what_confined_it(world: World) -> None:
