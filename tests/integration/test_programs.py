@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from worker_world import World, home_at, rows
+from worker_world import World, rows
 
 from casparian.domain.contracts import Column, OutputContract
 from casparian.domain.parsers import Limits, ParserKind
@@ -24,13 +23,6 @@ SETTINGS = OutputContract(
         Column(name="value", type="utf8"),
     ),
 )
-
-
-@pytest.fixture(scope="module")
-def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
-    services = Services(home_at(tmp_path_factory.mktemp("worker")))
-    yield services
-    services.close()
 
 
 @pytest.fixture
