@@ -138,7 +138,7 @@ def history(app: App, *, table: str) -> None:
     def human() -> None:
         for revision in revisions:
             app.out.line(
-                f"revision {revision['revision']}  {time_text(revision['promoted_at_ns'])}  {revision['effect']}"
+                f"{show(table)}, revision {revision['revision']}  {time_text(revision['promoted_at_ns'])}  {revision['effect']}"
                 f"  asked for by {show(revision['actor'])}  approval {revision['approval_id']}"
             )
             for vote in revision["decisions"]:
