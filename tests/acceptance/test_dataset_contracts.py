@@ -234,6 +234,21 @@ def test_a_repeated_value_of_a_unique_column_is_set_aside(case: Case) -> None:
     assert result["ledger"]["balanced"]
 
 
+def test_an_amendment_is_built_from_the_files_that_drifted(case: Case) -> None:
+    case.file("fw-1.csv", log(1))
+    case.promote(document())
+    case.run()
+    drifted = case.file("fw-2.csv", log(2, user="root"))
+    case.run(code=None)
+    shown = case.json("contract", "amend", "firewall", "--from", str(drifted), "--dry-run")
+    assert any("column.added `user`: none" in line for line in shown["diff"])
+    assert case.decided("amend", "firewall", "--from", str(drifted))["state"] == "accepted"
+    assert case.run()["reasons"] == {"done": 1, "new": 1}
+    assert case.query('SELECT DISTINCT "user" FROM firewall WHERE "user" IS NOT NULL') == [["root"]]
+    again = case.json("contract", "amend", "firewall", "--from", str(drifted), code=5)
+    assert again["error"]["code"] == "contract.unchanged"
+
+
 def test_commands_about_contracts_are_readable(case: Case) -> None:
     case.promote(document())
     for arguments in (
