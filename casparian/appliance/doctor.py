@@ -15,7 +15,13 @@ from typing import Final
 
 import casparian
 from casparian import _native, config
-from casparian.appliance import doctor_isolation, doctor_outputs, doctor_truth, engine_sources
+from casparian.appliance import (
+    doctor_isolation,
+    doctor_outputs,
+    doctor_quarantine,
+    doctor_truth,
+    engine_sources,
+)
 from casparian.appliance.doctor_check import Check, Status
 from casparian.appliance.doctor_processes import sentinel_runs
 from casparian.appliance.doctor_truth import Truth
@@ -264,6 +270,7 @@ def home_checks(
                 yield _disk(sink.uri, sink.location)
         if query.has_control("ledgers"):
             yield doctor_outputs.check_ledgers(query)
+        yield doctor_quarantine.check(query, verify=verify)
 
 
 def catalog_problem(home: Home) -> Check | None:

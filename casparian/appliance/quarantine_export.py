@@ -55,14 +55,14 @@ def export(query: Query, chosen: quarantine.Filter, path: str, kind: str) -> Exp
     """Write the rows that a filter leaves.
 
     Raises:
-        UsageError: `export.exists`: something is there already.
-        CasparianError: `export.io`: it cannot be written.
+        UsageError: `quarantine.exists`: something is there already.
+        CasparianError: `quarantine.io`: it cannot be written.
     """
     target = os.path.abspath(path)
     if os.path.lexists(target):
         raise UsageError(
             f"`{path}` exists already, and nothing is written over",
-            code="export.exists",
+            code="quarantine.exists",
             hint="choose another name with -o",
             path=path,
         )
@@ -79,7 +79,7 @@ def export(query: Query, chosen: quarantine.Filter, path: str, kind: str) -> Exp
     except OSError as error:
         raise CasparianError(
             f"`{path}` cannot be written: {os.strerror(error.errno or errno.EIO)}",
-            code="export.io",
+            code="quarantine.io",
             path=path,
         ) from error
     finally:

@@ -36,7 +36,9 @@ COMMANDS: Final[dict[str, Entry]] = {
     "query": Entry("Tables", "query", "Ask committed tables a question in SQL."),
     "show": Entry("Tables", "show", "Show a row column by column, or its event as Windows has it."),
     "outputs": Entry("Tables", "outputs", "List committed output files."),
-    "quarantine": Entry("Tables", "quarantine", "See what was set aside, and why."),
+    "quarantine": Entry(
+        "Tables", "quarantine", "See what was set aside and why, and decide what becomes of it."
+    ),
     "ledger": Entry("Proof", "ledger", "Show for each source what was there and where it went."),
     "why": Entry("Proof", "why", "Prove a row: read its bytes again and derive it again."),
     "verify": Entry(
@@ -56,6 +58,7 @@ COMMANDS: Final[dict[str, Entry]] = {
     "approve": Entry("Work", "approve", "Decide what is trusted here."),
     "contract": Entry("Work", "contract", "See what tables promise, and ask for a change."),
     "parser": Entry("Work", "parser", "List, show, test, make, sign, deploy and retire parsers."),
+    "env": Entry("Work", "env", "Prepare the packages that parsers import, and make room."),
     "trust": Entry("Trust", "trust", "Decide who may sign what: keys, root, policy, revocation."),
     "sentinel": Entry("Runtime", "sentinel", "Start, stop and look at the sentinel."),
     "doctor": Entry("Runtime", "doctor", "Check this machine, this home and its outputs."),

@@ -218,6 +218,7 @@ def _wait_for_socket(
                     "waiting for the sentinel, which starts and puts right what a sudden end may have left"
                 )
                 told = True
+        # Nothing tells when another process begins to listen on a socket that is not there yet: ask, at growing intervals.
         time.sleep(pause_seconds)
         pause_seconds = min(pause_seconds * 1.6, _POLL_SECONDS_MAX)
 

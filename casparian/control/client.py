@@ -16,7 +16,6 @@ import contextlib
 import os
 import select
 import socket
-import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import Final, Self, TypeVar
@@ -220,9 +219,19 @@ class Client:
             reply = self._exchange(message, on_event, on_tick)
             if not isinstance(reply, control.Failure) or reply.code != "sentinel.stopping":
                 return reply
+            self._wait_for_hang_up()
             self.close()
-            time.sleep(_STOPPING_WAIT_SECONDS)
         return reply
+
+    def _wait_for_hang_up(self) -> None:
+        """Wait until the sentinel at the other end is gone, or for a moment: it may have others to answer first."""
+        channel = self._connected()
+        while select.select([channel], [], [], _STOPPING_WAIT_SECONDS)[0]:
+            try:
+                if not channel.recv(_RECEIVE_BYTES):
+                    return
+            except OSError:
+                return
 
     def close(self) -> None:
         """Hang up; the next request connects again."""

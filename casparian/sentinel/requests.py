@@ -18,6 +18,7 @@ from casparian.sentinel import (
     approvals,
     breaking,
     cancelling,
+    preparing,
     quarantining,
     retrying,
     runs,
@@ -106,6 +107,8 @@ def asked(turn: Turn, event: ev.ClientAsked) -> None:
             turn.emit(LoadJobs(client_id=client_id, number=number, request=request))
         case control.ResetParser():
             _reset_parser(turn, event, request)
+        case control.PrepareEnvironment():
+            preparing.ask(turn, event, request)
         case control.Propose() | control.Decide() | control.Withdraw():
             approvals.asked(turn, event, request)
         case control.LowerLimits():
@@ -312,9 +315,12 @@ def status(turn: Turn) -> control.SentinelStatus:
 
 
 def settle_resting(turn: Turn) -> None:
-    """Answer who waits for rest, or for jobs that keep it away."""
+    """Answer who waits for readers to see what is recorded; work that keeps it from them is not waited for."""
     state = turn.state
-    if state.resting and (state.jobs or state.stopping or not (state.busy or state.catalog_dirty)):
+    if not state.resting:
+        return
+    is_soon = state.publishing or (state.catalog_dirty and not state.stopping)
+    if not is_soon or state.jobs or state.planning:
         turn.change(resting=())
         for client_id, number in state.resting:
             turn.reply(client_id, number, status(turn))
@@ -327,7 +333,7 @@ def stop(turn: Turn) -> None:
     turn.change(stopping=True)
     for job in list(turn.state.jobs.values()):
         if job.state in (JobState.DISPATCHED, JobState.RUNNING):
-            retrying.requeue_for_stop(turn, job)
+            retrying.back_to_queue(turn, job, "the sentinel stopped")
     for worker in list(turn.state.workers.values()):
         turn.put_worker(structs.replace(worker, state=WorkerState.KILLED))
         turn.emit(KillWorker(worker_id=worker.worker_id))

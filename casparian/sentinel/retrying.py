@@ -38,42 +38,29 @@ def back_off(job_id: int, attempts: int) -> int:
 def retry_or_fail(turn: Turn, job: JobEntry, code: str, message: str) -> None:
     """After a transient fault: back to the queue with back-off, or FAILED when the attempts are used up."""
     attempts = job.attempts + 1
-    turn.remove_stages(job, job.epoch)
     if attempts >= ATTEMPTS_MAX:
+        turn.remove_stages(job, job.epoch)
         committing.fail(
             turn, structs.replace(job, attempts=attempts), code, message, permanent=False
         )
         return
-    turn.move_job(
+    waits = structs.replace(
         job,
-        JobState.QUEUED,
         attempts=attempts,
-        worker_id=None,
-        receipt=None,
         promotes=0,
         not_before_ns=turn.state.monotonic_ns + back_off(job.job_id, attempts),
     )
-    turn.persist(
-        StepJob(
-            at_ns=turn.state.now_ns,
-            job_id=job.job_id,
-            before=job.state,
-            after=JobState.QUEUED,
-            epoch=job.epoch,
-            attempts=attempts,
-            code=code,
-            message=message,
-            detail=f"{code}: {message}; attempt {attempts + 1} of {ATTEMPTS_MAX}",
-        ),
-        then=after.Nothing(),
-    )
+    again = f"{code}: {message}; attempt {attempts + 1} of {ATTEMPTS_MAX}"
+    back_to_queue(turn, waits, again, code=code, message=message)
     committing.end_shut_out(turn)
 
 
-def requeue_for_stop(turn: Turn, job: JobEntry) -> None:
-    """The sentinel stops: what has not begun to commit goes back to the queue, and will run after the next start."""
-    turn.move_job(job, JobState.QUEUED, worker_id=None)
+def back_to_queue(
+    turn: Turn, job: JobEntry, why: str, *, code: str | None = None, message: str | None = None
+) -> None:
+    """A job that was given to a worker waits again: what it staged goes, and its history says why."""
     turn.remove_stages(job, job.epoch)
+    turn.move_job(job, JobState.QUEUED, worker_id=None, receipt=None)
     turn.persist(
         StepJob(
             at_ns=turn.state.now_ns,
@@ -81,7 +68,10 @@ def requeue_for_stop(turn: Turn, job: JobEntry) -> None:
             before=job.state,
             after=JobState.QUEUED,
             epoch=job.epoch,
-            detail="the sentinel stopped",
+            attempts=job.attempts,
+            code=code,
+            message=message,
+            detail=why,
         ),
         then=after.Nothing(),
     )

@@ -302,6 +302,6 @@ def test_nothing_is_written_over_and_a_dry_run_writes_nothing(filled: World) -> 
     assert not out.exists()
     out.write_text("mine")
     refused = filled.json("quarantine", "export", "-o", str(out), code=2)
-    assert refused["error"]["code"] == "export.exists"
+    assert refused["error"]["code"] == "quarantine.exists"
     assert out.read_text() == "mine"
     assert [p.name for p in filled.directory.glob("there*")] == ["there"]

@@ -20,7 +20,7 @@ from casparian.trust.decisions import Decision, decision_payload, sign_decision
 from casparian.trust.documents import DAY_NS, time_text
 from casparian.trust.envelope import seal
 from casparian.trust.policy import ExaminerRole
-from tests.factories.trust import YEAR, Organisation, key
+from tests.factories.trust import POLICY_ENDS, Organisation, key
 from tests.support.desk import NOTE, NOTE_KIND, Desk
 
 ALONE = "evtx_note"  # alice alone decides about this table, for all others it takes two people
@@ -300,8 +300,7 @@ def test_an_expired_request_cannot_be_accepted_however_the_clock_goes(
 def test_under_a_policy_past_its_date_nobody_decides(
     court: Court, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    now = clock.now_ns()
-    monkeypatch.setattr(clock, "now_ns", lambda: now + YEAR)
+    monkeypatch.setattr(clock, "now_ns", lambda: POLICY_ENDS + 1)
     approval_id = court.propose("evtx_late")
     envelope = court.signed(approval_id=approval_id)
     assert court.decide(envelope, approval_id).code == "trust.expired"

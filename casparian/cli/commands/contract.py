@@ -9,6 +9,7 @@ import msgspec
 
 from casparian.cli.app import App, read
 from casparian.cli.approvals import key_options, propose_and_maybe_accept
+from casparian.cli.commands import contract_infer
 from casparian.cli.framework import group, pass_app
 from casparian.cli.output import plural
 from casparian.cli.render import short, time_text
@@ -313,5 +314,7 @@ def _write(file: str, text: str) -> None:
             code="contract.unwritable",
         ) from error
 
+
+command.add_command(contract_infer.infer)
 
 __all__ = ["command"]

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from casparian.control.client import Client
 
 _MARKS: Final = {"ok": ("ok  ", "good"), "warn": ("warn", "warn"), "fail": ("FAIL", "bad")}
-_REST_STEPS_MAX: Final = 100
-_REST_STEP_SECONDS: Final = 0.05
 
 
 @click.command("doctor", cls=Command)
@@ -124,14 +122,14 @@ class _Examination:
             return None
         request = msgspec.structs.replace(planned, request_id=ids.new_request_id())
         with self._app.client() as client:
-            if not _wait_for_rest(client).at_rest:
+            if not _rested(client).at_rest:
                 raise Conflict(
                     "work is under way in this home: nothing is repaired meanwhile",
                     code="doctor.busy",
                     hint="`casparian jobs` shows it; repair when it is done",
                 )
             done = client.ask(request, control.Done)
-            _wait_for_rest(client)  # the catalog is written after the answer
+            _rested(client)  # the catalog is written after the answer
         return done
 
     def _ask(self, client: Client) -> list[Check]:
@@ -139,7 +137,7 @@ class _Examination:
         from casparian.appliance.doctor import home_checks
         from casparian.appliance.doctor_check import from_sentinel
 
-        status = _wait_for_rest(client)
+        status = _rested(client)
         truth = doctor_truth.of_sentinel(
             self._app.home,
             lambda view, filters, limit: read(client, view, filters, limit=limit),
@@ -169,15 +167,9 @@ class _Examination:
         return report
 
 
-def _wait_for_rest(client: Client) -> control.SentinelStatus:
-    """Give a sentinel that was just started a moment to show what it recovered; jobs are not waited for."""
-    status = client.hello()
-    for _ in range(_REST_STEPS_MAX):
-        if status.at_rest or any(status.jobs.values()):
-            break
-        time.sleep(_REST_STEP_SECONDS)
-        status = client.hello()
-    return status
+def _rested(client: Client) -> control.SentinelStatus:
+    """Wait until a sentinel that was just started shows what it recovered; jobs are not waited for."""
+    return client.ask(control.Hello(when_at_rest=True), control.SentinelStatus)
 
 
 def _sentinel_check(message: str) -> Check:
