@@ -129,6 +129,14 @@ def test_a_public_key_travels_to_another_key_directory(ceremony, tmp_path):
     assert shown["keyid"] == ceremony("trust", "key", "show", "ada").json["keyid"]
 
 
+def test_a_private_key_travels_and_stays_private(ceremony, tmp_path):
+    people(ceremony, "ada")
+    other = tmp_path / "other"
+    ceremony("trust", "key", "import", "keys/ada.key", "--keys", other)
+    assert (other / "ada.key").stat().st_mode & 0o777 == 0o600
+    assert [path.name for path in other.iterdir()] == ["ada.key"]
+
+
 def test_a_pem_key_of_another_tool_is_put_under_a_passphrase(ceremony, tmp_path):
     from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
     from cryptography.hazmat.primitives.serialization import (
