@@ -168,13 +168,14 @@ def read_file(path: str) -> bytes:
         ) from error
 
 
-def write_file(path: str, raw: bytes, *, new: bool = False) -> None:
+def write_file(path: str, raw: bytes, *, new: bool = False, private: bool = False) -> None:
     """Write a file whole or not at all.
 
     Args:
         path: where.
         raw: its bytes.
         new: refuse to replace another.
+        private: readable by its owner only.
 
     Raises:
         UsageError: `usage.file`.
@@ -186,9 +187,11 @@ def write_file(path: str, raw: bytes, *, new: bool = False) -> None:
             hint="name another file with `--out`",
             path=path,
         )
-    beside = f"{path}.new"
+    folder, name = os.path.split(path)
+    beside = os.path.join(folder, f".{name}.new")  # hidden: no part of a parser's folder
+    mode = 0o600 if private else 0o666
     try:
-        with open(beside, "wb") as stream:
+        with open(beside, "wb", opener=lambda file, flags: os.open(file, flags, mode)) as stream:
             stream.write(raw)
             stream.flush()
             os.fsync(stream.fileno())

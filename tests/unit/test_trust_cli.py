@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import xml.etree.ElementTree as ET
 from pathlib import Path
@@ -11,13 +12,16 @@ from pathlib import Path
 import pytest
 
 from casparian.cli import signing
+from casparian.cli.commands import trust
 from casparian.cli.main import run
+from casparian.protocol import control
 from casparian.trust import keys as key_files
 from casparian.trust import policy as policies
 from casparian.trust import root as roots
+from casparian.trust import state as states
 from casparian.trust import words
 from casparian.trust.keys import Argon2
-from tests.factories.trust import FILES, QUICK
+from tests.factories.trust import FILES, QUICK, ROOT_ENDS, Organisation
 
 
 class Answer:
@@ -125,6 +129,14 @@ def test_a_public_key_travels_to_another_key_directory(ceremony, tmp_path):
     assert shown["keyid"] == ceremony("trust", "key", "show", "ada").json["keyid"]
 
 
+def test_a_private_key_travels_and_stays_private(ceremony, tmp_path):
+    people(ceremony, "ada")
+    other = tmp_path / "other"
+    ceremony("trust", "key", "import", "keys/ada.key", "--keys", other)
+    assert (other / "ada.key").stat().st_mode & 0o777 == 0o600
+    assert [path.name for path in other.iterdir()] == ["ada.key"]
+
+
 def test_a_pem_key_of_another_tool_is_put_under_a_passphrase(ceremony, tmp_path):
     from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
     from cryptography.hazmat.primitives.serialization import (
@@ -228,52 +240,6 @@ def test_the_card_has_words_fingerprint_and_picture(organisation, tmp_path):
     assert card["words"] == list(words.words_of(found.fingerprint))
     assert card["qr"] == f"CASPARIAN-ROOT:1:{found.fingerprint}"
     assert ET.parse(tmp_path / "card.svg").getroot().tag.endswith("svg")
-
-
-# --- words
-
-
-FINGERPRINT = "48492a32f2e6b8b410bdf8a24d9d5abb81fdaa8b87b17df086e58a07e1db2fcd"
-PHRASE = "embark enable million total high foam drill sample pelican hollow find jewel"
-
-
-def test_words_are_those_of_the_standard():
-    assert " ".join(words.words_of(FINGERPRINT)) == PHRASE
-    assert len(words.qr_text(f"CASPARIAN-ROOT:1:{FINGERPRINT}").splitlines()) >= 20
-
-
-@pytest.mark.parametrize(
-    "given",
-    [PHRASE, PHRASE.upper(), FINGERPRINT, f"SHA256:{FINGERPRINT}", words.grouped(FINGERPRINT)],
-)
-def test_a_fingerprint_may_be_given_in_every_form_that_is_shown(given):
-    words.check_fingerprint(FINGERPRINT, given)
-
-
-@pytest.mark.parametrize(
-    ("given", "code"),
-    [
-        (PHRASE.replace("jewel", "jungle"), "trust.words"),
-        (" ".join(words.words_of("ab" * 32)), "trust.words"),
-        (PHRASE.removesuffix(" jewel"), "trust.fingerprint"),
-        (FINGERPRINT[:-1], "trust.fingerprint"),
-        ("SHA256:" + "0" * 64, "trust.fingerprint"),
-        ("", "trust.fingerprint"),
-    ],
-)
-def test_another_fingerprint_is_refused(given, code):
-    with pytest.raises(Exception) as refusal:
-        words.check_fingerprint(FINGERPRINT, given)
-    assert refusal.value.code == code
-
-
-def test_every_single_wrong_word_is_noticed():
-    for position in range(12):
-        typed = PHRASE.split()
-        typed[position] = "zoo"
-        with pytest.raises(Exception) as refusal:
-            words.check_words(FINGERPRINT, tuple(typed))
-        assert refusal.value.code == "trust.words"
 
 
 # --- the policy
@@ -424,6 +390,42 @@ def test_first_trust_refuses_a_wrong_word_of_the_card(organisation, monkeypatch)
     monkeypatch.setattr("click.prompt", lambda *_, **__: "zoo")
     refused = organisation("trust", "init", "--root", "root.json", code=4)
     assert refused.json["error"]["code"] == "trust.words"
+
+
+def test_three_words_of_the_card_are_enough(organisation, tmp_path, monkeypatch):
+    asked, imported = [], []
+    found = roots.read_root((tmp_path / "root.json").read_bytes())
+
+    def type_word(text, **_):
+        asked.append(int(re.search(r"word (\d+) of the card", text).group(1)))
+        return words.words_of(found.fingerprint)[asked[-1] - 1].upper()
+
+    def take(_, documents, fingerprint, *, dry_run):
+        imported.append((documents, fingerprint, dry_run))
+        return control.Done(message="taken")
+
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    monkeypatch.setattr("click.prompt", type_word)
+    monkeypatch.setattr(trust, "_ask_import", take)
+    organisation("trust", "init", "--root", "root.json", "--policy", "policy.json")
+    assert len(set(asked)) == 3
+    assert asked == sorted(asked)
+    raws = tuple((tmp_path / name).read_bytes() for name in ("root.json", "policy.json"))
+    assert imported == [(raws, words.fingerprint_text(found.fingerprint), False)]
+
+
+def test_showing_trust_warns_before_there_is_too_little_time_for_a_ceremony(ceremony, tmp_path):
+    lab = Organisation()
+    states.save(tmp_path / "home" / "trust", lab.state)
+    assert ceremony("trust", "show").json["warnings"] == []
+    day_before = lab.state.policy.expires_ns - 1
+    assert [w.partition(" on ")[0] for w in trust._ending(lab.state, day_before)] == [
+        "the policy expires"
+    ]
+    assert [w.partition(" on ")[0] for w in trust._ending(lab.state, ROOT_ENDS)] == [
+        "the root expired",
+        "the policy expired",
+    ]
 
 
 def test_showing_an_empty_home_says_what_runs(ceremony):

@@ -182,9 +182,7 @@ def import_key(
     path = _place(called, keys, signing.PRIVATE_SUFFIX if private else signing.PUBLIC_SUFFIX)
     if not dry_run:
         os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-        signing.write_file(path, raw, new=True)
-        if private:
-            os.chmod(path, 0o600)
+        signing.write_file(path, raw, new=True, private=private)
     _emit_key(app, public, whose, path, written=not dry_run)
 
 
