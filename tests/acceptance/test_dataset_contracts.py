@@ -205,7 +205,7 @@ def test_a_value_that_does_not_fit_is_set_aside_and_read_again_when_a_revision_m
     case.file("fw-2.csv", log(2))
     case.promote(document())
     first = case.run(code=None)
-    assert first["quarantined"] == 1
+    assert first["quarantine"]["rows"] == 1
     (aside,) = case.query("SELECT reason, field FROM quarantine")
     assert aside == ["contract.type", "n"]
 
@@ -228,10 +228,25 @@ def test_a_repeated_value_of_a_unique_column_is_set_aside(case: Case) -> None:
 
     case.promote(document(unique))
     result = case.run(code=None)
-    assert result["quarantined"] == 1
+    assert result["quarantine"]["rows"] == 1
     (aside,) = case.query("SELECT reason, field, message FROM quarantine")
     assert aside[:2] == ["contract.unique", "n"]
     assert result["ledger"]["balanced"]
+
+
+def test_an_amendment_is_built_from_the_files_that_drifted(case: Case) -> None:
+    case.file("fw-1.csv", log(1))
+    case.promote(document())
+    case.run()
+    drifted = case.file("fw-2.csv", log(2, user="root"))
+    case.run(code=None)
+    shown = case.json("contract", "amend", "firewall", "--from", str(drifted), "--dry-run")
+    assert any("column.added `user`: none" in line for line in shown["diff"])
+    assert case.decided("amend", "firewall", "--from", str(drifted))["state"] == "accepted"
+    assert case.run()["reasons"] == {"done": 1, "new": 1}
+    assert case.query('SELECT DISTINCT "user" FROM firewall WHERE "user" IS NOT NULL') == [["root"]]
+    again = case.json("contract", "amend", "firewall", "--from", str(drifted), code=5)
+    assert again["error"]["code"] == "contract.unchanged"
 
 
 def test_commands_about_contracts_are_readable(case: Case) -> None:
