@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -35,16 +35,10 @@ SETTINGS = OutputContract(
 SIGNED = TrustRecord(verdict=TrustVerdict.VALID, origin=TrustOrigin.DEPLOYED)
 
 
-@pytest.fixture(scope="module")
-def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
-    services = Services(home_at(tmp_path_factory.mktemp("worker")), lambda *_: SIGNED)
-    yield services
-    services.close()
-
-
 @pytest.fixture
 def world(tmp_path: Path, services: Services) -> World:
     world = World(tmp_path, services)
+    services.judge = lambda *_: SIGNED  # unsigned programs never run
     world.limits = Limits(memory_mb=256, cpu_seconds=30, idle_seconds=30)
     return world
 
@@ -99,7 +93,7 @@ def test_the_example_gives_rows_and_quarantine_and_balances(world: World) -> Non
         (r["line_number"], r["key"], r["value"], r["_cf_offset"]) for r in rows(receipt, "settings")
     ]
     assert found[:3] == [(1, "colour", "green", 0), (2, "size", "12", 13), (6, "last", "line", 39)]
-    assert [row["reason"] for row in rows(receipt, "quarantine")] == ["plugin.bad_line"] * 2
+    assert [row["reason"] for row in rows(receipt, "quarantine")] == ["line.no_separator"] * 2
 
 
 def test_the_receipt_says_what_confined_it(world: World) -> None:
