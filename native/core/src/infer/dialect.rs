@@ -52,7 +52,7 @@ pub fn dialect<S: ReadAt>(
     let tried = try_all(&sample, encoding, delimiter)?;
     let left: Vec<&Tried> = tried.iter().filter(|one| one.out.is_none()).collect();
     // Where nothing parts a line anywhere, all are the same: one cell a line.
-    let single = left.iter().all(|one| one.cells < 2);
+    let single = tried.iter().all(|one| one.cells < 2);
     let mut kept: Vec<&Tried> = left
         .into_iter()
         .filter(|one| single || one.cells > 1)
