@@ -266,7 +266,6 @@ class _Maker:
                 "type": kind,
                 "format": reading["format"],
                 "zone": None if zone == LOCAL else zone,
-                "group": reading["group"],
                 "null": [] if text else sorted(nulls),
                 "nullable": self._nullable(column, text=text, nulls=nulls),
                 "meaning": reading["meaning"],
@@ -286,7 +285,7 @@ class _Maker:
         self, name: str, column: Mapping[str, Any], given: Sequence[str]
     ) -> tuple[dict[str, Any] | None, str | None, bool]:
         """The reading, the zone, and whether only what was seen is allowed; a question where it is open."""
-        readings: list[dict[str, Any]] = column["readings"]
+        readings = [_spelt(reading) for reading in column["readings"]]
         options = {reading["option"]: reading for reading in readings}
         plain = _plain(JSON if JSON in options or self._is_no_text(column) else TEXT)
         reading = readings[0] if len(readings) == 1 else None
@@ -381,6 +380,15 @@ def _plain(option: str) -> dict[str, Any]:
         "needs_zone": False,
         "examples": [],
     }
+
+
+def _spelt(reading: Mapping[str, Any]) -> dict[str, Any]:
+    """A reading with the mark between groups of digits among the words of its format, as contracts have it."""
+    group = reading["group"]
+    if group is None:
+        return dict(reading)
+    plain = reading["format"] or ("decimal" if "int" in reading["type"] else "point")
+    return {**reading, "format": f"{plain} group {'space' if group == ' ' else group}"}
 
 
 def _option(reading: Mapping[str, Any]) -> Option:

@@ -354,8 +354,8 @@ def duckdb_csv(paths):
     connection = duckdb.connect(config={"threads": 1})
     count = 0
     for path in paths:
-        found = connection.execute(f"SELECT * FROM read_csv(?, {options})", [path])
-        for batch in found.fetch_record_batch(65_536):
+        found = connection.sql(f"SELECT * FROM read_csv(?, {options})", params=[path])
+        for batch in found.to_arrow_reader(65_536):
             count += batch.num_rows
     return {"records": count, "ids": None}
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from worker_world import World, rows
+from worker_world import World, home_at, rows
 
 from casparian.domain.contracts import Column, OutputContract
 from casparian.domain.parsers import Limits, ParserKind

@@ -262,6 +262,7 @@ def test_an_earlier_vote_of_a_key_that_was_revoked_since_counts_no_more(court: C
     court.under(court.org.policy(2, revoked_keys=[court.org.alice.public.keyid]))
     reply = court.decide(court.signed(court.org.bob, shared), shared)
     assert (reply.fields["state"], reply.fields["missing"]) == ("pending", 1)
+    assert reply.fields["holders"] == 1
     assert court.effects == 0
 
 
