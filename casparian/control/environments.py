@@ -52,3 +52,6 @@ def described(one: Listed) -> dict[str, object]:
     """As `--json` gives it."""
     found: dict[str, object] = msgspec.to_builtins(one)
     return found
+
+
+__all__ = ["Listed", "described", "env_hash_of", "listed", "prune"]

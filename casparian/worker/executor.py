@@ -29,7 +29,6 @@ from casparian.domain.limits import LIMITS_RAISED, raised_text
 from casparian.domain.parsers import ParserKind
 from casparian.domain.trust import TrustRecord
 from casparian.errors import SinkFault
-from casparian.paths import Home
 from casparian.protocol.guest import GuestJob
 from casparian.protocol.worker import (
     Dispatch,
@@ -39,12 +38,10 @@ from casparian.protocol.worker import (
     SourceTask,
 )
 from casparian.sinks.faults import is_transient
-from casparian.worker import background, guest_job, isolation, parser_files, policy, self_attack
+from casparian.worker import background, guest_job, isolation, parser_files, policy
 from casparian.worker.background import in_background
 from casparian.worker.balance import balance
 from casparian.worker.cancel import Cancellation, Cancelled
-from casparian.worker.compiled import CompiledParsers
-from casparian.worker.environments import Environments
 from casparian.worker.evidence import Evidence, all_intact
 from casparian.worker.faults import (
     Exit,
@@ -54,10 +51,10 @@ from casparian.worker.faults import (
     SourceExcluded,
 )
 from casparian.worker.group import groups
-from casparian.worker.guest_process import Guests, Needs, Program
-from casparian.worker.isolation import Measured
+from casparian.worker.guest_process import Needs, Program
 from casparian.worker.outputs import Outputs
 from casparian.worker.programs import program_of
+from casparian.worker.services import Services
 from casparian.worker.session import AccountSession, CompileSession, ParseSession
 from casparian.worker.sparse import SparseOutputs
 
@@ -68,54 +65,6 @@ _LOG_CHARACTERS_MAX: Final = 128 * 1024
 _VIOLATIONS_NAMED_MAX: Final = 8
 
 ReportProgress = Callable[[SourceProgress], None]
-
-
-class Services:
-    """What outlives a job: the zygote, what its guests could do to us, and who says whether a parser may run.
-
-    Use it from one thread that lives as long as the process.
-    """
-
-    def __init__(self, home: Home, judge: parser_files.Judge | None = None) -> None:
-        self.home = home
-        self.guests = Guests(home)
-        self.judge = judge or parser_files.judge_of(home)
-        self.compiled = CompiledParsers()
-        self.environments = Environments(home)
-        self._measured: dict[tuple[Needs, bool], Measured] = {}
-
-    def measured(
-        self,
-        cancellation: Cancellation,
-        needs: Needs = Needs(),  # noqa: B008 - a frozen value
-        *,
-        program: bool = False,
-    ) -> Measured:
-        """What the self-attacks showed; they run when it is asked for first.
-
-        Args:
-            cancellation: of the job that waits.
-            needs: what the guests' zygote has loaded: other modules, other zygote, other guests.
-            program: the guests become programs: other filters.
-
-        Raises:
-            JobFault: no guest could be had.
-            Cancelled: the job was cancelled meanwhile.
-        """
-        found = self._measured.get((needs, program))
-        if found is None:
-            found = self._measured[needs, program] = self_attack.measure(
-                self.guests, cancellation, needs, program=program
-            )
-            verdict = found.verdict
-            fields = {"level": verdict.level.value, "missing": ", ".join(verdict.missing)}
-            _log.info("self-attacks", extra={"fields": fields})
-        return found
-
-    def close(self) -> None:
-        """End the zygotes; environments may be removed then."""
-        self.guests.close()
-        self.environments.close()
 
 
 def execute(

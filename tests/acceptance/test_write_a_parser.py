@@ -129,6 +129,8 @@ def test_a_parser_with_packages_runs_from_the_wheelhouse(desk: Desk) -> None:
         "SIZE",
         "LAST",
     ]
+    proof = desk.world.json("why", desk.world.column("SELECT _cf_row_id FROM acme_loud")[0])
+    assert proof["proven"] is True
     (listed,) = desk.world.json("env", "list")["environments"]
     assert listed["packages"] == ["acme-words==1.0"]
     prepared = desk.world.json("env", "prepare", "acme.loud")

@@ -101,6 +101,7 @@ STEPS = [
     "in a job: an opcode of the Control API",
     "in a job: an opcode of the bridge",
     "in a job: a dispatch",
+    "in a job: an environment that nobody asked for",
     "in a job: flags",
     "in a job: the longest length",
     "in a job: a payload that is no MessagePack",

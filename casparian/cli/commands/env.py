@@ -17,7 +17,7 @@ from casparian.display import size_text
 from casparian.protocol import control
 
 if TYPE_CHECKING:
-    from casparian.worker.environment_cache import Listed
+    from casparian.control.environments import Listed
 
 
 @group("env")
