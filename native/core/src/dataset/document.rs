@@ -152,7 +152,7 @@ fn delimited(layout: &Object<'_>) -> Result<TextForm, CoreError> {
             "none" => Escape::None,
             "double" => Escape::Doubled,
             "backslash" => Escape::Byte(b'\\'),
-            other => return Err(wrong(format!("`{other}` is no known `escape`"))),
+            other => single(other, "escape")?.map_or(Escape::None, Escape::Byte),
         },
     };
     let encoding = layout.get("encoding").map(|_| layout.text("encoding"));
