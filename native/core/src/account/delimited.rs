@@ -238,13 +238,11 @@ impl<S: ReadAt + ?Sized> Walk<'_, S> {
                 return Ok(Some(behind_open));
             }
             self.cursor.step()?;
-            if unit == self.escape {
-                self.cursor.step()?;
-            } else if self.doubled && self.cursor.peek()? == self.quote {
-                self.cursor.step()?;
-            } else {
+            // The character behind an escape, or the second of two quotes.
+            if unit != self.escape && !(self.doubled && self.cursor.peek()? == self.quote) {
                 return Ok(None);
             }
+            self.cursor.step()?;
         }
     }
 

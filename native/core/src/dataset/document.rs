@@ -149,9 +149,10 @@ fn delimited(layout: &Object<'_>) -> Result<TextForm, CoreError> {
         None if quote.is_some() => Escape::Doubled,
         None | Some(Json::Null) => Escape::None,
         Some(_) => match layout.text("escape")? {
+            "none" => Escape::None,
             "double" => Escape::Doubled,
             "backslash" => Escape::Byte(b'\\'),
-            other => return Err(wrong(format!("`{other}` is no known `escape`"))),
+            other => single(other, "escape")?.map_or(Escape::None, Escape::Byte),
         },
     };
     let encoding = layout.get("encoding").map(|_| layout.text("encoding"));
