@@ -11,6 +11,7 @@
 #   make instructions         count instructions of the hot loops: fails on 5 % more (UPDATE=1 takes the counts as they are)
 #   make fuzz                 search for input that breaks a decoder: TIME=60 (seconds a target), TARGETS=event_log,…
 #   make lint                 formatters, linters, types, import rules
+#   make walkthrough          run the tutorial: a root and a key, a signed parser, a second home, a revocation
 #   make docs                 write the generated reference pages again
 #   make clean                remove builds and `.venv`, never a home and never evidence
 #
@@ -48,6 +49,10 @@ run: check-evidence $(VENV)/.native
 .PHONY: check-evidence
 check-evidence:
 	@if [ -z "$$EVIDENCE" ]; then echo 'usage: make run EVIDENCE=DIR' >&2; exit 2; fi
+
+.PHONY: walkthrough
+walkthrough: $(VENV)/.native
+	@$(BIN)/python docs/walkthrough.py docs/tutorial/signed-parser.md
 
 .PHONY: test
 test: $(VENV)/.dev $(VENV)/.native

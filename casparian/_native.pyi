@@ -7,7 +7,7 @@ used nor moved. A bug in the engine (a panic) raises `RuntimeError`.
 """
 
 from collections.abc import Sequence
-from typing import Final, Literal, final
+from typing import Final, Literal, Self, final
 
 from typing_extensions import Buffer
 
@@ -454,6 +454,46 @@ class HiveReader:
     def __iter__(self) -> HiveReader: ...
     def __next__(self) -> tuple[str, Batch]: ...
 
+@final
+class TextReader:
+    """Decode delimited text or JSON Lines as a dataset's contract says, batch by batch.
+
+    The outputs are the dataset's table and `@quarantine`. Every batch begins with `@offset`, `@length` (uint64) and
+    `@flags` (uint32).
+
+    Args:
+        fd: an open file; the reader keeps a duplicate of its own.
+        size: how many of its bytes to read.
+        dataset: the contract's document.
+        batch_rows: rows after which a batch is given, at least 1.
+        batch_bytes: bytes of values after which a batch is given, at least 1.
+
+    Raises:
+        ValueError: an argument is out of range.
+        SourceError: `contract.document`: the document cannot be followed. From `__next__`: `contract.drift`: the text has
+            other cells or keys than the contract knows, and the message says which; or a read fails. From then on it
+            raises `RuntimeError`.
+    """
+
+    def __new__(
+        cls,
+        fd: int,
+        size: int,
+        dataset: str,
+        *,
+        batch_rows: int = 65536,
+        batch_bytes: int = 8388608,
+    ) -> TextReader: ...
+    def __iter__(self) -> TextReader: ...
+    def __next__(self) -> tuple[str, Batch]: ...
+
+def account_delimited(fd: int, size: int, dataset: str) -> Account:
+    """Find the records of a delimited text that is laid out as a dataset's contract says.
+
+    Raises:
+        SourceError: the document cannot be followed, or a read fails.
+    """
+
 def evtx_wide_tables() -> list[tuple[str, str, int, str, list[tuple[str, str, str | None, int]]]]:
     """The wide tables, in the order of their numbers: name, provider, event id, origin, columns.
 
@@ -612,10 +652,53 @@ def read_value(
         ValueError: the words are no format.
     """
 
+@final
+class DelimitedInference:
+    """Infers the columns of delimited text by elimination, file after file in the order of their names."""
+
+    def __new__(
+        cls,
+        *,
+        delimiter: str,
+        quote: str | None,
+        escape: str | None,
+        header: bool,
+        skip_lines: int,
+        comment: str | None,
+        encoding: str,
+    ) -> DelimitedInference: ...
+    def add(self, fd: int, size: int, *, threads: int = 1) -> None:
+        """Take a file into account; the answer is the same for any number of threads."""
+
+    def report(self) -> str:
+        """What was found so far, as a JSON document: headers, and by column its readings, facts and evidence."""
+
+@final
+class JsonlInference:
+    """Infers the columns of JSON Lines by elimination, file after file in the order of their names."""
+
+    def __new__(cls) -> JsonlInference: ...
+    def add(self, fd: int, size: int) -> None:
+        """Take a file into account."""
+
+    def report(self) -> str:
+        """What was found so far, as a JSON document: by path its kinds, readings, facts and evidence."""
+
+def text_dialect(
+    fd: int,
+    size: int,
+    *,
+    encoding: str | None = None,
+    delimiter: str | None = None,
+    header: bool | None = None,
+) -> str:
+    """Which layouts a text can have, as a JSON document with the evidence against the others."""
+
+@final
 class Repeats:
     """All values of some columns that were seen so far: which come a second time."""
 
-    def __new__(cls, values_max: int) -> Repeats:
+    def __new__(cls, values_max: int) -> Self:
         """Nothing was seen yet; at most so many different values may be."""
 
     def repeated(self, column: int, offsets: bytes, data: bytes) -> list[int]:

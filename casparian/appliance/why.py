@@ -26,7 +26,9 @@ import msgspec
 from casparian.appliance import evidence
 from casparian.appliance.rederive import Rederived
 from casparian.contracts import overrides, wide
+from casparian.contracts.dataset import read_dataset
 from casparian.display import show
+from casparian.domain import datasets
 from casparian.domain.contracts import OutputContract
 from casparian.domain.limits import LIMITS_RAISED
 from casparian.domain.lineage import VOLATILE_COLUMNS, RowId
@@ -320,7 +322,13 @@ class _Proof:
             self._differ("contract", expected, ", ".join(sorted(found)) or "no such table")
 
     def _effective(self, artifact: ParserArtifact) -> list[OutputContract]:
-        """The parser's own contracts in force; of its sparse outputs, that of the row."""
+        """The parser's own contracts in force; of its sparse outputs, that of the row.
+
+        A parser whose table comes from a promoted contract has the one that it was given: later revisions leave old rows alone.
+        """
+        if datasets.SETTING in artifact.manifest.config:
+            config = msgspec.json.decode(self._recorded["parser_config"])
+            return [read_dataset(str(config.get(datasets.SETTING, ""))).output]
         override = overrides.find_override(self._home.contracts, artifact.manifest.name)
         contract, tightened = wide.tightened(artifact, override)
         table = self._row_id.table

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
@@ -16,11 +16,13 @@ import msgspec
 from casparian import clock, ids
 from casparian.cli.app import App, read
 from casparian.cli.render import time_text
-from casparian.control.client import Client
 from casparian.display import show
 from casparian.domain.approvals import ApprovalState, state_at
 from casparian.errors import IntegrityError, UsageError
 from casparian.protocol import control
+
+if TYPE_CHECKING:
+    from casparian.control.client import Client
 
 
 def key_options(function: Any) -> Any:

@@ -58,6 +58,7 @@ COMMANDS: Final[dict[str, Entry]] = {
     "approve": Entry("Work", "approve", "Decide what is trusted here."),
     "contract": Entry("Work", "contract", "See what tables promise, and ask for a change."),
     "parser": Entry("Work", "parser", "List, show, test, make, sign, deploy and retire parsers."),
+    "env": Entry("Work", "env", "Prepare the packages that parsers import, and make room."),
     "trust": Entry("Trust", "trust", "Decide who may sign what: keys, root, policy, revocation."),
     "sentinel": Entry("Runtime", "sentinel", "Start, stop and look at the sentinel."),
     "doctor": Entry("Runtime", "doctor", "Check this machine, this home and its outputs."),

@@ -88,6 +88,8 @@ class RunProgress:
                 self._discovering(event)
             case control.Planned():
                 self._plan(event)
+            case control.Preparing():
+                self.note(f"prepare  environment {event.env_hash[:12]}: {show(event.message)}")
             case control.Progress():
                 self._progress(event)
 

@@ -14,6 +14,7 @@ _HEADER: Final = struct.Struct("<16sHHIQQQIHHHHHH")
 _SEGMENT: Final = struct.Struct("<IIQQQQQQ")
 _IDENT: Final = b"\x7fELF\x02\x01\x01"  # 64 bits, little-endian, version 1
 _EXECUTABLE: Final = (2, 3)  # ET_EXEC; ET_DYN, when it is position-independent
+_LOAD: Final = 1  # PT_LOAD
 _INTERP: Final = 3  # PT_INTERP: names the dynamic loader
 _MACHINES: Final = {"x86_64": 62, "aarch64": 183}
 _SEGMENTS_MAX: Final = 64
@@ -30,6 +31,8 @@ def problem_of(program: bytes) -> str:
     if size != _SEGMENT.size or not 1 <= count <= _SEGMENTS_MAX or end > len(program):
         return "has a damaged program header"
     kinds = [_SEGMENT.unpack_from(program, table + size * number)[0] for number in range(count)]
+    if _LOAD not in kinds:
+        return "has nothing to load"
     if _INTERP in kinds:
         return "is linked dynamically; link it statically, since a guest can open no library"
     return ""

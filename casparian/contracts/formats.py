@@ -16,9 +16,7 @@ def element_type(kind: str) -> str:
 def format_problem(column: DatasetColumn) -> str | None:
     """Why no value could be read as the column says, or `None`."""
     try:
-        _native.check_format(
-            column.type, column.format, zone=column.zone, meaning=column.meaning
-        )
+        _native.check_format(column.type, column.format, zone=column.zone, meaning=column.meaning)
     except ValueError as error:
         return str(error)
     return None

@@ -1,11 +1,13 @@
-"""Write a working skeleton of a Python parser: it runs at once and shows every part once."""
+"""Write a working skeleton of a parser, in Python or as a program: it runs at once and shows every part once."""
 
 from __future__ import annotations
 
 import os
 import re
+from pathlib import Path
 from typing import Final
 
+from casparian.domain.parsers import ParserKind
 from casparian.errors import UsageError
 
 _NAME: Final = re.compile(r"[a-z][a-z0-9]*([._-][a-z0-9]+)*\Z")
@@ -15,8 +17,8 @@ schema_version = 1
 
 name = "{name}"
 version = "0.1.0"
-kind = "python"
-entry = "parser.py:parse"
+kind = "{kind}"
+entry = "{entry}"
 # Files with one of these tags are taken; `casparian rule add GLOB {tag}` gives it.
 tags = ["{tag}"]
 # What the ledger counts, and the independent walk that says how many there are.
@@ -116,14 +118,70 @@ Try it, with no sentinel and no installation:
 
 - `parser.toml`: name, version, the tags it takes, settings
 - `contract.toml`: tables and columns; a value that breaks it is set aside
-- `parser.py`: the generator `parse(ctx)`
+{parts}
 - `samples/`: small files that show each rule
+"""
+
+_PYTHON_PARTS: Final = """\
+- `parser.py`: the generator `parse(ctx)`
+- `tests/`: what it must give for the samples: `python -m pytest {directory}/tests`"""
+
+_PROGRAM_PARTS: Final = """\
+- `src/main.rs`: the parser; `src/bridge.rs`: what it says to Casparian and hears from it
+- `build.sh`: makes `bin/x86_64-linux` from them, one static program
+
+An unsigned program never runs, not even in `parser test`: sign it first."""
+
+_TEST: Final = '''\
+"""What `{name}` must give for its samples."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from casparian.control.parser_trial import try_parser
+
+FOLDER = Path(__file__).parents[1]
+SAMPLE = (FOLDER / "samples" / "sample.txt").read_bytes()
+
+
+def test_each_line_is_a_row_or_set_aside() -> None:
+    found = try_parser(FOLDER, SAMPLE)
+    rows = found.tables["{table}"]
+    assert rows["line_number"].to_pylist() == [1, 2, 5]
+    assert rows["key"].to_pylist() == ["colour", "size", "last"]
+    assert rows["value"].to_pylist() == ["green", "12", "line-without-newline"]
+    assert found.quarantine["reason"].to_pylist() == ["{slug}.no_separator"]
+
+
+def test_every_row_names_its_bytes() -> None:
+    rows = try_parser(FOLDER, SAMPLE).tables["{table}"]
+    spans = zip(rows["@offset"].to_pylist(), rows["@length"].to_pylist(), strict=True)
+    keys = rows["key"].to_pylist()
+    for (offset, length), key in zip(spans, keys, strict=True):
+        assert SAMPLE[offset : offset + length].startswith(key.encode())
+
+
+def test_the_separator_is_a_setting() -> None:
+    found = try_parser(FOLDER, b"colour=green\\n", {"separator": "="})
+    assert found.tables["{table}"]["value"].to_pylist() == ["green"]
+'''
+
+_BUILD: Final = """\
+#!/bin/sh
+# One static program: a guest can open no library. Needs rustc, and the C library's static part (libc6-dev).
+set -eu
+cd "$(dirname "$0")"
+mkdir -p bin
+rustc --edition 2024 -O -C target-feature=+crt-static -C strip=symbols -o bin/x86_64-linux src/main.rs
 """
 
 _SAMPLE: Final = "colour green\nsize 12\n\nthis-line-has-no-separator\nlast line-without-newline"
 
 
-def write_skeleton(name: str, into: str) -> tuple[str, tuple[str, ...]]:
+def write_skeleton(
+    name: str, into: str, kind: ParserKind = ParserKind.PYTHON
+) -> tuple[str, tuple[str, ...]]:
     """Write the folder `into/name` and return its path and the files in it.
 
     Raises:
@@ -143,16 +201,19 @@ def write_skeleton(name: str, into: str) -> tuple[str, tuple[str, ...]]:
         "table": table,
         "slug": table,
         "directory": os.path.relpath(directory),
+        "kind": kind.value,
     }
-    files = {
-        "parser.toml": _MANIFEST,
-        "contract.toml": _CONTRACT,
-        "parser.py": _PARSER,
-        "README.md": _README,
-        "samples/sample.txt": _SAMPLE,
-    }
+    files = {"parser.toml": _MANIFEST, "contract.toml": _CONTRACT}
+    if kind is ParserKind.EXECUTABLE:
+        words |= {"entry": "bin/x86_64-linux", "parts": _PROGRAM_PARTS}
+        files |= {f"src/{source}": _program(source) for source in ("main.rs", "bridge.rs")}
+        files |= {"build.sh": _BUILD}
+    else:
+        words |= {"entry": "parser.py:parse", "parts": _PYTHON_PARTS}
+        files |= {"parser.py": _PARSER, f"tests/test_{table}.py": _TEST}
+    files |= {"README.md": _README, "samples/sample.txt": _SAMPLE}
     try:
-        os.makedirs(os.path.join(directory, "samples"))
+        os.makedirs(directory)
     except FileExistsError:
         raise UsageError(
             f"`{directory}` exists already",
@@ -164,13 +225,23 @@ def write_skeleton(name: str, into: str) -> tuple[str, tuple[str, ...]]:
             f"`{directory}` cannot be made: {error.strerror}", code="parser.folder"
         ) from error
     for path, template in files.items():
-        text = template if path.startswith("samples/") else _filled(template, words)
-        with open(os.path.join(directory, path), "x", encoding="utf-8") as handle:
-            handle.write(text)
+        verbatim = path.startswith(("samples/", "src/"))
+        where = os.path.join(directory, path)
+        os.makedirs(os.path.dirname(where), exist_ok=True)
+        with open(where, "x", encoding="utf-8") as handle:
+            handle.write(template if verbatim else _filled(template, words))
+        if path.endswith(".sh"):
+            os.chmod(where, 0o755)  # noqa: S103 - the author's own, to be run
     return directory, tuple(files)
 
 
+def _program(name: str) -> str:
+    """A source of the program, as it comes with this package."""
+    return (Path(__file__).parent / "program" / name).read_text(encoding="utf-8")
+
+
 def _filled(template: str, words: dict[str, str]) -> str:
-    for word, value in words.items():
-        template = template.replace("{" + word + "}", value)
+    for _ in range(2):  # a word may stand in another one
+        for word, value in words.items():
+            template = template.replace("{" + word + "}", value)
     return template

@@ -18,24 +18,30 @@ from typing import Any, Final
 
 import blake3
 import msgspec
+from msgspec import structs
 
 from casparian import clock, ids, processes
+from casparian.contracts.dataset import canonical, read_dataset
 from casparian.contracts.settings import effective_config
 from casparian.contracts.wide import wide_numbers
 from casparian.display import path_text
+from casparian.domain import datasets
+from casparian.domain.contracts import Contract
 from casparian.domain.isolation import IsolationLevel
 from casparian.domain.lineage import LINEAGE_VERSION
 from casparian.domain.outputs import Sink, SinkKind
-from casparian.domain.parsers import ConfigValue, ParserArtifact
+from casparian.domain.parsers import ConfigValue, ParserArtifact, ParserKind
 from casparian.domain.trust import TrustOrigin, TrustRecord, TrustVerdict
-from casparian.errors import CasparianError, ExitCode, SourceFault, UsageError
+from casparian.errors import CasparianError, ExitCode, Refused, SourceFault, UsageError
 from casparian.paths import Home
 from casparian.protocol import identity, worker
 from casparian.scout import companions
 from casparian.sinks.staging import stage_directory
 from casparian.sinks.uri import default_settings
+from casparian.trust import verdict
 
 _READ_BYTES: Final = 1 << 20
+_SETTING_BYTES_MAX: Final = 4 << 20
 _STDERR_CHARACTERS: Final = 4_000
 NONDETERMINISTIC: Final = "parser.nondeterministic"
 _ROWS_COMPARED: Final = 4096
@@ -128,8 +134,17 @@ def run_test(
     *,
     rows_shown: int = 5,
     min_isolation: IsolationLevel = IsolationLevel.FULL,
+    home: Home | None = None,
 ) -> TestReport:
     """Run a parser over files twice and compare.
+
+    Args:
+        artifact: the parser.
+        files: what to run it on.
+        settings: of the parser, that differ from its defaults.
+        rows_shown: of each table.
+        min_isolation: as for a job.
+        home: whose settings and environments serve the test, and whose trust a program needs; nothing else of it is touched.
 
     Raises:
         UsageError: no files, or a setting that the parser does not have.
@@ -142,13 +157,16 @@ def run_test(
             code="parser.no_samples",
             hint="name files to try it on: `casparian parser test PARSER FILE…`",
         )
+    artifact, settings = under_contract(artifact, settings)
+    trust = _IN_DEVELOPMENT
+    if artifact.manifest.kind is ParserKind.EXECUTABLE:
+        trust = _signed(artifact, home)
     config = effective_config(artifact.manifest, settings)
     sources = _sources(artifact, files)
     with tempfile.TemporaryDirectory(prefix="casparian-parser-test-") as folder:
-        home = Home.at(os.path.join(folder, "home"))
-        os.makedirs(home.run)
+        tried = _home_for(home, os.path.join(folder, "home"))
         dispatch = _dispatch(
-            artifact, config, sources, os.path.join(folder, "first"), min_isolation
+            artifact, config, sources, os.path.join(folder, "first"), min_isolation, trust
         )
         again = _dispatch(
             artifact,
@@ -156,10 +174,11 @@ def run_test(
             sources,
             os.path.join(folder, "second"),
             min_isolation,
+            trust,
             like=dispatch,
         )
-        receipt = _execute(home, dispatch)
-        second = _execute(home, again)
+        receipt = _execute(tried, dispatch)
+        second = _execute(tried, again)
         findings = (
             *different_sources(
                 [task.display_path for task in sources], receipt.sources, second.sources
@@ -185,6 +204,100 @@ def run_test(
             log=receipt.guest_log,
             isolation=receipt.isolation,
         )
+
+
+def under_contract(
+    artifact: ParserArtifact, settings: Mapping[str, ConfigValue]
+) -> tuple[ParserArtifact, Mapping[str, ConfigValue]]:
+    """A parser whose table comes from a contract, with that table; the contract in its canonical form.
+
+    Raises:
+        UsageError: `parser.setting`: no contract is given, or it is one of another parser.
+        ContractError: it cannot be read.
+    """
+    manifest = artifact.manifest
+    if datasets.SETTING not in manifest.config:
+        return artifact, settings
+    document = str(settings.get(datasets.SETTING, ""))
+    if not document:
+        raise UsageError(
+            f"the parser `{manifest.name}` reads what a contract says, and none is given",
+            hint="`--set dataset=@FILE`; `casparian contract infer` proposes a contract for files",
+            code="parser.setting",
+            setting=datasets.SETTING,
+        )
+    dataset = read_dataset(document, file=datasets.SETTING)
+    if dataset.parser != manifest.name:
+        raise UsageError(
+            f"the contract is one of `{dataset.parser}`, and the parser is `{manifest.name}`",
+            hint=f"casparian parser test {dataset.parser} …",
+            code="parser.setting",
+            setting=datasets.SETTING,
+        )
+    changed = {**settings, datasets.SETTING: canonical(dataset)}
+    return structs.replace(artifact, contract=Contract(outputs=(dataset.output,))), changed
+
+
+def settings_from_files(typed: Sequence[str]) -> tuple[list[str], dict[str, ConfigValue]]:
+    """Settings as they were typed: those that are there, and of `KEY=@FILE` the key with the file's text.
+
+    Raises:
+        SourceFault: a file cannot be read, is too large or is not UTF-8.
+    """
+    rest: list[str] = []
+    texts: dict[str, ConfigValue] = {}
+    for text in typed:
+        key, is_file, path = text.partition("=@")
+        if is_file and "=" not in key:
+            texts[key] = _text_of(path)
+        else:
+            rest.append(text)
+    return rest, texts
+
+
+def _text_of(path: str) -> str:
+    shown = path_text(os.fsencode(path))
+    try:
+        with open(path, "rb") as file:
+            raw = file.read(_SETTING_BYTES_MAX + 1)
+        if len(raw) > _SETTING_BYTES_MAX:
+            raise SourceFault(
+                f"`{shown}` is larger than the {_SETTING_BYTES_MAX} bytes of a setting", path=shown
+            )
+        return raw.decode()
+    except OSError as error:
+        raise SourceFault(f"`{shown}` cannot be read: {error.strerror}", path=shown) from error
+    except UnicodeDecodeError as error:
+        raise SourceFault(f"`{shown}` is not UTF-8 at byte {error.start}", path=shown) from error
+
+
+def _signed(artifact: ParserArtifact, home: Home | None) -> TrustRecord:
+    """A program is not even tried when nobody has signed it: unsigned programs never run."""
+    if home is None:
+        raise ParserTestError(
+            f"the program of `{artifact.label}` can be tried only where its signature can be verified"
+        )
+    found = verdict.verify(artifact, home)
+    if found.is_unsigned:
+        raise Refused(
+            f"the program of `{artifact.label}` is unsigned",
+            code="trust.unsigned",
+            hint="`casparian parser sign DIR --key FILE`; `casparian trust init --solo NAME` makes a key to develop with",
+            parser=artifact.manifest.name,
+        )
+    return found
+
+
+def _home_for(home: Home | None, directory: str) -> Home:
+    """A home for one test, with the settings and the environments of the real one."""
+    made = Home.at(directory)
+    os.makedirs(made.run)
+    if home is not None:
+        os.makedirs(home.environments, exist_ok=True)
+        os.symlink(home.environments, made.environments)
+        if home.config_file.exists():
+            os.symlink(home.config_file, made.config_file)
+    return made
 
 
 def _tables(artifact: ParserArtifact, receipt: worker.Receipt) -> list[str]:
@@ -260,6 +373,7 @@ def _dispatch(
     sources: tuple[worker.SourceTask, ...],
     folder: str,
     min_isolation: IsolationLevel,
+    trust: TrustRecord,
     *,
     like: worker.Dispatch | None = None,
 ) -> worker.Dispatch:
@@ -272,7 +386,7 @@ def _dispatch(
         epoch=1,
         job_id=job_id,
         home_id=home_id,
-        parser=worker.parser_task(artifact, config, _IN_DEVELOPMENT),
+        parser=worker.parser_task(artifact, config, trust),
         sources=sources,
         outputs=tuple(
             worker.OutputTask(

@@ -59,6 +59,7 @@ FAULTS: Final[dict[str, Fault]] = {
     "bridge.protocol": _poison("the guest broke the bridge's protocol"),
     "bridge.truncated": _poison("the guest closed the bridge, or ended, in the middle of a source"),
     "confinement.violation": _permanent("the guest made a system call that is forbidden to it, and was killed for it"),
+    "contract.document": _permanent("the dataset's contract cannot be followed"),
     "contract.drift": _permanent("the file is laid out as no revision of its contract knows"),
     "contract.unique_limit": _permanent("the unique columns of the source have more values than are held in memory"),
     "contract.violation": _permanent("a row broke a rule of the contract whose action is to fail"),

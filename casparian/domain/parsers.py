@@ -11,7 +11,9 @@ from casparian.domain.contracts import Contract
 
 ConfigValue = str | int | float | bool
 Unit = Literal["record", "line", "cell"]  # what a ledger counts
-AccountName = Literal["evtx", "lines", "hive"]  # the independent walk that says what is present
+AccountName = Literal[
+    "evtx", "lines", "hive", "delimited"
+]  # the independent walk that says what is present
 
 
 class ParserKind(StrEnum):

@@ -187,6 +187,14 @@ class LowerLimits(msgspec.Struct, frozen=True, kw_only=True, tag="lower_limits")
     limits: dict[str, int | None]
 
 
+class PrepareEnvironment(msgspec.Struct, frozen=True, kw_only=True, tag="prepare_environment"):
+    """Have an environment ready before a job needs it. Reply: `Done` with its size; events: `Preparing`."""
+
+    request_id: RequestId
+    env_hash: str
+    requirements: tuple[str, ...]  # canonical lines of a lock
+
+
 class ReopenQuarantine(msgspec.Struct, frozen=True, kw_only=True, tag="reopen_quarantine"):
     """Take acceptances of quarantined rows back. Reply: `Done` with the count of decisions that were in force.
 
@@ -304,6 +312,7 @@ Request = (
     | RetryJob
     | RetryJobs
     | ResetParser
+    | PrepareEnvironment
     | Propose
     | Decide
     | Withdraw
@@ -472,6 +481,13 @@ class Planned(msgspec.Struct, frozen=True, kw_only=True, tag="planned"):
     reasons: dict[str, int]
 
 
+class Preparing(msgspec.Struct, frozen=True, kw_only=True, tag="preparing"):
+    """An environment is made ready; jobs that need it wait."""
+
+    env_hash: str
+    message: str
+
+
 class Progress(msgspec.Struct, frozen=True, kw_only=True, tag="progress"):
     """At most four a second."""
 
@@ -486,7 +502,7 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True, tag="progress"):
     quarantined: int
 
 
-Event = Discovering | Planned | Progress
+Event = Discovering | Planned | Preparing | Progress
 
 
 def opcode_of(message: Request) -> Opcode:

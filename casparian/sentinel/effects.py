@@ -50,10 +50,10 @@ class StartWorker(_Effect, frozen=True, kw_only=True):
 
 
 class SendWorker(_Effect, frozen=True, kw_only=True):
-    """Dispatch or abort."""
+    """Dispatch, abort, or prepare an environment."""
 
     worker_id: str
-    message: worker.Dispatch | worker.Abort
+    message: worker.Dispatch | worker.Abort | worker.PrepareEnvironment
 
 
 class KillWorker(_Effect, frozen=True, kw_only=True):

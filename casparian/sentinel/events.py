@@ -65,6 +65,13 @@ class WorkerConcluded(_Event, frozen=True, kw_only=True):
     conclude: worker.Conclude
 
 
+class WorkerPrepared(_Event, frozen=True, kw_only=True):
+    """How it goes with an environment that a worker was asked for."""
+
+    worker_id: str
+    ready: worker.EnvironmentReady
+
+
 class WorkerGone(_Event, frozen=True, kw_only=True):
     """A worker process has ended and was reaped."""
 
@@ -284,6 +291,7 @@ Event = (
     | WorkerIdentified
     | WorkerBeat
     | WorkerConcluded
+    | WorkerPrepared
     | WorkerGone
     | Tick
     | StopAsked

@@ -11,7 +11,7 @@ from typing import Final
 from msgspec import structs
 
 from casparian.domain.jobs import JobState
-from casparian.sentinel import committing, runs, scheduling
+from casparian.sentinel import committing, preparing, runs, scheduling
 from casparian.sentinel.effects import KillWorker
 from casparian.sentinel.state import STARTS_MAX, WorkerEntry, WorkerState
 from casparian.sentinel.turn import Turn
@@ -43,6 +43,8 @@ def check(turn: Turn) -> None:
 
 def _is_overdue(turn: Turn, worker: WorkerEntry) -> bool:
     """Whether it is silent about what it works at, or does not let go of a job that was aborted."""
+    if worker.preparing:
+        return turn.state.monotonic_ns - worker.since_ns > scheduling.LEASE_NS
     for number, (job_id, epoch) in enumerate(worker.held):
         job = turn.state.jobs.get(job_id)
         watched = (JobState.ABORTED,) if number else _WATCHED
@@ -59,6 +61,7 @@ def _is_overdue(turn: Turn, worker: WorkerEntry) -> bool:
 def settle_stuck(turn: Turn) -> None:
     """Workers cannot be started: tell the runs that wait; their jobs stay queued."""
     if turn.state.starts_failed >= STARTS_MAX and turn.state.is_stuck and not turn.state.stopping:
+        preparing.give_up(turn)
         runs.give_up_unstartable(turn)
 
 

@@ -18,6 +18,7 @@ from casparian.sentinel import (
     approvals,
     breaking,
     cancelling,
+    preparing,
     quarantining,
     retrying,
     runs,
@@ -106,6 +107,8 @@ def asked(turn: Turn, event: ev.ClientAsked) -> None:
             turn.emit(LoadJobs(client_id=client_id, number=number, request=request))
         case control.ResetParser():
             _reset_parser(turn, event, request)
+        case control.PrepareEnvironment():
+            preparing.ask(turn, event, request)
         case control.Propose() | control.Decide() | control.Withdraw():
             approvals.asked(turn, event, request)
         case control.LowerLimits():

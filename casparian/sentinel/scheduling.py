@@ -29,10 +29,10 @@ from casparian.protocol.worker import (
     SparsePlace,
     SparseTask,
 )
-from casparian.sentinel import breaking, cancelling, committing, retrying, totals
+from casparian.sentinel import breaking, cancelling, committing, preparing, retrying, totals
 from casparian.sentinel import continuations as after
 from casparian.sentinel import events as ev
-from casparian.sentinel.effects import SendWorker, StartWorker
+from casparian.sentinel.effects import SendWorker
 from casparian.sentinel.state import STARTS_MAX, JobEntry, WorkerEntry, WorkerState
 from casparian.sentinel.turn import Turn
 from casparian.sinks.staging import stage_directory
@@ -70,6 +70,8 @@ def schedule(turn: Turn) -> None:
             continue
         if state.breakers and not breaking.may_start(turn, job):
             continue
+        if not preparing.may_start(turn, job):
+            continue
         if len(chosen) < len(idle):
             breaking.started(turn, job)
             chosen.append(job)
@@ -78,11 +80,7 @@ def schedule(turn: Turn) -> None:
     _dispatch(turn, list(zip(chosen, idle, strict=False)))
     _dispatch_ahead(turn)
     for _ in range(min(waiting - starting, room)):
-        number = turn.state.workers_started + 1
-        worker_id = f"w{number}"
-        turn.change(workers_started=number)
-        turn.put_worker(WorkerEntry(worker_id=worker_id, since_ns=state.monotonic_ns))
-        turn.emit(StartWorker(worker_id=worker_id))
+        preparing.start_worker(turn)
 
 
 def _dispatch_ahead(turn: Turn) -> None:
@@ -95,6 +93,7 @@ def _dispatch_ahead(turn: Turn) -> None:
         for worker in state.workers.values()
         if len(worker.ahead) <= AHEAD_MAX // 2  # several at once, in one transaction
         and worker.state is WorkerState.BUSY
+        and worker.job_id is not None
         and state.monotonic_ns - worker.since_ns < RECALL_NS
         and all(_is_small(state.jobs.get(job_id)) for job_id, _ in worker.held)
     ]
@@ -106,6 +105,8 @@ def _dispatch_ahead(turn: Turn) -> None:
         if job.state is not JobState.QUEUED or job.not_before_ns > state.monotonic_ns:
             continue
         if len(chosen) == len(slots) or not _is_small(job):
+            break
+        if not preparing.may_start(turn, job):
             break
         chosen.append(job)
     _dispatch(turn, list(zip(chosen, slots, strict=False)))
@@ -364,6 +365,8 @@ def worker_gone(turn: Turn, event: ev.WorkerGone) -> None:
     if worker.state is WorkerState.STARTING:
         turn.change(starts_failed=turn.state.starts_failed + 1)
     message = f"worker {event.worker_id} ended: {event.reason}"
+    if worker.preparing:
+        preparing.lost(turn, worker, message)
     for number, (job_id, epoch) in enumerate(worker.held):
         job = turn.state.jobs.get(job_id)
         if job is None or job.epoch != epoch:

@@ -196,11 +196,32 @@ class WorkerEntry(msgspec.Struct, frozen=True, kw_only=True):
     )
     ahead: tuple[tuple[int, int], ...] = ()  # (job, epoch) that it was given beyond that, in order
     recalled: tuple[tuple[int, int], ...] = ()  # those of them that it was asked to give back
+    preparing: str = ""  # the environment that it prepares, in place of a job
 
     @property
     def held(self) -> tuple[tuple[int, int], ...]:
         """(job, epoch) of all that it was given and has not concluded, in order."""
         return () if self.job_id is None else ((self.job_id, self.epoch), *self.ahead)
+
+
+class EnvironmentState(StrEnum):
+    """Where an environment stands, as far as this sentinel knows."""
+
+    WANTED = "wanted"  # no worker prepares it yet
+    BUILDING = "building"
+    SETTLED = "settled"  # ready, or it could not be prepared: then the worker of a job says why
+
+
+class EnvironmentEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """An environment that jobs or people asked for. Workers share what they make, so one of them is enough."""
+
+    env_hash: str
+    requirements: tuple[str, ...]
+    state: EnvironmentState = EnvironmentState.WANTED
+    failed: bool = False  # settled without being ready: asked for anew, it is tried anew
+    lost: int = 0  # workers that ended while they prepared it
+    requests: tuple[str, ...] = ()  # request ids that wait for it
+    message: str = ""
 
 
 class RunState(StrEnum):
@@ -281,6 +302,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     ended: frozenset[int] = frozenset()  # jobs that ended meanwhile: what was read of them is old
     held: dict[int, tuple[int, ...]] = {}  # job -> jobs whose commit ends before its own begins
     accepts: dict[int, StepJob] = {}  # job -> its step to RUNNING, not recorded yet
+    environments: dict[str, EnvironmentEntry] = {}  # by their hash
     breakers: dict[tuple[str, str], Breaker] = {}  # (name@version, artifact hash)
     stopping: bool = False
     stop_reply: tuple[int, int] | None = None
@@ -295,6 +317,11 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
         return len(self.jobs) > self.many_jobs
 
     @property
+    def is_preparing(self) -> bool:
+        """Whether an environment is wanted or made."""
+        return any(e.state is not EnvironmentState.SETTLED for e in self.environments.values())
+
+    @property
     def is_stuck(self) -> bool:
         """Whether workers cannot be started here: jobs stay queued until somebody asks again."""
         return self.starts_failed >= STARTS_MAX and not any(
@@ -305,6 +332,8 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     def busy(self) -> bool:
         """Whether anything is under way that must not be cut short."""
         if self.runs or self.planning or self.publishing or self.considering:
+            return True
+        if self.is_preparing:
             return True
         if self.jobs and self.is_stuck:
             return any(job.state is not JobState.QUEUED for job in self.jobs.values())

@@ -13,6 +13,7 @@ from casparian.sentinel import (
     approvals,
     committing,
     leases,
+    preparing,
     requests,
     runs,
     scheduling,
@@ -41,6 +42,9 @@ def step(
     if turn.state.held:
         committing.begin_held(turn)
     scheduling.schedule(turn)
+    if turn.state.environments:
+        preparing.schedule(turn)
+        preparing.forget_failed(turn)
     leases.settle_stuck(turn)
     runs.settle(turn)
     requests.settle_resting(turn)
@@ -76,6 +80,8 @@ def _handle(turn: Turn, event: ev.Event) -> None:
             scheduling.worker_beat(turn, event)
         case ev.WorkerConcluded():
             scheduling.worker_concluded(turn, event)
+        case ev.WorkerPrepared():
+            preparing.heard(turn, event)
         case ev.WorkerGone():
             scheduling.worker_gone(turn, event)
         case ev.Tick():

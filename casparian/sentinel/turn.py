@@ -12,7 +12,7 @@ from casparian.domain.jobs import JobState, check_step
 from casparian.domain.outputs import Sink
 from casparian.protocol import control
 from casparian.sentinel.effects import Effect, Persist, RemoveStages, SendEvent, SendReply
-from casparian.sentinel.state import JobEntry, RunEntry, State, WorkerEntry
+from casparian.sentinel.state import EnvironmentEntry, JobEntry, RunEntry, State, WorkerEntry
 
 
 class Turn:
@@ -131,6 +131,14 @@ class Turn:
     def put_worker(self, worker: WorkerEntry) -> None:
         """Add or replace a worker."""
         self._mapping("workers")[worker.worker_id] = worker
+
+    def put_environment(self, entry: EnvironmentEntry) -> None:
+        """Add or replace an environment."""
+        self._mapping("environments")[entry.env_hash] = entry
+
+    def drop_environment(self, env_hash: str) -> None:
+        """Forget an environment; the next job that needs it asks anew."""
+        self._mapping("environments").pop(env_hash, None)
 
     def drop_worker(self, worker_id: str) -> None:
         """Forget a worker that has ended."""

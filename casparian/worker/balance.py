@@ -20,6 +20,7 @@ WINDOWS: Final = {  # origin and width, in bytes
     "evtx": (4_096, 65_536),
     "lines": (0, 1 << 20),
     "hive": (4_096, 65_536),
+    "delimited": (0, 1 << 20),
 }
 # What lies in free cells has no length and no end of its own: only a decoder's judgement finds it.
 _SLACK_NOT_WALKED: Final = frozenset({"cell"})

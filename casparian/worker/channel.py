@@ -26,6 +26,7 @@ from casparian.protocol.worker import (
     Abort,
     Conclude,
     Dispatch,
+    PrepareEnvironment,
     Receipt,
     decode,
     encode,
@@ -39,6 +40,13 @@ class Job(NamedTuple):
     """A dispatch and the means to cancel it, together from the moment it arrived."""
 
     dispatch: Dispatch
+    cancellation: Cancellation
+
+
+class Preparation(NamedTuple):
+    """An environment that is asked for, and the means to stop."""
+
+    request: PrepareEnvironment
     cancellation: Cancellation
 
 
@@ -61,12 +69,14 @@ class Channel:
         self._socket = socket.socket(fileno=descriptor)
         self._on_end = on_end
         self._sending = threading.Lock()
-        self._current: Job | None = None
+        self._current: Job | Preparation | None = None
         self._waiting: dict[tuple[int, int], Job] = {}  # by job and epoch, in order
         self._fault: ProtocolError | None = None
         self.broken = False  # the sentinel sent something that is not in the protocol
         self._state = threading.Lock()
-        self._inbox: queue.SimpleQueue[Job | ProtocolError | None] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[Job | Preparation | ProtocolError | None] = (
+            queue.SimpleQueue()
+        )
         self._reader = threading.Thread(target=self._read, name="channel", daemon=True)
 
     def start(self) -> None:
@@ -83,8 +93,8 @@ class Channel:
             self._on_end()
             os._exit(0)
 
-    def next_job(self) -> Job | None:
-        """Wait for a dispatch; `None` when the worker is to stop.
+    def next_job(self) -> Job | Preparation | None:
+        """Wait for work; `None` when the worker is to stop.
 
         Raises:
             ProtocolError: the sentinel sent something that is not in the protocol.
@@ -92,7 +102,10 @@ class Channel:
         while (item := self._inbox.get()) is not None:
             if self._fault is not None:  # what came before it means nothing any more either
                 raise self._fault
-            assert isinstance(item, Job)
+            assert not isinstance(item, ProtocolError)
+            if isinstance(item, Preparation):
+                self._current = item
+                return item
             with self._state:
                 # One that was called off while it waited is not there any more.
                 if self._waiting.pop(_key(item.dispatch), None) is item:
@@ -100,8 +113,8 @@ class Channel:
                     return item
         return None
 
-    def done(self, job: Job) -> None:
-        """The job has ended: an abort that comes now is about nothing."""
+    def done(self, job: Job | Preparation) -> None:
+        """It has ended: an abort that comes now is about nothing."""
         with self._state:
             self._current = None
         job.cancellation.close()
@@ -150,8 +163,7 @@ class Channel:
                     "a dispatch whose header names another job", code="protocol.number"
                 )
             with self._state:
-                current = self._current
-                held = {*self._waiting, *(() if current is None else (_key(current.dispatch),))}
+                held = {*self._waiting, *_keys(self._current)}
                 if len(held) >= HELD_MAX:
                     raise ProtocolError(f"more than {HELD_MAX} jobs", code="protocol.order")
                 if _key(dispatch) in held:
@@ -168,14 +180,21 @@ class Channel:
             with self._state:
                 called_off = self._waiting.pop(key, None)
                 current = self._current
-                if current is not None and key == _key(current.dispatch):
+                if current is not None and key in _keys(current):
                     current.cancellation.set()
             if called_off is not None:
                 called_off.cancellation.close()
                 conclude = Conclude(epoch=abort.epoch, job_id=abort.job_id, receipt=not_done())
                 self.send(Opcode.CONCLUDE, conclude, job_id=abort.job_id)
+        elif received.opcode is Opcode.PREPARE_ENV:
+            request = decode(received.payload, PrepareEnvironment)
+            self._inbox.put(Preparation(request, Cancellation()))
         else:
             raise ProtocolError(f"{received.opcode.name} is not for a worker")
+
+
+def _keys(current: Job | Preparation | None) -> tuple[tuple[int, int], ...]:
+    return (_key(current.dispatch),) if isinstance(current, Job) else ()
 
 
 def _key(dispatch: Dispatch) -> tuple[int, int]:

@@ -77,6 +77,7 @@ class Services:
     """
 
     def __init__(self, home: Home, judge: parser_files.Judge | None = None) -> None:
+        self.home = home
         self.guests = Guests(home)
         self.judge = judge or parser_files.judge_of(home)
         self.compiled = CompiledParsers()

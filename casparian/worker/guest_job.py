@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from casparian.domain.parsers import ParserKind
+from casparian.domain.datasets import SETTING
+from casparian.domain.parsers import ConfigValue, ParserKind
 from casparian.protocol.guest import GuestJob
 from casparian.protocol.worker import OutputTask, ParserTask
 
@@ -20,11 +21,19 @@ def to_account(parser: ParserTask) -> GuestJob:
         kind=ParserKind.NATIVE,
         entry="",
         account=parser.account,
-        config={"carve": True} if parser.config.get("carve") is True else {},
+        config=_of_walk(parser),
         outputs=(),
         files={},
         limits=parser.limits,
     )
+
+
+def _of_walk(parser: ParserTask) -> dict[str, ConfigValue]:
+    """The settings that say what there is to count."""
+    config = parser.config
+    if parser.account == "delimited":
+        return {SETTING: config[SETTING]}
+    return {"carve": True} if config.get("carve") is True else {}
 
 
 def to_parse(

@@ -23,6 +23,7 @@ from casparian.protocol.frame import PAYLOAD_BYTES_MAX, Opcode
 from casparian.protocol.worker import (
     Conclude,
     Dispatch,
+    EnvironmentReady,
     Identify,
     SourceProgress,
     WorkerError,
@@ -31,10 +32,10 @@ from casparian.protocol.worker import (
 )
 from casparian.worker import parser_files
 from casparian.worker.cancel import Cancellation, Cancelled
-from casparian.worker.channel import Channel, Job, not_done
+from casparian.worker.channel import Channel, Job, Preparation, not_done
 from casparian.worker.executor import Services, execute
 from casparian.worker.faults import JobFault
-from casparian.worker.heartbeat import Heartbeats
+from casparian.worker.heartbeat import Heartbeats, Preparations
 
 _log = logging.getLogger(__name__)
 
@@ -66,7 +67,10 @@ class Worker:
                 job = self._channel.next_job()
                 if job is None:
                     break
-                self._run(job)
+                if isinstance(job, Preparation):
+                    self._prepare(job)
+                else:
+                    self._run(job)
         except ProtocolError as error:
             _log.exception("the sentinel broke the protocol")
             self._complain(error.code, error.message)
@@ -95,6 +99,29 @@ class Worker:
             return
         conclude = Conclude(epoch=dispatch.epoch, job_id=dispatch.job_id, receipt=receipt)
         self._channel.send(Opcode.CONCLUDE, conclude, job_id=dispatch.job_id)
+
+    def _prepare(self, asked: Preparation) -> None:
+        """Have an environment ready, and say every second that it is under way."""
+        env_hash = asked.request.env_hash
+        answer: EnvironmentReady | None = None
+        with Preparations(self._channel, env_hash) as said:
+            try:
+                found = self._services.environments.prepare(
+                    env_hash, asked.request.requirements, asked.cancellation, said.report
+                )
+                answer = EnvironmentReady(
+                    env_hash=env_hash, state="ready", size_bytes=found.record.size_bytes
+                )
+            except Cancelled:
+                return
+            except JobFault as fault:
+                answer = EnvironmentReady(
+                    env_hash=env_hash, state="failed", code=fault.code, message=fault.message
+                )
+            finally:
+                self._channel.done(asked)
+        if not (self._stopping.is_set() or self._channel.broken):
+            self._channel.send(Opcode.ENV_READY, answer)
 
     def _complain(self, code: str, message: str) -> None:
         error = WorkerError(epoch=0, job_id=0, code=code, message=message)

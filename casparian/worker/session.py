@@ -58,6 +58,7 @@ _CODE_CHARACTERS_MAX: Final = 64
 _MESSAGE_CHARACTERS_MAX: Final = 4_096
 _NOT_STARTED: Final = ("guest.exit", "guest.crash", "bridge.truncated")
 _GUEST_CODES: Final = ("parser.", "limit.", "source.")
+_CONTRACT_CODES: Final = frozenset({"contract.document", "contract.drift"})
 
 T = TypeVar("T")
 
@@ -263,7 +264,7 @@ class Session:
         self.busy = False
         code = failed.code
         if not (
-            code.startswith(_GUEST_CODES)
+            (code.startswith(_GUEST_CODES) or code in _CONTRACT_CODES)
             and len(code) <= _CODE_CHARACTERS_MAX
             and _CODE_CHARACTERS.issuperset(code)
         ):

@@ -305,6 +305,61 @@ def python_registry(paths):
     return {"records": count, "ids": None}
 
 
+def duckdb_sniffed(paths):
+    """DuckDB's sniffer over all rows, and its reader over every value of every column."""
+    duckdb = importlib.import_module("duckdb")
+    count = 0
+    for path in paths:
+        connection = duckdb.connect(config={"threads": len(os.sched_getaffinity(0))})
+        row = connection.execute(
+            "SELECT count(*), max(COLUMNS(*))::VARCHAR FROM read_csv(?, sample_size=-1)", [path]
+        ).fetchone()
+        count += row[0]
+        connection.close()
+    return {"records": count, "ids": None}
+
+
+def pyarrow_csv(paths):
+    """pyarrow's reader of CSV on one thread: typed columns in Arrow."""
+    pyarrow, reader = importlib.import_module("pyarrow"), importlib.import_module("pyarrow.csv")
+    types = {
+        "time": pyarrow.timestamp("us"),
+        "src": pyarrow.utf8(),
+        "port": pyarrow.uint16(),
+        "bytes": pyarrow.int64(),
+        "ok": pyarrow.bool_(),
+        "user": pyarrow.utf8(),
+        "text": pyarrow.utf8(),
+    }
+    options = {
+        "read_options": reader.ReadOptions(use_threads=False),
+        "parse_options": reader.ParseOptions(newlines_in_values=True),
+        "convert_options": reader.ConvertOptions(column_types=types),
+    }
+    count = 0
+    for path in paths:
+        for batch in reader.open_csv(path, **options):
+            count += batch.num_rows
+    return {"records": count, "ids": None}
+
+
+def duckdb_csv(paths):
+    """DuckDB's reader of CSV on one thread, told the types: typed columns in Arrow."""
+    duckdb = importlib.import_module("duckdb")
+    columns = (
+        "{'time': 'TIMESTAMP', 'src': 'VARCHAR', 'port': 'USMALLINT', 'bytes': 'BIGINT', 'ok': 'BOOLEAN',"
+        " 'user': 'VARCHAR', 'text': 'VARCHAR'}"
+    )
+    options = f"header = true, delim = ',', quote = '\"', escape = '\"', columns = {columns}"
+    connection = duckdb.connect(config={"threads": 1})
+    count = 0
+    for path in paths:
+        found = connection.sql(f"SELECT * FROM read_csv(?, {options})", params=[path])
+        for batch in found.to_arrow_reader(65_536):
+            count += batch.num_rows
+    return {"records": count, "ids": None}
+
+
 READERS = {
     "evtx_json": (evtx_json, ("evtx",)),
     "evtx_json_arrow": (evtx_json_arrow, ("evtx", "orjson", "pyarrow")),
@@ -315,6 +370,9 @@ READERS = {
     "blake3_files": (blake3_files, ("blake3",)),
     "blake3_tree": (blake3_tree, ("blake3",)),
     "query_parquet": (query_parquet, ("duckdb",)),
+    "duckdb_sniffed": (duckdb_sniffed, ("duckdb",)),
+    "pyarrow_csv": (pyarrow_csv, ("pyarrow.csv",)),
+    "duckdb_csv": (duckdb_csv, ("duckdb", "pyarrow")),
     "regrs": (regrs, ("regrs",)),
     "regipy_rs": (regipy_rs, ("regipy_rs", "regipy.registry_rs")),
     "libregf": (libregf, ("pyregf",)),

@@ -58,6 +58,11 @@ TARGETS: dict[str, Target] = {
         wanted=1.25,
         less_is_better=True,
     ),
+    "infer_vs_duckdb_csv": Target(
+        text="types of a CSV from all rows, two cores: DuckDB's sniffer and reader over all rows",
+        wanted=0.5,
+        stretch=1.0,
+    ),
     "peak_rss_mb": Target(
         text="anonymous memory of the greatest process, MB", wanted=300.0, less_is_better=True
     ),
@@ -69,6 +74,8 @@ TARGETS: dict[str, Target] = {
     "evtx_to_arrow_vs_libevtx": Target(text="event log → Arrow, one core: libevtx"),
     "evtx_to_arrow_vs_python_evtx": Target(text="event log → Arrow, one core: python-evtx"),
     "evtx_to_arrow_vs_dissect": Target(text="event log → Arrow, one core: dissect.eventlog"),
+    "delimited_vs_pyarrow": Target(text="CSV → typed Arrow, one core: pyarrow.csv"),
+    "delimited_vs_duckdb": Target(text="CSV → typed Arrow, one core: DuckDB"),
     "hive_vs_python_registry": Target(text="hive → Arrow, one core: python-registry"),
 }
 """By name of the ratio. The same with `_unrepeated` behind it is of real logs as they are."""

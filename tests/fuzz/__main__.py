@@ -26,6 +26,8 @@ INPUT_BYTES_MAX = {
     "event_records": 16_384,
     "hive": 32_768,
     "transaction_log": 32_768,
+    "delimited": 4_096,
+    "json_lines": 4_096,
 }
 """The greatest input of a target: small ones are tried more often. Longer seeds are cut."""
 

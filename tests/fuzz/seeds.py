@@ -25,6 +25,7 @@ from casparian.demo.evtx_writer import (
 )
 from casparian.demo.evtx_writer import values as make
 from tests.fuzz.hives import hives, transaction_logs
+from tests.fuzz.texts import delimited_texts, json_texts
 
 LOG_BYTES_MAX = 3 * CHUNK_BYTES
 """Of a seed that is a whole log: small ones are tried more often."""
@@ -67,6 +68,8 @@ SEEDS: dict[str, Callable[[Path | None], Iterator[bytes]]] = {
     "event_records": event_records,
     "hive": hives,
     "transaction_log": transaction_logs,
+    "delimited": delimited_texts,
+    "json_lines": json_texts,
 }
 """The seeds of each target."""
 

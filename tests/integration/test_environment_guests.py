@@ -12,6 +12,7 @@ import pytest
 from worker_world import World, home_at, rows
 
 from casparian.contracts.requirements import read_lock
+from casparian.domain.trust import TrustOrigin, TrustRecord, TrustVerdict
 from casparian.protocol.worker import Receipt
 from casparian.worker.executor import Services
 from tests.factories.wheels import compiled_module, platform_tag, wheel
@@ -28,11 +29,14 @@ PARSER = """
 """
 
 
+SIGNED = TrustRecord(verdict=TrustVerdict.VALID, origin=TrustOrigin.DEPLOYED)
+
+
 @pytest.fixture
 def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
     home = home_at(tmp_path_factory.mktemp("worker"))
     home.config_file.write_text(f'wheelhouse = "{home.root / "wheels"}"\n')
-    services = Services(home)
+    services = Services(home, lambda *_: SIGNED)
     yield services
     services.close()
 
@@ -50,13 +54,12 @@ def run(world: World, lines: str, *preload: str, **changes: Any) -> Receipt:
     """Run the world's parser with this lock."""
     (world.directory / "parser" / "requirements.lock").write_text(lines)
     world.rehash()
-    task = msgspec.structs.replace(
-        world.dispatch().parser,
-        environment="requirements.lock",
-        requirements=tuple(one.line for one in read_lock(lines.encode(), file="x")),
-        preload=preload,
-        **changes,
-    )
+    fields: dict[str, Any] = {
+        "environment": "requirements.lock",
+        "requirements": tuple(one.line for one in read_lock(lines.encode(), file="x")),
+        "preload": preload,
+    }
+    task = msgspec.structs.replace(world.dispatch().parser, **{**fields, **changes})
     return world.run(parser=task)
 
 

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
-from worker_world import World, rows
+from worker_world import World, home_at, rows
 
 from casparian.domain.contracts import Column, OutputContract
 from casparian.domain.parsers import Limits, ParserKind
+from casparian.domain.trust import TrustOrigin, TrustRecord, TrustVerdict
 from casparian.protocol.worker import Receipt
 from casparian.worker.executor import Services
 from tests.factories.programs import EXAMPLE, HOSTILE, program
@@ -25,9 +32,13 @@ SETTINGS = OutputContract(
 )
 
 
+SIGNED = TrustRecord(verdict=TrustVerdict.VALID, origin=TrustOrigin.DEPLOYED)
+
+
 @pytest.fixture
 def world(tmp_path: Path, services: Services) -> World:
     world = World(tmp_path, services)
+    services.judge = lambda *_: SIGNED  # unsigned programs never run
     world.limits = Limits(memory_mb=256, cpu_seconds=30, idle_seconds=30)
     return world
 
@@ -38,8 +49,6 @@ def run(world: World, content: bytes, **config: str) -> Receipt:
     folder.mkdir(exist_ok=True)
     (folder / "x86_64-linux").write_bytes(content)
     world.rehash()
-    import msgspec
-
     task = msgspec.structs.replace(
         world.dispatch().parser,
         kind=ParserKind.EXECUTABLE,
@@ -84,7 +93,7 @@ def test_the_example_gives_rows_and_quarantine_and_balances(world: World) -> Non
         (r["line_number"], r["key"], r["value"], r["_cf_offset"]) for r in rows(receipt, "settings")
     ]
     assert found[:3] == [(1, "colour", "green", 0), (2, "size", "12", 13), (6, "last", "line", 39)]
-    assert [row["reason"] for row in rows(receipt, "quarantine")] == ["plugin.bad_line"] * 2
+    assert [row["reason"] for row in rows(receipt, "quarantine")] == ["line.no_separator"] * 2
 
 
 def test_the_receipt_says_what_confined_it(world: World) -> None:
@@ -168,6 +177,63 @@ def test_other_sources_go_on_after_a_crash(world: World) -> None:
     receipt = run(world, program(HOSTILE))
     assert [source.code for source in receipt.sources] == [None, "guest.crash", None]
     assert len(rows(receipt, "lines")) == 2
+
+
+def test_an_unsigned_program_is_refused_whoever_allowed_it(world: World) -> None:
+    world.source(b"x\n")
+    world.services.judge = lambda *_: msgspec.structs.replace(SIGNED, verdict=TrustVerdict.UNSIGNED)
+    try:
+        receipt = run(world, program(HOSTILE))
+    finally:
+        world.services.judge = lambda *_: SIGNED
+    assert receipt.code == "trust.unsigned"
+    assert receipt.files == ()
+
+
+def test_nobody_of_the_same_user_can_look_into_it(world: World) -> None:
+    """The kernel gives the process's entries to root when it is not dumpable."""
+    owners = watched(world, lambda pid: os.stat(f"/proc/{pid}/environ").st_uid)
+    assert owners == {0}
+
+
+def test_it_dies_with_its_zygote(world: World) -> None:
+    def kill_zygote(pid: int) -> bool:
+        with open(f"/proc/{pid}/stat", encoding="ascii") as file:
+            parent = int(file.read().rpartition(")")[2].split()[1])
+        os.kill(parent, signal.SIGKILL)
+        while os.path.exists(f"/proc/{pid}"):
+            time.sleep(0.01)
+        return True
+
+    assert watched(world, kill_zygote) == {True}
+
+
+def watched(world: World, look: Callable[[int], object]) -> set[object]:
+    """Look at a program that sleeps, from outside, and then let its limit end it."""
+    found: set[object] = set()
+    world.limits = Limits(memory_mb=256, idle_seconds=3)
+    world.source(b"x\n", "sleep")
+
+    def work() -> None:
+        # Of its own: a zygote dies with the thread that started it.
+        world.services = Services(home_at(world.directory), lambda *_: SIGNED)
+        run(world, program(HOSTILE))
+        world.services.close()
+
+    working = threading.Thread(target=work)
+    program(HOSTILE)  # it is compiled before the clock runs
+    working.start()
+    while working.is_alive() and not found:
+        for pid in (int(name) for name in os.listdir("/proc") if name.isdecimal()):
+            try:
+                with open(f"/proc/{pid}/cmdline", "rb") as file:
+                    if file.read().startswith(b"casparian-parser"):
+                        found.add(look(pid))
+            except OSError:
+                continue
+        time.sleep(0.01)
+    working.join()
+    return found
 
 
 def test_a_dynamic_program_is_refused(world: World) -> None:

@@ -15,6 +15,7 @@ from casparian.worker import self_attack
 from casparian.worker.cancel import Cancellation, Cancelled
 from casparian.worker.executor import Services
 from casparian.worker.faults import JobFault
+from casparian.worker.guest_process import Needs
 from casparian.worker.isolation import Measured
 
 
@@ -150,7 +151,7 @@ def lowered(services: Services, measured: Measured, monkeypatch: pytest.MonkeyPa
     worse = msgspec.structs.replace(
         measured, outcomes=measured.outcomes | {"tcp_connect": SUCCEEDED}
     )
-    monkeypatch.setattr(services, "_measured", {(): worse})
+    monkeypatch.setattr(services, "_measured", {(Needs(), False): worse})
 
 
 def test_a_guest_below_the_minimum_never_sees_the_job(
@@ -201,7 +202,7 @@ def test_a_guest_that_is_worse_than_the_ones_that_attacked_is_refused(
         },
         outcomes=dict.fromkeys(ATTACKS, "denied EPERM"),
     )
-    monkeypatch.setattr(services, "_measured", {(): best})
+    monkeypatch.setattr(services, "_measured", {(Needs(), False): best})
     monkeypatch.setattr(
         "casparian.worker.isolation.observe", lambda _: best.observed | {"user": "uid 0"}
     )

@@ -74,7 +74,8 @@ def test_help_imports_no_command_and_nothing_heavy():
 
 
 @pytest.mark.parametrize(
-    "arguments", [("jobs",), ("files",), ("sentinel", "status"), ("config", "show")]
+    "arguments",
+    [("jobs",), ("files",), ("sentinel", "status"), ("config", "show"), ("contract", "list")],
 )
 def test_a_command_that_asks_the_sentinel_imports_nothing_heavy(tmp_path, arguments):
     _, modules = imported_after("--home", str(tmp_path / "home"), *arguments)

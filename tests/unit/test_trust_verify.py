@@ -41,6 +41,7 @@ from tests.factories.trust import (
     FILES,
     MANIFEST,
     NOW,
+    POLICY_ENDS,
     QUICK,
     YEAR,
     Organisation,
@@ -156,7 +157,7 @@ def test_an_expired_policy_stops_deployed_parsers_in_hard_mode_only(lab, mode):
     def load():
         return verify(
             lab, FILES, statement_for(FILES, lab.alice), trusted=trusted, deploying=False,
-            now_ns=NOW + 2 * YEAR,
+            now_ns=POLICY_ENDS + YEAR,
         )  # fmt: skip
 
     if mode is ExpiryMode.INSTALL_ONLY:

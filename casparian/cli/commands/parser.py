@@ -16,6 +16,7 @@ from casparian.cli.output import plural
 from casparian.cli.render import plain, short, time_text
 from casparian.display import show
 from casparian.domain.isolation import IsolationLevel
+from casparian.domain.parsers import ParserKind
 from casparian.errors import CasparianError, ExitCode
 from casparian.protocol import control
 
@@ -177,7 +178,11 @@ def show_parser(app: App, *, parser: str) -> None:
 @click.argument("parser", metavar="NAME|DIR")
 @click.argument("files", nargs=-1, type=click.Path())
 @click.option(
-    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="A setting of the parser"
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="A setting of the parser; `KEY=@FILE` takes a file's text",
 )
 @click.option(
     "--rows",
@@ -199,11 +204,12 @@ def test(
 
     artifact = library(app).find(parser)
     name = artifact.manifest.name
-    typed = requests.merged_settings({}, [f"{name}.{text}" for text in settings]).get(name, {})
+    rest, texts = parser_test.settings_from_files(settings)
+    typed = requests.merged_settings({}, [f"{name}.{text}" for text in rest]).get(name, {}) | texts
     chosen = list(files) or parser_test.sample_files(artifact)
     minimum = IsolationLevel(app.config.settings.min_isolation)
     report = parser_test.run_test(
-        artifact, chosen, typed, rows_shown=rows_shown, min_isolation=minimum
+        artifact, chosen, typed, rows_shown=rows_shown, min_isolation=minimum, home=app.home
     )
     document = {"passed": report.passed, "trusted": _summary(app, artifact)["trusted"]}
     document |= msgspec.to_builtins(report)
@@ -216,16 +222,27 @@ def test(
 @click.option(
     "--into", default=".", type=click.Path(), show_default=True, help="Where to make the folder"
 )
+@click.option(
+    "--kind",
+    type=click.Choice(["python", "executable"]),
+    default="python",
+    show_default=True,
+    help="A generator in Python, or a program in Rust (which runs only when it is signed)",
+)
 @pass_app
-def new(app: App, *, name: str, into: str) -> None:
-    """Write a working skeleton of a Python parser."""
+def new(app: App, *, name: str, into: str, kind: str) -> None:
+    """Write a working skeleton of a parser, with its own tests."""
     from casparian.control.parser_new import write_skeleton
 
-    directory, files = write_skeleton(name, into)
+    directory, files = write_skeleton(name, into, ParserKind(kind))
 
     def human() -> None:
         app.out.line(f"wrote {plural(len(files), 'file')} to `{directory}`")
-        app.out.hint(f"casparian parser test {directory}", "run it on its sample")
+        if kind == "executable":
+            app.out.line(f"build it with `{show(directory)}/build.sh`, then sign it")
+            app.out.hint(f"casparian parser sign {directory}", "an unsigned program never runs")
+        else:
+            app.out.hint(f"casparian parser test {directory}", "run it on its sample")
 
     app.out.emit({"name": name, "directory": directory, "files": list(files)}, human)
 

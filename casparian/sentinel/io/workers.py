@@ -31,6 +31,7 @@ from casparian.sentinel.events import (
     WorkerConcluded,
     WorkerGone,
     WorkerIdentified,
+    WorkerPrepared,
 )
 
 _READ_BYTES: Final = 256 * 1024
@@ -52,6 +53,7 @@ class _Worker:
         self.jobs: set[tuple[int, int]] = (
             set()
         )  # (job, epoch) that it was sent and has not concluded
+        self.environments: set[str] = set()  # that it was asked for and has not settled
         self.fault: str | None = None  # how it broke the protocol
 
 
@@ -87,15 +89,25 @@ class Workers:
             worker.pidfd, selectors.EVENT_READ, lambda _mask: self._ended(worker)
         )
 
-    def send(self, worker_id: str, message: messages.Dispatch | messages.Abort) -> None:
+    def send(
+        self,
+        worker_id: str,
+        message: messages.Dispatch | messages.Abort | messages.PrepareEnvironment,
+    ) -> None:
         """Queue a message; a worker that is gone is noticed by its end."""
         worker = self._workers.get(worker_id)
         if worker is None:
             return
-        opcode = Opcode.DISPATCH if isinstance(message, messages.Dispatch) else Opcode.ABORT
-        frame = encode(opcode, messages.encode(message), number=message.job_id)
-        if isinstance(message, messages.Dispatch):
-            worker.jobs.add((message.job_id, message.epoch))
+        match message:
+            case messages.Dispatch():
+                opcode, number = Opcode.DISPATCH, message.job_id
+                worker.jobs.add((message.job_id, message.epoch))
+            case messages.Abort():
+                opcode, number = Opcode.ABORT, message.job_id
+            case messages.PrepareEnvironment():
+                opcode, number = Opcode.PREPARE_ENV, 0
+                worker.environments.add(message.env_hash)
+        frame = encode(opcode, messages.encode(message), number=number)
         worker.outgoing.append(memoryview(frame))
         self._watch(worker)
 
@@ -230,6 +242,15 @@ def _event(worker: _Worker, frame: Frame) -> Event | None:
             _check_job(worker, frame, conclude)
             worker.jobs.discard((conclude.job_id, conclude.epoch))
             return WorkerConcluded(worker_id=worker.worker_id, conclude=conclude)
+        case Opcode.ENV_READY:
+            ready = messages.decode(frame.payload, messages.EnvironmentReady)
+            if frame.number or not worker.identified or ready.env_hash not in worker.environments:
+                raise ProtocolError(
+                    "ENV_READY of an environment that it was not asked for", code="protocol.job"
+                )
+            if ready.state != "building":
+                worker.environments.discard(ready.env_hash)
+            return WorkerPrepared(worker_id=worker.worker_id, ready=ready)
         case Opcode.ERR:
             error = messages.decode(frame.payload, messages.WorkerError)
             _LOG.error(

@@ -86,9 +86,7 @@ pub fn filters(arch: Arch) -> Result<[BpfProgram; 2], BackendError> {
     for (name, index) in [("open", 1), ("openat", 2)] {
         let rules = OPEN_TO_CHANGE
             .iter()
-            .map(|flag| {
-                SeccompRule::new(vec![int(index, SeccompCmpOp::MaskedEq(*flag), *flag)?])
-            })
+            .map(|flag| SeccompRule::new(vec![int(index, SeccompCmpOp::MaskedEq(*flag), *flag)?]))
             .collect::<Result<Vec<_>, _>>()?;
         insert(arch, &mut refused, name, rules);
     }
@@ -123,9 +121,10 @@ pub fn wall_imports(readable: &[PathBuf]) -> Result<Record, ConfineError> {
         apply_filter(program)
             .map_err(|error| ConfineError::new(SECCOMP, io::Error::other(error)))?;
     }
-    Ok(Record::from([
-        ("imports", format!("{SECCOMP}, landlock {landlock}")),
-    ]))
+    Ok(Record::from([(
+        "imports",
+        format!("{SECCOMP}, landlock {landlock}"),
+    )]))
 }
 
 fn restrict(readable: &[PathBuf]) -> Result<String, RulesetError> {

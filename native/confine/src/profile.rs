@@ -321,7 +321,11 @@ fn conditional(name: &str) -> Result<Vec<SeccompRule>, BackendError> {
 
 /// A condition on an argument of which the kernel looks at the lower 32 bits only, as it does with
 /// everything declared `int`. (Flags of `mmap` and `mprotect` are wider, and all known bits are in there.)
-pub(crate) fn int(index: u8, operator: SeccompCmpOp, value: u64) -> Result<SeccompCondition, BackendError> {
+pub(crate) fn int(
+    index: u8,
+    operator: SeccompCmpOp,
+    value: u64,
+) -> Result<SeccompCondition, BackendError> {
     SeccompCondition::new(index, SeccompCmpArgLen::Dword, operator, value)
 }
 

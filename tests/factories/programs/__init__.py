@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 _ROOT = Path(__file__).parents[3]
-EXAMPLE = _ROOT / "docs" / "examples" / "plugin" / "plugin.rs"
+EXAMPLE = _ROOT / "docs" / "examples" / "plugin" / "main.rs"
 HOSTILE = Path(__file__).parent / "hostile.rs"
 
 

@@ -1,7 +1,8 @@
 //! A machine for classic BPF over `struct seccomp_data`, as `kernel/seccomp.c` and `net/core/filter.c` run it.
 
-use casparian_confine::Arch;
 use casparian_confine::profile::{Filters, own_signals, sealed};
+use casparian_confine::program::{ProgramFilters, filters};
+use casparian_confine::{Arch, imports};
 use seccompiler::BpfProgram;
 
 /// `struct seccomp_data`, without the instruction pointer.
@@ -17,6 +18,7 @@ pub struct Call {
 pub enum Verdict {
     Kill,
     Errno(u32),
+    Ask,
     Allow,
 }
 
@@ -29,7 +31,7 @@ const ACTION: u32 = 0xFFFF_0000;
 /// The stack of a guest on one architecture.
 pub struct Guest {
     pub arch: Arch,
-    stack: [BpfProgram; 4],
+    stack: Vec<BpfProgram>,
 }
 
 impl Guest {
@@ -42,8 +44,24 @@ impl Guest {
         let own = own_signals(arch, GUEST_PID).unwrap();
         Self {
             arch,
-            stack: [kill, absent, own, allow],
+            stack: vec![kill, absent, own, allow],
         }
+    }
+
+    /// A guest that may become a program, in the order in which its filters are installed.
+    pub fn program(arch: Arch) -> Self {
+        let ProgramFilters { once, filters } = filters(arch).unwrap();
+        let own = own_signals(arch, GUEST_PID).unwrap();
+        Self {
+            arch,
+            stack: vec![once, filters.kill, filters.absent, own, filters.allow],
+        }
+    }
+
+    /// A zygote that imports packages.
+    pub fn importing(arch: Arch) -> Self {
+        let stack = imports::filters(arch).unwrap().into();
+        Self { arch, stack }
     }
 
     /// The verdict on a call by name; `None` when this architecture does not have it.
@@ -76,6 +94,7 @@ impl Guest {
         match result & ACTION {
             0x8000_0000 => Verdict::Kill,
             0x0005_0000 => Verdict::Errno(result & 0xFFFF),
+            0x7FC0_0000 => Verdict::Ask,
             0x7FFF_0000 => Verdict::Allow,
             other => panic!("an action that nobody asked for: {other:#x}"),
         }

@@ -6,6 +6,11 @@ use crate::dataset::shown;
 
 /// Names of one kind that are listed.
 const NAMES_MAX: usize = 20;
+/// Names this much alike, in percent, may be one that was renamed; less will do where the place is the same.
+pub(crate) const RENAMED_PERCENT: usize = 60;
+const RENAMED_IN_PLACE_PERCENT: usize = 30;
+/// Letters from which on a name within another one says something.
+const PART_LETTERS_MIN: usize = 3;
 /// Headers beyond this many cells are compared without looking for cells that moved or were renamed.
 const CELLS_COMPARED_MAX: usize = 512;
 
@@ -89,7 +94,8 @@ impl Difference {
         removed.retain(|(before, was)| {
             let looks_like = |(name, at): &(String, usize)| {
                 let alike = similarity(before, name);
-                (alike >= 60 || (at == was && alike >= 30)).then_some(alike)
+                (alike >= RENAMED_PERCENT || (at == was && alike >= RENAMED_IN_PLACE_PERCENT))
+                    .then_some(alike)
             };
             let best = self
                 .added
@@ -206,7 +212,20 @@ pub(crate) fn similarity(one: &str, other: &str) -> usize {
             row[j + 1] = changed.min(row[j] + 1).min(diagonal + 1);
         }
     }
-    (longest - row[other.len()]) * 100 / longest
+    let alike = (longest - row[other.len()]) * 100 / longest;
+    let (short, long) = if one.len() < other.len() {
+        (&one, &other)
+    } else {
+        (&other, &one)
+    };
+    // `user` and `user_name`: one grew out of the other.
+    let is_part =
+        short.len() >= PART_LETTERS_MIN && long.windows(short.len()).any(|part| part == short);
+    if is_part {
+        alike.max(RENAMED_PERCENT)
+    } else {
+        alike
+    }
 }
 
 #[cfg(test)]

@@ -24,7 +24,7 @@ mod split;
 mod window;
 
 pub use decoder::DelimitedDecoder;
-pub(crate) use drift::similarity;
+pub(crate) use drift::{RENAMED_PERCENT, similarity};
 pub use encoding::Encoding;
 pub use layout::{Escape, Layout, LayoutError};
 pub use records::{Fault, Kind, Record, Records};

@@ -10,15 +10,13 @@ use super::document::{Document, Fault, Kind, Node, unescaped};
 use super::lines::Lines;
 use super::paths::Known;
 use crate::dataset::{Column, ColumnSpec, Dataset, Misfit, Output, Rows, Source, TextForm, shown};
-use crate::delimited::similarity;
+use crate::delimited::{RENAMED_PERCENT, similarity};
 use crate::error::CoreError;
 use crate::source::ReadAt;
 use crate::text::{JsonKind, Value};
 
 /// Different keys that a difference lists; more are only counted.
 const KEYS_MAX: usize = 50;
-/// Names this much alike, in percent, may be a renamed key.
-const RENAMED_PERCENT: usize = 60;
 
 /// Decodes one source, batch by batch.
 ///

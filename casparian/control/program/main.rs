@@ -1,6 +1,4 @@
-//! A parser that is a program: `key value` lines of a text file. Build it without a dynamic loader:
-//!
-//!     rustc --edition 2024 -O -C target-feature=+crt-static -o bin/x86_64-linux plugin.rs
+//! A parser that is a program: lines of `key value` text. `build.sh` links it without a dynamic loader.
 
 mod bridge;
 
@@ -31,7 +29,7 @@ fn parse(separator: &str, source: &mut Source, rows: &mut Rows) -> std::io::Resu
                     settings.put(2, Some(value.as_bytes()));
                     rows.send_if_full(1, &mut settings)?;
                 }
-                None => rows.quarantine(offset, &line, "plugin.bad_line", "the line is not `key value`")?,
+                None => rows.quarantine(offset, &line, "line.no_separator", "the line is not `key value`")?,
             }
         }
         offset += line.len() as u64;

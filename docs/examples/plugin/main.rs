@@ -1,0 +1,1 @@
+../../../casparian/control/program/main.rs
