@@ -144,6 +144,7 @@ LAYOUTS: dict[str, tuple[dict[str, Any], bytes]] = {
     "lines to skip": ({"skip_lines": 2}, 'made by "x\n\na,b\nä,1\n'.encode()),
     "several characters": ({"delimiter": "||"}, "a||b\nä||1\n".encode()),
     "no quotes": ({"quote": None, "escape": None, "delimiter": "\t"}, "a\tb\nä\t1\n".encode()),
+    "another escape": ({"escape": "^", "quote": None}, "a,b\n^ä,1\n".encode()),
     "backslashes": ({"escape": "backslash"}, 'a,b\n"ä",1\n'.encode()),
 }
 
