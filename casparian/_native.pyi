@@ -652,6 +652,49 @@ def read_value(
         ValueError: the words are no format.
     """
 
+@final
+class DelimitedInference:
+    """Infers the columns of delimited text by elimination, file after file in the order of their names."""
+
+    def __new__(
+        cls,
+        *,
+        delimiter: str,
+        quote: str | None,
+        escape: str | None,
+        header: bool,
+        skip_lines: int,
+        comment: str | None,
+        encoding: str,
+    ) -> DelimitedInference: ...
+    def add(self, fd: int, size: int, *, threads: int = 1) -> None:
+        """Take a file into account; the answer is the same for any number of threads."""
+
+    def report(self) -> str:
+        """What was found so far, as a JSON document: headers, and by column its readings, facts and evidence."""
+
+@final
+class JsonlInference:
+    """Infers the columns of JSON Lines by elimination, file after file in the order of their names."""
+
+    def __new__(cls) -> JsonlInference: ...
+    def add(self, fd: int, size: int) -> None:
+        """Take a file into account."""
+
+    def report(self) -> str:
+        """What was found so far, as a JSON document: by path its kinds, readings, facts and evidence."""
+
+def text_dialect(
+    fd: int,
+    size: int,
+    *,
+    encoding: str | None = None,
+    delimiter: str | None = None,
+    header: bool | None = None,
+) -> str:
+    """Which layouts a text can have, as a JSON document with the evidence against the others."""
+
+@final
 class Repeats:
     """All values of some columns that were seen so far: which come a second time."""
 

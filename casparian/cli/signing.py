@@ -74,8 +74,8 @@ def keys_directory(given: str | None = None) -> str:
     return os.path.join(config, "casparian", "keys")
 
 
-def key_path(name_or_file: str, suffix: str, directory: str | None = None) -> str:
-    """The file that a key's name or path means.
+def key_path(name_or_file: str, suffixes: tuple[str, ...], directory: str | None = None) -> str:
+    """The file that a key's name or path means; of a name, the first suffix that there is a file of.
 
     Raises:
         UsageError: `usage.key`.
@@ -84,8 +84,8 @@ def key_path(name_or_file: str, suffix: str, directory: str | None = None) -> st
         return name_or_file
     if "/" not in name_or_file:
         folder = keys_directory(directory)
-        candidates = [os.path.join(folder, name_or_file + end) for end in (suffix, PRIVATE_SUFFIX)]
-        for candidate in candidates:
+        for suffix in suffixes:
+            candidate = os.path.join(folder, name_or_file + suffix)
             if os.path.isfile(candidate):
                 return candidate
     raise UsageError(
@@ -118,7 +118,7 @@ def open_key(source: KeySource) -> SigningKey:
     from casparian.trust.keys import PrivateKey
 
     assert source.key is not None
-    path = key_path(source.key, PRIVATE_SUFFIX)
+    path = key_path(source.key, (PRIVATE_SUFFIX,))
     return PrivateKey.read(path, secret_text(source.passphrase_file, f"passphrase of {show(path)}"))
 
 
@@ -150,7 +150,7 @@ def read_public(name_or_file: str) -> tuple[PublicKey, str]:
     """A public key and its holder, from a public or private key file."""
     from casparian.trust.keys import import_public
 
-    return import_public(read_file(key_path(name_or_file, PUBLIC_SUFFIX)))
+    return import_public(read_file(key_path(name_or_file, (PUBLIC_SUFFIX, PRIVATE_SUFFIX))))
 
 
 def read_file(path: str) -> bytes:
@@ -168,13 +168,14 @@ def read_file(path: str) -> bytes:
         ) from error
 
 
-def write_file(path: str, raw: bytes, *, new: bool = False) -> None:
+def write_file(path: str, raw: bytes, *, new: bool = False, private: bool = False) -> None:
     """Write a file whole or not at all.
 
     Args:
         path: where.
         raw: its bytes.
         new: refuse to replace another.
+        private: readable by its owner only.
 
     Raises:
         UsageError: `usage.file`.
@@ -186,9 +187,11 @@ def write_file(path: str, raw: bytes, *, new: bool = False) -> None:
             hint="name another file with `--out`",
             path=path,
         )
-    beside = f"{path}.new"
+    folder, name = os.path.split(path)
+    beside = os.path.join(folder, f".{name}.new")  # hidden: no part of a parser's folder
+    mode = 0o600 if private else 0o666
     try:
-        with open(beside, "wb") as stream:
+        with open(beside, "wb", opener=lambda file, flags: os.open(file, flags, mode)) as stream:
             stream.write(raw)
             stream.flush()
             os.fsync(stream.fileno())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -10,8 +10,9 @@ import msgspec
 from casparian.contracts import amend, odcs
 from casparian.contracts.dataset import canonical, dataset_hash, read_dataset
 from casparian.display import show
-from casparian.domain.datasets import Dataset
-from casparian.errors import IntegrityError, UsageError
+from casparian.domain.datasets import Dataset, DelimitedLayout
+from casparian.domain.isolation import IsolationLevel
+from casparian.errors import ContractError, IntegrityError, UsageError
 
 
 def load(file: str) -> Dataset:
@@ -76,6 +77,60 @@ def difference(before: Dataset, after: Dataset) -> tuple[amend.Amendment, list[s
     """What an amendment changes, as values and in words."""
     amendment = amend.compare(before, after)
     return amendment, amend.lines(amendment)
+
+
+def from_drifted(
+    current: Dataset,
+    paths: Sequence[str],
+    answers: Mapping[str, Sequence[str]],
+    *,
+    min_isolation: IsolationLevel = IsolationLevel.FULL,
+) -> Dataset:
+    """The contract, extended by what files have that it does not know. They are read in a confined guest.
+
+    Raises:
+        UsageError: `contract.questions`, the files do not say how a new column is to be read.
+        ContractError: `contract.unchanged`, or the files are cut in another way than the contract says.
+        CasparianError: as `infer.run_inference`.
+    """
+    from casparian.contracts import extend
+    from casparian.contracts.propose import propose
+    from casparian.control import infer
+
+    layout = current.layout
+    wanted: dict[str, Any] = {}
+    if isinstance(layout, DelimitedLayout):
+        wanted = {name: getattr(layout, name) for name in ("delimiter", "encoding", "header")}
+    files = infer.files_below(paths)
+    inferred = infer.run_inference(files, wanted, min_isolation=min_isolation)
+    is_delimited = inferred.dialect.get("layout") is not None
+    if inferred.found is None or is_delimited != isinstance(layout, DelimitedLayout):
+        raise ContractError(
+            f"the files are not cut as the contract of `{current.table}` says",
+            hint="`casparian contract infer FILES --table NAME` says how they are cut",
+            code="contract.layout",
+        )
+    proposed: list[dict[str, Any]] = []
+    narrowed = extend.of_new_columns(current, inferred.found)
+    if narrowed is not None:
+        proposal = propose(
+            narrowed,
+            table=current.table,
+            match=current.match,
+            files=inferred.files,
+            layout=inferred.dialect.get("layout"),
+            answers=answers,
+        )
+        if proposal.document is None:
+            question = proposal.questions[0]
+            options = ", ".join(option.option for option in question.options)
+            raise UsageError(
+                f"the files do not say how `{show(question.column)}` is to be read: {show(question.text)}",
+                hint=f"`--answer {show(question.column)}=…`, one of {show(options)}",
+                code="contract.questions",
+            )
+        proposed = proposal.document["columns"]
+    return extend.extended(current, inferred.found.get("headers", ()), proposed)
 
 
 def document_text(dataset: Dataset) -> str:

@@ -297,7 +297,7 @@ class JobWriter:
         wanted = {(pair.job_id, pair.source_id) for pair in pairs}
         found = self._connection.execute(
             "SELECT dataset_id, job_id, source_id FROM cf_materializations WHERE table_name = ? AND retired_by IS NULL "
-            "AND job_id IN (SELECT unnest(?::BIGINT[]))",
+            "AND job_id IN (SELECT unnest(?::BIGINT[])) ORDER BY sequence",
             [QUARANTINE_TABLE, sorted({job_id for job_id, _ in wanted})],
         ).fetchall()
         return [Pair(dataset_id=d, job_id=j, source_id=s) for d, j, s in found if (j, s) in wanted]

@@ -8,9 +8,10 @@ from typing import Any, Final, Protocol
 import pyarrow as pa
 
 from casparian import _native
+from casparian.guest.infer import infer
 from casparian.guest.input import Input
 from casparian.protocol.arrow import bridge_schema
-from casparian.protocol.guest import RENDER_ENTRY, RENDERED, GuestJob
+from casparian.protocol.guest import INFER_ENTRY, RENDER_ENTRY, RENDERED, GuestJob
 
 Batches = Iterator[tuple[str, Any]]  # name of an output, and what holds a batch of it
 Decoder = Callable[[Input, GuestJob], Batches]
@@ -92,6 +93,7 @@ def _text(given: Input, job: GuestJob) -> Batches:
 
 DECODERS: Final[dict[str, Decoder]] = {
     "evtx": _evtx,
+    INFER_ENTRY: infer,
     RENDER_ENTRY: _evtx_render,
     "registry": _registry,
     "delimited": _text,

@@ -70,6 +70,16 @@ RENDERED: Final = OutputContract(
     ),
 )
 
+INFER_ENTRY: Final = "infer"  # infers the columns of text; setting: infer, JSON of what is known
+INFERRED: Final = OutputContract(
+    table="inferred",
+    main=True,
+    columns=(
+        Column(name="source", type="int64", nullable=False),
+        Column(name="found", type="utf8", nullable=False),
+    ),
+)
+
 
 class GuestJob(msgspec.Struct, frozen=True, kw_only=True):
     """What a guest is to do. `files` holds the verified bytes of a Python parser, by relative path.

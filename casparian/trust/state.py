@@ -100,19 +100,28 @@ class _StateFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     allow_unsigned: AllowUnsigned | None
 
 
-def now(state: TrustState, clock_ns: int | None = None, *, built_ns: int = 0) -> int:
+def now(state: TrustState, clock_ns: int | None = None, *, built_ns: int | None = None) -> int:
     """The time that expiry is judged by, in nanoseconds since 1970.
 
     Args:
         state: what is trusted; its floor is the last time that was kept.
         clock_ns: the system's clock; read when it is not given.
-        built_ns: when this program was built.
+        built_ns: when this program was built; what it says itself when neither time is given.
     """
     signed = [root.issued_ns for root in state.roots]
     if state.policy is not None:
         signed.append(state.policy.issued_ns)
+    if clock_ns is None and built_ns is None:
+        built_ns = built()
     current = clock.now_ns() if clock_ns is None else clock_ns
-    return max(current, built_ns, state.floors.time_ns, *signed)
+    return max(current, built_ns or 0, state.floors.time_ns, *signed)
+
+
+def built() -> int:
+    """When this program says that it was built, in nanoseconds since 1970; 0 when it does not say."""
+    from casparian import _native
+
+    return int(_native.build_info()["source_date"]) * 1_000_000_000
 
 
 def load(directory: str | os.PathLike[str]) -> TrustState:

@@ -14,6 +14,7 @@ import blake3
 import msgspec
 
 from casparian.domain.parsers import ParserManifest
+from casparian.protocol import identity
 from casparian.trust import documents, envelope
 from casparian.trust.artifact import BYTES_MAX, FILES_MAX, STATEMENT_FILE, hash_artifact
 from casparian.trust.envelope import STATEMENT_TYPE, add_signature
@@ -69,7 +70,6 @@ def make_statement(
     serial: int,
     issued_ns: int,
     *,
-    environment: str | None = None,
     min_runtime: str = "0.1.0",
     expires_ns: int | None = None,
     note: str = "",
@@ -81,13 +81,13 @@ def make_statement(
         files: every file by relative path, as `read_artifact` returns them.
         serial: above that of every earlier release of this parser.
         issued_ns: now.
-        environment: `env_hash` of its locked requirements.
         min_runtime: least version of this program.
         expires_ns: from when on it is deployed no more.
         note: for people.
 
     Raises:
         Refused: `trust.name`, `trust.path`, `trust.too_large`, `trust.malformed`.
+        ContractError: the lock of its environment is missing or malformed.
     """
     predicate = ParserStatement(
         name=manifest.name,
@@ -95,7 +95,7 @@ def make_statement(
         serial=serial,
         artifact_hash=hash_artifact(files),
         entry=manifest.entry,
-        environment=environment,
+        environment=environment_of(manifest, files),
         min_runtime=min_runtime,
         issued=documents.time_text(issued_ns),
         expires=None if expires_ns is None else documents.time_text(expires_ns),
@@ -114,6 +114,15 @@ def make_statement(
     )
     read_payload(payload)
     return payload
+
+
+def environment_of(manifest: ParserManifest, files: Mapping[str, bytes]) -> str | None:
+    """`env_hash` of a parser's locked requirements; `None` for a parser without any."""
+    from casparian.trust.library import requirements_of
+
+    if not manifest.environment:
+        return None
+    return identity.environment_hash(requirements_of(manifest, files, manifest.name))
 
 
 def sign(payload: bytes, keys: Iterable[SigningKey]) -> bytes:

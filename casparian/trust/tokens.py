@@ -39,7 +39,7 @@ class TokenKey:
         digest = hashlib.sha384 if self.public.scheme.endswith("p384") else hashlib.sha256
         try:
             with self._token.open(user_pin=self._pin) as session:
-                key = session.get_key(pkcs11.ObjectClass.PRIVATE_KEY, label=self._label)
+                key = self._only(session, pkcs11.ObjectClass.PRIVATE_KEY)
                 raw = key.sign(digest(data).digest(), mechanism=pkcs11.Mechanism.ECDSA)
         except pkcs11.PKCS11Error as error:
             raise _failed(error) from error
@@ -55,9 +55,7 @@ class TokenKey:
 
         try:
             with self._token.open(user_pin=self._pin) as session:
-                key = session.get_key(
-                    pkcs11.ObjectClass.PUBLIC_KEY, key_type=pkcs11.KeyType.EC, label=self._label
-                )
+                key = self._only(session, pkcs11.ObjectClass.PUBLIC_KEY)
                 der = encode_ec_public_key(key)
             return from_crypto(load_der_public_key(der))
         except pkcs11.PKCS11Error as error:
@@ -66,6 +64,22 @@ class TokenKey:
             raise refused(
                 "trust.scheme", "the token's key is on neither of the curves P-256 and P-384"
             ) from error
+
+    def _only(self, session: Any, kind: Any) -> Any:
+        """The one elliptic key of a kind with our label; the search is finished before its session ends."""
+        import pkcs11
+
+        wanted = {pkcs11.Attribute.CLASS: kind, pkcs11.Attribute.KEY_TYPE: pkcs11.KeyType.EC}
+        if self._label is not None:
+            wanted[pkcs11.Attribute.LABEL] = self._label
+        found = list(session.get_objects(wanted))
+        if len(found) != 1:
+            raise refused(
+                "trust.token",
+                f"the token has {len(found)} elliptic keys of that label",
+                hint="name one: `--token TOKEN/KEY`",
+            )
+        return found[0]
 
 
 def open_token(library: str, label: str, pin: str) -> TokenKey:

@@ -45,7 +45,13 @@ from casparian.trust.refusals import refused
 from casparian.trust.signatures import Signers, check_signatures, check_threshold
 from casparian.trust.state import TrustState
 from casparian.trust.state import now as trusted_now
-from casparian.trust.statement import Digest, ParserStatement, check_files, read_payload
+from casparian.trust.statement import (
+    Digest,
+    ParserStatement,
+    check_files,
+    environment_of,
+    read_payload,
+)
 
 RELEASE_ROLE: Final = "release"
 
@@ -301,6 +307,14 @@ class _Examination:
 
     def _check_signatures(self) -> str:
         revoked = () if self._policy is None else self._policy.revoked_keys
+        own = self._release.public.keyid
+        if self._origin is Origin.FIRST_PARTY and own not in self._keys:
+            raise refused(
+                "trust.unknown_signer",
+                f"the policy does not list this program's release key {own[:12]}",
+                hint="`casparian trust policy edit FILE --own-release-key`, sign it, import it",
+                keyid=own,
+            )
         self._signers = check_signatures(
             self._envelope.signed_bytes,
             self._envelope.signatures,
@@ -433,6 +447,7 @@ class _Examination:
             ("name", said.name, found.name),
             ("version", said.version, found.version),
             ("entry", said.entry, found.entry),
+            ("environment", said.environment or "", environment_of(found, self._files) or ""),
         ):
             if signed != own:
                 raise refused(

@@ -173,7 +173,7 @@ def test_a_parser_that_did_not_come_with_the_product_is_refused(world: World) ->
     made = world.json("parser", "new", "my.parser", "--into", str(world.home / "parsers"))
     assert made["schema_version"] == 1
     refused = world.run("--parser", "my.parser", code=None)
-    assert "trust.unknown_artifact" in str(refused) or refused["files"]["unmatched"] == 1
+    assert "trust.unsigned" in str(refused) or refused["files"]["unmatched"] == 1
     rule = world.json("rule", "add", "syslog", "my.parser")
     assert rule
     listed = world.json("parser", "list")

@@ -144,7 +144,7 @@ def test_a_parser_that_is_not_trusted_is_tested_and_not_run(casparian, tmp_path)
     casparian("rule", "add", "**/*.txt", "acme-notes")
     refused = casparian.json("run", evidence, "--parser", made["directory"], code=4)
     assert casparian.json("outputs")["outputs"] == []
-    assert "trust.unknown_artifact" in str(refused)
+    assert "trust.unsigned" in str(refused)
 
 
 def test_doctor_finds_a_healthy_home(casparian, case):

@@ -29,6 +29,9 @@ def main() -> None:
     parser.add_argument("--rerun-mb", type=int, help="16 times the large logs, so 4 GB by default")
     parser.add_argument("--rerun-files", type=int, help="1,000, fewer below 256 MB of large logs")
     parser.add_argument("--slow-mb", type=int, default=1, help="of the log for the slow readers")
+    parser.add_argument(
+        "--csv-mb", type=int, default=1000, help="of the file whose types are inferred"
+    )
     parser.add_argument("--baselines", help="Python of the environment with the baselines")
     parser.add_argument(
         "--build", type=Path, default=BUILD, help="where inputs, runs and bench.json go"
@@ -66,6 +69,7 @@ def main() -> None:
             rerun_mb=given.rerun_mb or 16 * given.size_mb,
             rerun_files=given.rerun_files or min(1_000, 4 * given.size_mb),
             slow_mb=given.slow_mb,
+            csv_mb=given.csv_mb,
             baselines=given.baselines,
             work=work,
         )

@@ -107,6 +107,20 @@ class InputMaker:
 
         return self._made(f"{name}-{files}x{size_mb}", write)
 
+    def csv(self, *, size_mb: int) -> Inputs:
+        """One CSV file of an invented web server's log: numbers, moments, addresses, words, quotes; the same for a size."""
+
+        def write(directory: Path) -> int:
+            rows = 0
+            with open(directory / "access.csv", "wb") as file:
+                file.write(b"id,time,client,user,method,path,status,bytes,seconds,agent\n")
+                while file.tell() < size_mb * 1_000_000:
+                    file.write("".join(_csv_row(row) for row in range(rows, rows + 4096)).encode())
+                    rows += 4096
+            return rows
+
+        return self._made(f"csv-{size_mb}", write)
+
     def real_logs(self) -> Inputs | None:
         """The logs of the corpus as they are, but for those on which its independent readers disagree."""
         if self._corpus is None:
@@ -248,3 +262,18 @@ def write_log(path: Path, deck: Iterator[PooledChunk], chunks: int, first_id: in
         log.seek(0)
         log.write(header)
     return next_id - first_id
+
+
+def _csv_row(number: int) -> str:
+    """One row; what looks random is multiplied out of its number."""
+    dice = number * 2_654_435_761 % (1 << 32)
+    second = number // 7
+    clock = f"{second // 3600 % 24:02}:{second // 60 % 60:02}:{second % 60:02}"
+    user = "" if dice % 3 else f"user{dice % 500}"
+    agent = f'"Browser/{dice % 9}.{dice % 7} (X11, Linux; ""{dice % 60}"")"'
+    return (
+        f"{number},2024-{1 + dice % 12:02}-{1 + dice % 28:02} {clock}.{dice % 1000:03}Z,"
+        f"10.{dice % 256}.{dice // 256 % 256}.{dice // 65536 % 256},{user},{('GET', 'POST', 'HEAD')[dice % 3]},"
+        f"/a/{dice % 10_000}/{dice % 77},{(200, 200, 304, 404, 500)[dice % 5]},{dice % 3_000_000},"
+        f"{dice % 90}.{dice % 1000:03},{agent}\n"
+    )

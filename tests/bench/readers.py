@@ -305,6 +305,20 @@ def python_registry(paths):
     return {"records": count, "ids": None}
 
 
+def duckdb_sniffed(paths):
+    """DuckDB's sniffer over all rows, and its reader over every value of every column."""
+    duckdb = importlib.import_module("duckdb")
+    count = 0
+    for path in paths:
+        connection = duckdb.connect(config={"threads": len(os.sched_getaffinity(0))})
+        row = connection.execute(
+            "SELECT count(*), max(COLUMNS(*))::VARCHAR FROM read_csv(?, sample_size=-1)", [path]
+        ).fetchone()
+        count += row[0]
+        connection.close()
+    return {"records": count, "ids": None}
+
+
 def pyarrow_csv(paths):
     """pyarrow's reader of CSV on one thread: typed columns in Arrow."""
     pyarrow, reader = importlib.import_module("pyarrow"), importlib.import_module("pyarrow.csv")
@@ -340,8 +354,8 @@ def duckdb_csv(paths):
     connection = duckdb.connect(config={"threads": 1})
     count = 0
     for path in paths:
-        found = connection.execute(f"SELECT * FROM read_csv(?, {options})", [path])
-        for batch in found.fetch_record_batch(65_536):
+        found = connection.sql(f"SELECT * FROM read_csv(?, {options})", params=[path])
+        for batch in found.to_arrow_reader(65_536):
             count += batch.num_rows
     return {"records": count, "ids": None}
 
@@ -356,6 +370,7 @@ READERS = {
     "blake3_files": (blake3_files, ("blake3",)),
     "blake3_tree": (blake3_tree, ("blake3",)),
     "query_parquet": (query_parquet, ("duckdb",)),
+    "duckdb_sniffed": (duckdb_sniffed, ("duckdb",)),
     "pyarrow_csv": (pyarrow_csv, ("pyarrow.csv",)),
     "duckdb_csv": (duckdb_csv, ("duckdb", "pyarrow")),
     "regrs": (regrs, ("regrs",)),

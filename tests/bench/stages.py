@@ -33,6 +33,7 @@ class Options:
         small_files: number of one-chunk logs.
         rerun_mb: size of the files of the rerun, in `rerun_files` files.
         slow_mb: size of the log that the slow readers are given.
+        csv_mb: size of the file whose types are inferred.
         baselines: Python of the environment that the baselines are installed in; None when there is none.
         work: a directory for what runs write.
     """
@@ -43,6 +44,7 @@ class Options:
     rerun_mb: int
     rerun_files: int
     slow_mb: int
+    csv_mb: int
     baselines: str | None
     work: str
 
@@ -283,6 +285,34 @@ def hive(bench: Bench) -> StageResult:
         if turns:
             # The fastest of a turn is the one that leaves us the least lead.
             result.ratios["hive_vs_fastest_rust"] = [min(turn) for turn in zip(*turns, strict=True)]
+    return result
+
+
+def infer(bench: Bench) -> StageResult:
+    """Types of a CSV file from all of its rows, beside DuckDB's sniffer and reader over all rows: wall time, two cores."""
+    result = StageResult(name="infer")
+    absent = bench.why_absent("duckdb_sniffed")
+    if absent:
+        return result.missing(absent)
+    inputs = bench.inputs.csv(size_mb=bench.options.csv_mb)
+    result.input = asdict(inputs)
+    mine = "casparian infer_csv"
+
+    def of_ours() -> Figure:
+        return processes.reader(bench.native("infer_csv", inputs.paths), cores=2)
+
+    def of_theirs() -> Figure:
+        return processes.reader(bench.baseline("duckdb_sniffed", inputs.paths), cores=2)
+
+    try:
+        take_turns(result, bench.options.runs, {mine: of_ours, "duckdb_sniffed": of_theirs})
+    except CommandFailed as failed:
+        result.status = "failed"
+        result.notes.append(str(failed))
+        return result
+    result.found = {name: figures[0].found for name, figures in result.figures.items()}
+    compare_found(result, inputs.records)
+    add_ratios(result, "infer_vs_duckdb_csv", "duckdb_sniffed", mine, "seconds")
     return result
 
 

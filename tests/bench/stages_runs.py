@@ -237,6 +237,7 @@ STAGES: dict[str, Callable[[Bench], StageResult]] = {
     "rerun": rerun,
     "query": query,
     "hive": stages.hive,
+    "infer": stages.infer,
     "delimited": stages.delimited,
 }
 """All stages, in the order in which they run."""

@@ -58,6 +58,11 @@ TARGETS: dict[str, Target] = {
         wanted=1.25,
         less_is_better=True,
     ),
+    "infer_vs_duckdb_csv": Target(
+        text="types of a CSV from all rows, two cores: DuckDB's sniffer and reader over all rows",
+        wanted=0.5,
+        stretch=1.0,
+    ),
     "peak_rss_mb": Target(
         text="anonymous memory of the greatest process, MB", wanted=300.0, less_is_better=True
     ),

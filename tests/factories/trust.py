@@ -22,6 +22,8 @@ from casparian.trust.verify import ReleaseKey
 
 NOW = 1_790_000_000 * 1_000_000_000  # 2026-09-21
 YEAR = 365 * DAY_NS
+POLICY_ENDS = NOW + 30 * YEAR  # far off: some tests have a real clock
+ROOT_ENDS = NOW + 40 * YEAR
 QUICK = Argon2(iterations=1, lanes=1, memory_kib=8)  # a passphrase in a test guards nothing
 
 MANIFEST = b"""schema_version = 1
@@ -38,7 +40,7 @@ CONTRACT = b"""schema_version = 1
 
 [outputs.lab]
 main = true
-columns = [{ name = "line", type = "string" }]
+columns = [{ name = "line", type = "utf8" }]
 """
 FILES = {
     "contract.toml": CONTRACT,
@@ -80,7 +82,7 @@ class Organisation:
             "policy": [(k.public, k.holder) for k in (policy_keys or self.policy_keys)],
             "policy_threshold": 1,
             "issued_ns": NOW - 30 * DAY_NS,
-            "expires_ns": NOW + 10 * YEAR,
+            "expires_ns": ROOT_ENDS,
             "version": version,
         }
         raw = roots.make_root(**{**values, **changes})
@@ -109,7 +111,7 @@ class Organisation:
         values = {
             "version": version,
             "issued_ns": NOW - 10 * DAY_NS,
-            "expires_ns": NOW + YEAR,
+            "expires_ns": POLICY_ENDS,
             "keys": [(k.public, k.holder) for k in people],
             "roles": self.roles(),
             "release_keyids": [self.release.public.keyid],

@@ -40,6 +40,7 @@ def quick(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         "--rerun-mb=1",
         "--rerun-files=6",
         "--slow-mb=1",
+        "--csv-mb=2",
     ]
     done = subprocess.run(
         [*command, *sizes, "--page", str(build / "benchmark.md")],
@@ -123,6 +124,7 @@ def test_contenders_that_disagree_are_no_result() -> None:
         rerun_mb=1,
         rerun_files=1,
         slow_mb=1,
+        csv_mb=2,
         baselines=None,
         work="",
     )
@@ -199,3 +201,11 @@ def test_copies_of_a_chunk_are_other_content_with_records_of_their_own(tmp_path:
         ]
         records += account.present
     assert records == made.records
+
+
+def test_inference_is_compared_with_duckdb_over_the_same_rows(quick: dict[str, Any]) -> None:
+    result = stage(quick, "infer")
+    assert result["status"] == "measured", result["notes"]
+    rows = {found["records"] for found in result["found"].values()}
+    assert rows == {result["input"]["records"]}
+    assert len(result["ratios"]["infer_vs_duckdb_csv"]) == 1

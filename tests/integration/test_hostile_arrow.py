@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.ipc
 import pytest
-from worker_world import World, home_at, rows
+from worker_world import World, rows
 
 from casparian.domain.contracts import Column, OutputContract
 from casparian.domain.parsers import Limits
@@ -51,13 +51,6 @@ OUTPUT = OutputContract(
     ),
 )
 SCHEMA = bridge_schema(OUTPUT)
-
-
-@pytest.fixture(scope="module")
-def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
-    services = Services(home_at(tmp_path_factory.mktemp("worker")))
-    yield services
-    services.close()
 
 
 @pytest.fixture

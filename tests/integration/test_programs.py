@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -35,16 +35,10 @@ SETTINGS = OutputContract(
 SIGNED = TrustRecord(verdict=TrustVerdict.VALID, origin=TrustOrigin.DEPLOYED)
 
 
-@pytest.fixture(scope="module")
-def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
-    services = Services(home_at(tmp_path_factory.mktemp("worker")), lambda *_: SIGNED)
-    yield services
-    services.close()
-
-
 @pytest.fixture
 def world(tmp_path: Path, services: Services) -> World:
     world = World(tmp_path, services)
+    services.judge = lambda *_: SIGNED  # unsigned programs never run
     world.limits = Limits(memory_mb=256, cpu_seconds=30, idle_seconds=30)
     return world
 

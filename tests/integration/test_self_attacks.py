@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -18,13 +17,6 @@ from casparian.worker.executor import Services
 from casparian.worker.faults import JobFault
 from casparian.worker.guest_process import Needs
 from casparian.worker.isolation import Measured
-
-
-@pytest.fixture(scope="module")
-def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
-    services = Services(home_at(tmp_path_factory.mktemp("worker")))
-    yield services
-    services.close()
 
 
 @pytest.fixture

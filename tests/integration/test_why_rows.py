@@ -191,7 +191,7 @@ def test_a_parser_that_may_not_run_is_not_run(tmp_path: Path) -> None:
     world = make(tmp_path, "parquet:out")
 
     def refuse(artifact: ParserArtifact) -> None:
-        raise Refused("no", code="trust.unknown_artifact")
+        raise Refused("no", code="trust.malformed")
 
     assert fields(why(world.home, ids(world)[0], verify=refuse)) == {"parser.trust"}
 

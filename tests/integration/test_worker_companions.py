@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 import pytest
-from worker_world import World, home_at, rows
+from worker_world import World, rows
 
 from casparian.domain.parsers import COMPANIONS_MAX
 from casparian.guest.bridge import Bridge
@@ -38,13 +37,6 @@ PARSER = """
             "text": text.decode() + repr({role: log.read() for role, log in sorted(logs.items())}),
         })
 """
-
-
-@pytest.fixture(scope="module")
-def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
-    services = Services(home_at(tmp_path_factory.mktemp("worker")))
-    yield services
-    services.close()
 
 
 @pytest.fixture

@@ -4,26 +4,18 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
-from worker_world import LINES, World, home_at, rows, strict
+from worker_world import LINES, World, rows, strict
 
 from casparian.domain.contracts import Action, Column, OutputContract
 from casparian.domain.ledger import Ledger
 from casparian.protocol.worker import Receipt
 from casparian.worker.cancel import Cancellation, Cancelled
 from casparian.worker.executor import Services
-
-
-@pytest.fixture(scope="module")
-def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
-    services = Services(home_at(tmp_path_factory.mktemp("worker")))
-    yield services
-    services.close()
 
 
 @pytest.fixture

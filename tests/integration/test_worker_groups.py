@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from test_worker_parsers import CORPUS, corpus, log_of, run
-from worker_world import World, home_at, rows
+from worker_world import World, rows
 
 from casparian.errors import SinkFault
 from casparian.protocol.worker import Receipt
@@ -19,13 +18,6 @@ from casparian.worker.executor import Services
 from casparian.worker.faults import GuestFault
 
 TABLES = ("evtx_events", "evtx_chunks", "quarantine")
-
-
-@pytest.fixture(scope="module")
-def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
-    services = Services(home_at(tmp_path_factory.mktemp("worker")))
-    yield services
-    services.close()
 
 
 @pytest.fixture

@@ -7,22 +7,14 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from worker_world import World, home_at, rows
+from worker_world import World, rows
 
 from casparian.domain.parsers import Limits
 from casparian.worker.cancel import Cancellation, Cancelled
 from casparian.worker.executor import Services
-
-
-@pytest.fixture(scope="module")
-def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
-    services = Services(home_at(tmp_path_factory.mktemp("worker")))
-    yield services
-    services.close()
 
 
 @pytest.fixture

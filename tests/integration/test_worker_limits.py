@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from worker_world import LINE_PARSER, World, home_at, rows
+from worker_world import LINE_PARSER, World, rows
 
 from casparian import clock
 from casparian.domain.parsers import Limits
@@ -20,13 +20,6 @@ from casparian.worker.bridge import HostBridge
 from casparian.worker.cancel import Cancellation
 from casparian.worker.executor import Services
 from casparian.worker.faults import GuestFault
-
-
-@pytest.fixture(scope="module")
-def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
-    services = Services(home_at(tmp_path_factory.mktemp("worker")))
-    yield services
-    services.close()
 
 
 @pytest.fixture

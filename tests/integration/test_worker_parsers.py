@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from worker_world import World, home_at, rows
+from worker_world import World, rows
 
 from casparian import _native
 from casparian.contracts.load import load_contract, load_manifest
@@ -20,13 +19,6 @@ from casparian.trust.artifact import hash_artifact, read_artifact
 from casparian.worker.executor import Services
 
 CORPUS = os.environ.get("CASPARIAN_CORPUS")
-
-
-@pytest.fixture(scope="module")
-def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
-    services = Services(home_at(tmp_path_factory.mktemp("worker")))
-    yield services
-    services.close()
 
 
 @pytest.fixture

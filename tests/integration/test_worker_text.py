@@ -11,7 +11,8 @@ import pytest
 
 from casparian.cli.main import run
 from casparian.contracts.dataset import read_dataset
-from casparian.control.parser_test import TestReport, run_test, settings_from_files
+from casparian.control import parser_test
+from casparian.control.parser_test import run_test, settings_from_files
 from casparian.errors import ContractError, SourceFault, UsageError
 from casparian.paths import first_party_parsers
 from casparian.trust.library import load_parser
@@ -30,14 +31,14 @@ LINES = json_lines(
         "name": {"type": "utf8", "source": ["user", "name"]},
     }
 )
-Tested = Callable[..., TestReport]
+Tested = Callable[..., parser_test.TestReport]
 
 
 @pytest.fixture
 def tested(tmp_path: Path) -> Tested:
     """Run a parser of text over files of these bytes."""
 
-    def run(dataset: str, *texts: bytes) -> TestReport:
+    def run(dataset: str, *texts: bytes) -> parser_test.TestReport:
         artifact = load_parser(first_party_parsers() / read_dataset(dataset).parser)
         files = []
         for number, text in enumerate(texts):

@@ -9,7 +9,7 @@ Operations of discovery by pattern (`SaveScan`, `TagPaths`) are not modelled: an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -18,64 +18,18 @@ from msgspec import structs
 from casparian.db import operations as op
 from casparian.db import records as row
 from casparian.db.writer import StaleStep
-from casparian.domain.jobs import LIVE, JobState, check_step
+from casparian.domain.jobs import JobState, check_step
 from casparian.domain.outputs import QUARANTINE_TABLE, SinkMode
 from casparian.protocol import control
-
-LIVE_STATES: Final = frozenset(state.value for state in LIVE)
+from tests.model.store_reads import StoreReads
+from tests.model.store_rows import Intent, JobEvent, RunRow, Snapshot, TapeLink
 
 
 class ConstraintViolated(Exception):
     """A primary key that exists already."""
 
 
-class RunRow(msgspec.Struct, frozen=True, kw_only=True):
-    """`cf_runs`."""
-
-    run_id: str
-    root: str
-    actor: str
-    request: str
-    state: str
-    started_at_ns: int
-    finished_at_ns: int | None = None
-    result: str | None = None
-
-
-class JobEvent(msgspec.Struct, frozen=True, kw_only=True):
-    """`cf_job_events`."""
-
-    job_id: int
-    epoch: int
-    from_state: str | None
-    to_state: str
-    at_ns: int
-    detail: str
-
-
-class Intent(msgspec.Struct, frozen=True, kw_only=True):
-    """`cf_commit_intents`."""
-
-    job_id: int
-    epoch: int
-    document: bytes
-
-
-class TapeLink(msgspec.Struct, frozen=True, kw_only=True):
-    """`cf_tape`, without the hashes: they follow from the order."""
-
-    at_ns: int
-    kind: str
-    fields: dict[str, Any]
-
-
-class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
-    """All tables at one moment. Rows are never changed in place, so copies of the containers are enough."""
-
-    tables: dict[str, Any]
-
-
-class ControlStore:
+class ControlStore(StoreReads):
     """Tables as attributes, rows as the structs of `db.records`.
 
     Public for reading: `jobs` (by id, in order of insertion), `runs`, `requests`, `intents`, `materializations`, `outputs`,
@@ -98,7 +52,7 @@ class ControlStore:
         self.ledgers: list[row.LedgerRow] = []
         self.findings: list[row.FindingRow] = []
         self.documents: dict[str, row.DocumentRow] = {}
-        self.logs: list[tuple[int, int, str, str]] = []  # job, epoch, log, isolation
+        self.logs: list[tuple[int, int, str, str, str]] = []  # job, epoch, log, isolation, trust
         self.tape: list[TapeLink] = []
         self.rules: dict[int, tuple[str, str, int]] = {}  # pattern, tag, at_ns
         self.plan_items: dict[str, tuple[row.PlanItemRow, ...]] = {}  # by root
@@ -174,66 +128,6 @@ class ControlStore:
         self.version += 1
         return results
 
-    # -- reads, as `db.reads` and `db.visible` have them
-
-    def live_jobs(self) -> list[tuple[Any, ...]]:
-        """(job_id, run_id, state, epoch, attempts, spec, receipt, intents) of jobs that a crash may have left.
-
-        Oldest first; jobs of one moment in the order of their numbers.
-        """
-        found = []
-        for job in sorted(self.jobs.values(), key=lambda job: (job.created_at_ns, job.job_id)):
-            if job.state in LIVE_STATES:
-                intent = self.intents.get(job.job_id)
-                document = (
-                    intent.document if intent is not None and intent.epoch == job.epoch else None
-                )
-                found.append(
-                    (
-                        job.job_id,
-                        job.run_id,
-                        job.state,
-                        job.epoch,
-                        job.attempts,
-                        job.spec,
-                        job.receipt,
-                        document,
-                    )
-                )
-        return found
-
-    def running_runs(self) -> list[str]:
-        """Runs whose end is not recorded."""
-        return [run.run_id for run in self.runs.values() if run.state == "running"]
-
-    def recent_replies(self, limit: int) -> dict[str, bytes]:
-        """Replies to the newest mutations, by request id."""
-        newest = sorted(self.requests.items(), key=lambda item: -item[1][2])
-        return {request_id: reply for request_id, (_, reply, _) in newest[:limit]}
-
-    def jobs_for_retry(self, job_ids: Iterable[int]) -> dict[int, tuple[str, int, bytes, bool]]:
-        """State, epoch, specification, and whether it has recorded rows, of jobs that exist."""
-        found = [self.jobs[job_id] for job_id in job_ids if job_id in self.jobs]
-        owners = {m.job_id for m in self.materializations}
-        return {j.job_id: (j.state, j.epoch, j.spec, j.job_id in owners) for j in found}
-
-    def known_sinks(self) -> list[str]:
-        """Canonical URIs of all sinks that have been written to, or were about to be."""
-        written = {materialization.sink for materialization in self.materializations}
-        return sorted(written | {expected.sink for expected in self.expected})
-
-    def living(self) -> list[row.MaterializationRow]:
-        """Materializations that nothing has retired."""
-        return [m for m in self.materializations if m.retired_by is None]
-
-    def shown(self, dataset_id: str, source_ids: Iterable[str]) -> list[tuple[int, str]]:
-        """(job, source) pairs that the view of a dataset shows: living, and the newest of their parser."""
-        newest = {
-            (m.source_id, m.parser): m.job_id for m in self.living() if m.dataset_id == dataset_id
-        }
-        wanted = set(source_ids)
-        return [(job, source) for (source, _), job in newest.items() if source in wanted]
-
     # -- rules, runs, plans
 
     def _record(self, at_ns: int, kind: str, **fields: Any) -> None:
@@ -278,7 +172,13 @@ class ControlStore:
 
     def _save_plan(self, o: op.SavePlan) -> None:
         # As the writer: what was planned under the operation's root goes, each new item says its own root.
-        self.plan_items.pop(o.root, None)
+        kept = [
+            item
+            for item in self.plan_items.pop(o.root, ())
+            if o.sources and item.source_id not in o.sources
+        ]
+        if kept:
+            self.plan_items[o.root] = tuple(kept)
         for item in o.items:
             self.plan_items[item.root] = (*self.plan_items.get(item.root, ()), item)
         for contract in o.contracts:
@@ -417,7 +317,7 @@ class ControlStore:
         )
         if o.before is JobState.COMMITTING:
             self.intents.pop(o.job_id, None)
-        self._keep(o.job_id, new_epoch, o.dispositions, o.log, o.isolation)
+        self._keep(o.job_id, new_epoch, o.dispositions, o.log, o.isolation, o.trust)
 
     def _note_job(self, o: op.NoteJob) -> None:
         if o.job_id in self.jobs:
@@ -430,11 +330,12 @@ class ControlStore:
         dispositions: tuple[row.DispositionRow, ...],
         log: str,
         isolation: str,
+        trust: str,
     ) -> None:
         if dispositions:
             self.dispositions[job_id] = dispositions
-        if log or isolation:
-            self.logs.append((job_id, epoch, log, isolation))
+        if log or isolation or trust:
+            self.logs.append((job_id, epoch, log, isolation, trust))
 
     # -- commit
 
@@ -442,13 +343,19 @@ class ControlStore:
         claimed = {(claim.dataset_id, claim.source_id): claim for claim in o.claims}
         if waits_for := self._waits_for(o, claimed):
             return op.CommitClaims(waits_for=tuple(waits_for))
-        alive = []  # (materialization, whether its key is the claimed one), oldest first
-        for found in self.materializations:
-            claim = claimed.get((found.dataset_id, found.source_id))
-            if claim is not None and found.retired_by is None and found.job_id != o.job_id:
-                alive.append((found, found.materialization_key == claim.materialization_key))
+        alive = []  # (materialization, whether its key is the claimed one), by claim, oldest first
+        for claim in claimed.values():
+            alive += [
+                (found, found.materialization_key == claim.materialization_key)
+                for found in self.materializations
+                if (found.dataset_id, found.source_id) == (claim.dataset_id, claim.source_id)
+                and found.retired_by is None
+                and found.job_id != o.job_id
+            ]
         if o.mode == SinkMode.ERROR:
             conflicts = {found.source_id for found, _ in alive}
+        elif o.again:
+            conflicts = set()
         else:
             same = {(found.dataset_id, found.source_id) for found, equal in alive if equal}
             missing = {source for _, source in claimed.keys() - same}
@@ -520,7 +427,7 @@ class ControlStore:
         self.output_pairs += o.output_pairs
         self.ledgers += o.ledgers
         self.findings += o.findings
-        self._keep(o.job_id, o.epoch, o.dispositions, o.log, o.isolation)
+        self._keep(o.job_id, o.epoch, o.dispositions, o.log, o.isolation, o.trust)
         if o.retire:
             gone = set(o.retire)
             self.materializations = [

@@ -19,7 +19,8 @@ from casparian.sentinel import effects as eff
 from casparian.sentinel import events as ev
 from tests.model.approval_store import ApprovalStore
 from tests.simulation.clients import Ask, Client
-from tests.simulation.world import SECOND, Action, World, _at_once
+from tests.simulation.lookups import at_once
+from tests.simulation.world import SECOND, Action, World
 
 THRESHOLD = 2
 HOLDERS = ("alice", "bob", "carol")
@@ -71,7 +72,7 @@ class ApprovalWorld(World):
 
     def _task(self, effect: Any, luck: int, fault: str | None) -> Any:
         if isinstance(effect, eff.Consider):
-            return _at_once(self._consider(effect))
+            return at_once(self._consider(effect))
         return super()._task(effect, luck, fault)
 
     def _consider(self, effect: eff.Consider) -> ev.Considered:

@@ -7,44 +7,29 @@ together. The single mailbox of writer and tasks is in order, as the real one is
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Container, Generator, Iterator
-from typing import Any, Final, NamedTuple
-
-import msgspec
+from collections.abc import Callable, Container, Iterator
+from typing import Any, Final
 
 from casparian.db.operations import SaveReply
-from casparian.domain.breakers import Breaker, BreakerState, restored
-from casparian.domain.jobs import JobState
-from casparian.errors import CasparianError, ExitCode
+from casparian.errors import CasparianError
 from casparian.protocol import control
 from casparian.sentinel import effects as eff
 from casparian.sentinel import events as ev
-from casparian.sentinel.recovery import Left, plan_recovery
-from casparian.sentinel.state import JobSpec, State
+from casparian.sentinel.state import State
 from casparian.sentinel.step import step
 from tests.model.control_store import ControlStore
-from tests.simulation import invariants, jobs
+from tests.simulation import invariants, jobs, lookups, starting
 from tests.simulation.clients import Client
 from tests.simulation.disk import Disk
 from tests.simulation.invariants import Violation
+from tests.simulation.lookups import Steps, at_once
 from tests.simulation.planning import make_plan
+from tests.simulation.telling import Action, short
 from tests.simulation.workers import USUAL, Worker
-
-Steps = Generator[None, None, ev.Event | None]  # a task that pauses where a crash may come
 
 SECOND: Final = 1_000_000_000
 POOLS: Final = ("plan", "promote", "publish", "read", "clean")
 ROUNDS_MAX: Final = 400  # of a quiet end: more means that something never ends
-_RETRYABLE: Final = (JobState.FAILED, JobState.ABORTED)
-
-
-class Action(NamedTuple):
-    """One thing that happens; enough to make it happen again."""
-
-    kind: str
-    key: str = ""
-    luck: int = 0
-    fault: str | None = None
 
 
 class World:
@@ -224,21 +209,21 @@ class World:
             case eff.Publish():
                 return self.disk.publish(effect, self.store, fault, self.wall)
             case eff.MakePlan():
-                return _at_once(
+                return at_once(
                     make_plan(effect, self.store, self._new_job, 1 + luck % 3, self.wall)
                 )
             case eff.RemoveStages():
                 self.disk.remove_stages(effect.sinks, jobs.HOME_ID, effect.job_id, effect.epoch)
-                return _at_once(None)
+                return at_once(None)
             case eff.LoadJob():
-                return _at_once(self._load(effect))
+                return at_once(lookups.load(self, effect))
             case eff.LoadJobs():
-                return _at_once(self._load_many(effect))
+                return at_once(lookups.load_many(self, effect))
             case eff.FindEnd():
-                return _at_once(self._find_end(effect))
+                return at_once(lookups.find_end(self, effect))
             case eff.ReadRows():
                 reply = control.Rows(columns=(), rows=())
-                return _at_once(
+                return at_once(
                     ev.RowsRead(client_id=effect.client_id, number=effect.number, reply=reply)
                 )
             case _:
@@ -247,49 +232,6 @@ class World:
     def _new_job(self) -> int:
         self.jobs_made += 1
         return self.jobs_made
-
-    def _load(self, effect: eff.LoadJob) -> ev.Event:
-        loaded = self._retryable(effect.request.job_id)
-        if loaded is None:
-            refusal = _conflict("job.not_retryable")
-            return ev.RowsRead(client_id=effect.client_id, number=effect.number, reply=refusal)
-        return ev.JobLoaded(
-            client_id=effect.client_id,
-            number=effect.number,
-            request_id=effect.request.request_id,
-            **msgspec.structs.asdict(loaded),
-        )
-
-    def _load_many(self, effect: eff.LoadJobs) -> ev.Event:
-        """Failed jobs; the product leaves out those that were tried again since, which is a matter of its view."""
-        failed = [job.job_id for job in self.store.jobs.values() if job.state == "failed"]
-        loaded = [self._retryable(job_id) for job_id in failed]
-        return ev.JobsLoaded(
-            client_id=effect.client_id,
-            number=effect.number,
-            request_id=effect.request.request_id,
-            jobs=tuple(job for job in loaded if job is not None),
-        )
-
-    def _retryable(self, job_id: int) -> ev.LoadedJob | None:
-        found = self.store.jobs_for_retry([job_id]).get(job_id)
-        if found is None or found[0] not in _RETRYABLE:
-            return None
-        state, epoch, spec, has_rows = found
-        return ev.LoadedJob(
-            job_id=job_id,
-            state=JobState(state),
-            epoch=epoch,
-            spec=msgspec.msgpack.decode(spec, type=JobSpec),
-            has_rows=has_rows and self.wrong != "quarantine is written twice",
-        )
-
-    def _find_end(self, effect: eff.FindEnd) -> ev.Event:
-        job = self.store.jobs.get(effect.job_id)
-        reply: control.Reply = _conflict("job.not_live")
-        if job is not None and job.state == "aborted":
-            reply = control.Done(message=f"job {effect.job_id} is cancelled already")
-        return ev.RowsRead(client_id=effect.client_id, number=effect.number, reply=reply)
 
     def _do_worker(self, key: str, luck: int, fault: str | None) -> None:
         if key in self.workers and self.workers[key].can_move:
@@ -367,7 +309,7 @@ class World:
         """The sentinel takes an event; with `cut` it dies after that many effects."""
         before = self.state
         if self.trace is not None and not isinstance(event, ev.Tick):
-            self.trace(f"      > {_short(event)}")
+            self.trace(f"      > {short(event)}")
         self.note_question(event)
         if (taken := self.bent(event)) is None:
             return
@@ -378,7 +320,7 @@ class World:
             while where is not None and where.tb_next is not None:
                 where = where.tb_next
             line = f"{where.tb_frame.f_code.co_name}:{where.tb_lineno}" if where else ""
-            problem = f"{type(error).__name__} {error} in {line} at {_short(event)}"
+            problem = f"{type(error).__name__} {error} in {line} at {short(event)}"
             self.violated("a step never raises", problem)
             self._crash(self.luck)
             return
@@ -410,7 +352,7 @@ class World:
     def carry_out(self, effect: eff.Effect) -> None:
         """One effect. One that is not known here raises."""
         if self.trace is not None:
-            self.trace(f"      < {_short(effect)}")
+            self.trace(f"      < {short(effect)}")
         match effect:
             case eff.Persist():
                 self._submit(effect)
@@ -509,56 +451,7 @@ class World:
 
     def boot(self, cut: int) -> None:
         """Start and recover; killed before recording (0), before sweeping (1), before going on (2), or not at all."""
-        self.boots += 1
-        fresh = State(
-            home_id=jobs.HOME_ID,
-            home="/home",
-            engine_hash=jobs.ENGINE,
-            workers_max=self.workers_max,
-            on_demand=False,
-            started_ns=self.wall,
-            many_jobs=self.many_jobs,
-        )
-        rows = self.store.live_jobs()
-        if self.wrong == "recovery forgets committing":
-            rows = [row for row in rows if row[2] != JobState.COMMITTING]
-        left = Left(
-            jobs=tuple(rows),
-            runs=tuple(self.store.running_runs()),
-            sinks=tuple(self.store.known_sinks()),
-            replies=self.store.recent_replies(1000),
-            has_outputs=bool(self.store.materializations),
-        )
-        plan = plan_recovery(fresh, left, jobs.QUARANTINE.sink, now_ns=self.wall)
-        self.state = msgspec.structs.replace(plan.state, breakers=self._breakers())
-        if cut == 0:
-            return
-        for outcome in self.store.apply(plan.groups):
-            if isinstance(outcome, Exception):
-                self.violated("recovery can record what it decides", str(outcome))
-        if cut == 1:
-            return
-        self.disk.sweep(plan.sinks, jobs.HOME_ID, plan.keep)
-        if cut == 2:
-            return
-        self.excused = False
-        self.up = True
-        for effect in plan.effects:
-            self.carry_out(effect)
-
-    def _breakers(self) -> dict[tuple[str, str], Breaker]:
-        """As `sentinel.main` restores them."""
-        found = {}
-        for key, row in self.store.breakers.items():
-            breaker = Breaker(
-                parser=row.parser,
-                artifact_hash=row.artifact_hash,
-                state=BreakerState(row.state),
-                opened_at_ns=row.opened_at_ns,
-                failures=row.failures,
-            )
-            found[key] = restored(breaker, now_ns=self.wall, monotonic_ns=self.mono)
-        return found
+        starting.start(self, cut)
 
     # -- the end
 
@@ -599,47 +492,3 @@ class World:
         return not (state.busy or state.catalog_dirty) and all(
             client.done for client in self.clients.values()
         )
-
-
-def _conflict(code: str) -> control.Failure:
-    return control.Failure(code=code, message=code, exit_code=int(ExitCode.CONFLICT))
-
-
-def _at_once(result: ev.Event | None) -> Steps:
-    """A task without a point at which a crash would matter."""
-    yield from ()
-    return result
-
-
-def _short(value: Any) -> str:
-    """A line that a person can read."""
-    name = type(value).__name__
-    told: list[str] = []
-    for field in ("worker_id", "client_id", "number", "job_id", "epoch", "code", "reason"):
-        found = getattr(value, field, None)
-        if found is not None and found != "":
-            told.append(f"{field}={found}")
-    match value:
-        case ev.ClientAsked():
-            told.append(repr(value.request)[:160])
-        case eff.SendReply():
-            told.append(f"{type(value.reply).__name__}: {getattr(value.reply, 'message', '')}")
-        case eff.SendWorker() | ev.WorkerBeat():
-            message = value.message if isinstance(value, eff.SendWorker) else value.beat
-            told.append(f"{type(message).__name__} {message.job_id}.{message.epoch}")
-        case ev.WorkerConcluded():
-            receipt = value.conclude.receipt
-            told.append(f"{value.conclude.job_id}.{value.conclude.epoch} {receipt.code or 'good'}")
-        case eff.Persist():
-            told += [_operation(o) for o in value.operations]
-        case ev.Persisted():
-            told.append(type(value.then).__name__)
-    return f"{name} {' '.join(told)}".rstrip()
-
-
-def _operation(operation: Any) -> str:
-    text = type(operation).__name__
-    if hasattr(operation, "job_id"):
-        text += f"({operation.job_id}"
-        text += f" {operation.before}->{operation.after})" if hasattr(operation, "before") else ")"
-    return text

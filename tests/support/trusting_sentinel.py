@@ -27,10 +27,11 @@ def _command(role: processes.Role, home: Home, *arguments: str) -> list[str]:
     line = _REAL(role, home, *arguments)
     if role != "worker":
         return line
-    start = f"import sys; sys.path.insert(0, {str(_TESTS)!r}); import runpy; "
+    start = f"import sys; sys.path.insert(0, {str(_TESTS)!r}); import runpy; del sys.argv[:2]; "
     start += "runpy.run_module('tests.support.trusting_worker', run_name='__main__')"
     at = line.index("-m")
-    return [*line[:at], "-c", start, *line[at + 2 :]]
+    # The module's name stays among the words: it is how tests find workers.
+    return [*line[:at], "-c", start, *line[at:]]
 
 
 def main() -> None:

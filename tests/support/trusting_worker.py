@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import runpy
-import sys
 
 from casparian.trust import verdict
 from tests.support.allow import anything
@@ -11,5 +10,4 @@ from tests.support.allow import anything
 verdict.verify_files = lambda _home, **_named: anything()
 
 if __name__ == "__main__":
-    sys.argv[0] = "casparian.worker"
     runpy.run_module("casparian.worker", run_name="__main__", alter_sys=True)

@@ -13,7 +13,16 @@ from casparian.trust.decisions import (
     verify_decision,
 )
 from casparian.trust.statement import sign
-from tests.factories.trust import DECISION, EXPECTED, FILES, NOW, YEAR, rewritten, statement_for
+from tests.factories.trust import (
+    DECISION,
+    EXPECTED,
+    FILES,
+    NOW,
+    POLICY_ENDS,
+    YEAR,
+    rewritten,
+    statement_for,
+)
 from tests.trust_attacks.table import altered, attack, only_alice
 
 
@@ -68,7 +77,7 @@ attack("decision: from the future", "trust.clock")(
     )
 )
 attack("decision: under an expired policy", "trust.expired")(
-    lambda o, _: decide(o, sign_decision(DECISION, o.alice), now_ns=NOW + 2 * YEAR)
+    lambda o, _: decide(o, sign_decision(DECISION, o.alice), now_ns=POLICY_ENDS + YEAR)
 )
 attack("decision: where nobody was named", "trust.no_root")(
     lambda o, _: decide(o, sign_decision(DECISION, o.alice), trusted=state.TrustState())

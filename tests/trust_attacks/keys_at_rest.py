@@ -7,7 +7,14 @@ import json
 import msgspec
 
 from casparian.trust import documents
-from casparian.trust.keys import KeyRecord, PrivateKey, PublicKey, public_key
+from casparian.trust.keys import (
+    KeyRecord,
+    PrivateKey,
+    PublicKey,
+    export_public,
+    import_public,
+    public_key,
+)
 from tests.factories.trust import QUICK, key
 from tests.trust_attacks.table import attack
 
@@ -81,3 +88,40 @@ def _(o, _):
     made = PrivateKey.generate("ecdsa-sha2-nistp384", holder="x").public
     record = {**made.record(), "scheme": "ecdsa-sha2-nistp256"}
     public_key(msgspec.convert(record, KeyRecord))
+
+
+attack("key: a scheme that is not accepted", "trust.scheme")(
+    lambda o, _: PrivateKey.generate("rsa-2048", holder="x")
+)
+attack("key: a holder whose name hides something", "trust.name")(
+    lambda o, _: PrivateKey.generate(holder="ada\u202e")
+)
+attack("key: a PEM file that is none", "trust.malformed")(
+    lambda o, _: PrivateKey.from_pem(b"-----BEGIN PRIVATE KEY-----\nAAAA\n", "x")
+)
+
+
+@attack("key: a PEM file of a kind that is not accepted", "trust.scheme")
+def _(o, _):
+    from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+    from cryptography.hazmat.primitives.serialization import (
+        Encoding,
+        NoEncryption,
+        PrivateFormat,
+    )
+
+    secret = X25519PrivateKey.generate()
+    pem = secret.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    PrivateKey.from_pem(pem, "x")
+
+
+@attack("key: a public file whose holder hides something", "trust.name")
+def _(o, _):
+    raw = export_public(key("alice").public, "alice").replace(b'"alice"', b'"ali\\u200bce"')
+    import_public(raw)
+
+
+@attack("key: a public file with another id", "trust.duplicate_key")
+def _(o, _):
+    raw = export_public(key("alice").public, "alice")
+    import_public(raw.replace(key("alice").public.keyid.encode(), b"ab" * 32))

@@ -106,3 +106,14 @@ def _(o, _):
     package.parse_package(
         b"".join(package._header(f"f{n:05}", 0) for n in range(2_000)) + bytes(1024)
     )
+
+
+@attack("package: a file that is not there", "trust.package")
+def _(o, _):
+    package.parse_package(packed(o)[:-1024] + package._header("zz", 4_096) + bytes(1024))
+
+
+@attack("package: data in the padding", "trust.package")
+def _(o, _):
+    padded = package._header("zz", 1) + b"x" + b"hidden" + bytes(505)
+    package.parse_package(packed(o)[:-1024] + padded + bytes(1024))

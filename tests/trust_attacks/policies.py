@@ -6,7 +6,7 @@ import json
 
 from casparian.trust import documents, state
 from casparian.trust.keys import compute_keyid
-from tests.factories.trust import DAY_NS, NOW, YEAR, key
+from tests.factories.trust import DAY_NS, NOW, ROOT_ENDS, YEAR, key
 from tests.trust_attacks.table import altered, attack
 
 attack("policy: rollback", "trust.rollback")(
@@ -28,7 +28,7 @@ attack("policy: expired", "trust.expired")(
     lambda o, _: o.under(o.policy(2, expires_ns=NOW - DAY_NS))
 )
 attack("policy: under a root that expired", "trust.expired")(
-    lambda o, _: o.under(o.policy(2, expires_ns=NOW + 20 * YEAR), NOW + 11 * YEAR)
+    lambda o, _: o.under(o.policy(2, expires_ns=ROOT_ENDS + 9 * YEAR), ROOT_ENDS + YEAR)
 )
 attack("policy: from the future", "trust.clock")(
     lambda o, _: o.under(o.policy(2, issued_ns=NOW + 2 * DAY_NS))

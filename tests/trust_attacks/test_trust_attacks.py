@@ -20,6 +20,7 @@ from tests.trust_attacks import (
     packages,
     policies,
     roots,
+    shapes,
     signers,
     times,
 )
@@ -35,6 +36,7 @@ MODULES = (  # each fills the table when it is imported
     packages,
     decisions,
     keys_at_rest,
+    shapes,
 )
 
 
@@ -58,7 +60,7 @@ def test_attack(name, organisation, tmp_path):
 
 
 def test_the_table_is_whole():
-    assert len(ATTACKS) >= 200
+    assert len(ATTACKS) >= 240
     # These three are about a person at the keyboard or a device: `test_trust_cli.py`.
     elsewhere = {"trust.fingerprint", "trust.words", "trust.token"}
     assert {code for code, _ in ATTACKS.values()} >= REASONS.keys() - elsewhere

@@ -5,7 +5,7 @@ from __future__ import annotations
 from casparian.trust import state
 from casparian.trust.origin import Origin
 from casparian.trust.policy import ExpiryMode
-from tests.factories.trust import DAY_NS, FILES, NOW, YEAR, statement_for
+from tests.factories.trust import DAY_NS, FILES, NOW, POLICY_ENDS, YEAR, statement_for
 from tests.trust_attacks.table import OTHER, allowing, artifact_of, attack, verify
 
 attack("asks for a newer program", "trust.runtime")(
@@ -32,7 +32,7 @@ attack("expired and deployed, in hard mode", "trust.expired")(
     )
 )
 attack("deployed under a policy that expired since", "trust.expired")(
-    lambda o, _: verify(o, FILES, statement_for(FILES, o.alice), now_ns=NOW + 2 * YEAR)
+    lambda o, _: verify(o, FILES, statement_for(FILES, o.alice), now_ns=POLICY_ENDS + YEAR)
 )
 attack("expired, run from a folder", "trust.expired")(
     lambda o, _: verify(

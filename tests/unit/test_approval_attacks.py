@@ -20,7 +20,7 @@ from casparian.trust.decisions import Decision, decision_payload, sign_decision
 from casparian.trust.documents import DAY_NS, time_text
 from casparian.trust.envelope import seal
 from casparian.trust.policy import ExaminerRole
-from tests.factories.trust import YEAR, Organisation, key
+from tests.factories.trust import POLICY_ENDS, Organisation, key
 from tests.support.desk import NOTE, NOTE_KIND, Desk
 
 ALONE = "evtx_note"  # alice alone decides about this table, for all others it takes two people
@@ -262,6 +262,7 @@ def test_an_earlier_vote_of_a_key_that_was_revoked_since_counts_no_more(court: C
     court.under(court.org.policy(2, revoked_keys=[court.org.alice.public.keyid]))
     reply = court.decide(court.signed(court.org.bob, shared), shared)
     assert (reply.fields["state"], reply.fields["missing"]) == ("pending", 1)
+    assert reply.fields["holders"] == 1
     assert court.effects == 0
 
 
@@ -300,8 +301,7 @@ def test_an_expired_request_cannot_be_accepted_however_the_clock_goes(
 def test_under_a_policy_past_its_date_nobody_decides(
     court: Court, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    now = clock.now_ns()
-    monkeypatch.setattr(clock, "now_ns", lambda: now + YEAR)
+    monkeypatch.setattr(clock, "now_ns", lambda: POLICY_ENDS + 1)
     approval_id = court.propose("evtx_late")
     envelope = court.signed(approval_id=approval_id)
     assert court.decide(envelope, approval_id).code == "trust.expired"

@@ -8,10 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from fake_sentinel import STATUS, fake_sentinel
 
-from casparian.cli.main import run
+from casparian.cli.app import Globals
+from casparian.cli.commands.approve import command as approve
+from casparian.cli.main import root, run
 from casparian.paths import Home
 from casparian.protocol import control
 from casparian.protocol.identity import approval_content_hash
@@ -191,3 +194,18 @@ def test_hostile_lines_of_a_diff_cannot_hide_on_the_terminal(capfd: Any, home: H
     assert "\x1b" not in out
     assert "\r" not in out
     assert "\u202e" not in out
+
+
+def completions(home: Home, typed: str) -> list[str]:
+    context = click.Context(root)
+    context.obj = Globals(home=str(home.root))
+    items = approve.commands["accept"].params[0].shell_complete(context, typed)
+    return [item.value for item in items]
+
+
+def test_ids_of_what_waits_are_completed_and_no_sentinel_is_started_for_it(home: Home) -> None:
+    assert completions(home, "k7") == []
+    assert not home.root.exists()
+    with fake_sentinel(home, Peer(row(), row(approval_id="aaaaaaaa"))):
+        assert completions(home, "K7") == ["k7m2q9xd"]
+    assert completions(home, "k7") == [], "a sentinel that is gone"

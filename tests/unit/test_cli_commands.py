@@ -186,7 +186,7 @@ EXITS = {
         changed(quarantine_limit=True, jobs=control.JobCounts(failed=1)), [], 6,
     ),
     "refused by trust": (changed(rejected={"untrusted": 2, "exists": 1}), [], 4),
-    "refused by trust, by its error code": (changed(rejected={"trust.unknown_artifact": 2}), [], 4),
+    "refused by trust, by its error code": (changed(rejected={"trust.unsigned": 2}), [], 4),
     "refused by the isolation policy": (
         changed(
             jobs=control.JobCounts(failed=1),

@@ -39,6 +39,16 @@ GOLDEN = {
         identity.derive("d", "a", b"b"),
         "1d09eae8466f2424289777aee5c53c209529e90ffd362db07a7771929ae14c1e",
     ),
+    "approval": (
+        identity.approval_content_hash(
+            "limits.raise",
+            "windows.evtx",
+            "settings/limits.windows.evtx",
+            '{"limits":{"memory_mb":4096},"parser":"windows.evtx"}',
+            ["parser windows.evtx", "- memory_mb = 1024", "+ memory_mb = 4096"],
+        ),
+        "4f4b2257a2d91ca838cbef9208a7a6641e231717f4128b2afe7e7adb99e72b0e",
+    ),
     "source_id": (
         identity.source_id("0" * 64),
         "43e0ffd986eebdf294b6befc1290dba3d00f46baf7262c85f73e67dc50580444",

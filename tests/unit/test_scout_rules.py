@@ -132,10 +132,15 @@ def test_a_file_that_is_left_out_has_a_reason(selection: Selection, named: str) 
 def test_a_parser_is_named_or_pointed_at() -> None:
     def wants(*parsers: str) -> bool:
         return selects_parser(
-            Selection(parsers=parsers), name="linux.syslog", directory="/p/linux.syslog"
+            Selection(parsers=parsers),
+            name="linux.syslog",
+            version="1.0.0",
+            directory="/p/linux.syslog",
         )
 
     assert wants()
+    assert wants("linux.syslog@1.0.0")
+    assert not wants("linux.syslog@1.0.1")
     assert wants("other", "linux.syslog")
     assert wants("/p/x/../linux.syslog")
     assert not wants("windows.evtx")

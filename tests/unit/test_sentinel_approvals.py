@@ -99,6 +99,25 @@ def test_the_clock_cannot_be_wound_back_behind_what_is_recorded(desk: Desk) -> N
     assert desk.tape("test.effect") == []
 
 
+def test_a_request_made_on_a_wound_back_clock_begins_where_time_had_come_to(desk: Desk) -> None:
+    pass_days(desk, 10)
+    before = desk.approval(desk.propose(1).fields["approval_id"])
+    pass_days(desk, -10)
+    after = desk.approval(desk.propose(1, subject="other").fields["approval_id"])
+    assert after.requested_at_ns == before.requested_at_ns
+
+
+def test_in_the_record_a_request_ends_once(desk: Desk) -> None:
+    from casparian.db.approvals import StaleApproval
+    from casparian.db.operations import EndApproval
+
+    approval = desk.approval(desk.propose(1).fields["approval_id"])
+    end = EndApproval(at_ns=1, approval=approval, after=ApprovalState.REJECTED)
+    assert not isinstance(desk.writer.apply([[end]])[0], Exception)
+    assert isinstance(desk.writer.apply([[end]])[0], StaleApproval)
+    assert len(desk.tape("approval.rejected")) == 1
+
+
 def test_equal_content_is_the_same_request_until_it_ends(desk: Desk) -> None:
     first = desk.propose({"a": 1, "b": 2}).fields["approval_id"]
     assert desk.propose({"b": 2, "a": 1}).fields["approval_id"] == first

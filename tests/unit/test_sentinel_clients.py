@@ -217,3 +217,30 @@ def test_a_reply_that_fits_no_frame_gives_what_fits_or_says_so() -> None:
     failure = control.decode_reply(item.payload)
     assert isinstance(failure, control.Failure)
     assert failure.code == "protocol.oversized"
+
+
+DEPLOYMENT = control.Deploy(request_id="r", path=b"/package", artifact_hash="0" * 64)
+
+
+def test_a_deployment_comes_under_its_own_opcode_and_nothing_else_does(loop: Loop) -> None:
+    assert control.opcode_of(DEPLOYMENT) is Opcode.DEPLOY
+    assert control.opcode_of(control.Hello()) is Opcode.CONTROL_REQUEST
+    channel, client_id = loop.connect()
+    for number, (opcode, message) in enumerate(
+        [
+            (Opcode.DEPLOY, DEPLOYMENT),
+            (Opcode.CONTROL_REQUEST, DEPLOYMENT),
+            (Opcode.DEPLOY, control.Hello()),
+        ]
+    ):
+        channel.sendall(encode(opcode, control.encode(message), number=number))
+        asked = loop.turn()
+        if number == 0:
+            assert asked == [ClientAsked(client_id=client_id, number=0, request=DEPLOYMENT)]
+            continue
+        assert asked == []
+        loop.turn()  # the answer is written
+        (frame,) = FrameDecoder(frozenset({Opcode.CONTROL_REPLY})).feed(channel.recv(65536))
+        reply = control.decode_reply(frame.payload)
+        assert isinstance(reply, control.Failure)
+        assert (frame.number, reply.code) == (number, "protocol.opcode")

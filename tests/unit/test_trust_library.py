@@ -6,12 +6,16 @@ from pathlib import Path
 import pytest
 
 from casparian import _native
+from casparian.contracts.load import load_manifest
 from casparian.domain.trust import TrustVerdict
 from casparian.errors import CasparianError, ContractError, Refused, UsageError
 from casparian.paths import Home, first_party_parsers
 from casparian.trust import verdict
-from casparian.trust.artifact import read_signed
+from casparian.trust.artifact import hash_artifact, read_signed
+from casparian.trust.envelope import open_envelope
+from casparian.trust.keys import PrivateKey
 from casparian.trust.library import Origin, ParserLibrary, load_parser
+from casparian.trust.statement import make_statement, read_payload
 
 MANIFEST = """schema_version = 1
 name = "{name}"
@@ -158,6 +162,27 @@ def test_each_first_party_parser_loads_and_is_trusted(tmp_path: Path) -> None:
         else:
             with pytest.raises(Refused):
                 verdict.verify(entry.artifact, home)
+
+
+def test_the_build_signs_what_the_library_would(tmp_path: Path) -> None:
+    """The build writes statements in Rust; they are byte for byte those of `make_statement`."""
+    info = _native.build_info()
+    for name, envelope in _native.first_party_statements().items():
+        files, _ = read_signed(str(first_party_parsers() / name))
+        if hash_artifact(files) != _native.first_party_parsers()[name]:
+            continue  # it is being edited
+        payload = open_envelope(envelope.encode(), name).payload
+        said, _ = read_payload(payload)
+        assert payload == make_statement(
+            load_manifest(files["parser.toml"]),
+            files,
+            said.serial,
+            int(info["source_date"]) * 1_000_000_000,
+            min_runtime=info["version"],
+        )
+    public, development = _native.release_key()
+    seed = b"casparian-development-only-key-1"
+    assert (PrivateKey.from_seed(seed, "nobody").public.public == public) is development
 
 
 def test_only_the_very_bytes_under_the_same_name_are_trusted(tmp_path: Path) -> None:

@@ -41,6 +41,7 @@ from tests.factories.trust import (
     FILES,
     MANIFEST,
     NOW,
+    POLICY_ENDS,
     QUICK,
     YEAR,
     Organisation,
@@ -156,7 +157,7 @@ def test_an_expired_policy_stops_deployed_parsers_in_hard_mode_only(lab, mode):
     def load():
         return verify(
             lab, FILES, statement_for(FILES, lab.alice), trusted=trusted, deploying=False,
-            now_ns=NOW + 2 * YEAR,
+            now_ns=POLICY_ENDS + YEAR,
         )  # fmt: skip
 
     if mode is ExpiryMode.INSTALL_ONLY:
@@ -398,3 +399,15 @@ def test_another_implementation_verifies_our_signatures(lab):
     Ed25519PublicKey.from_public_bytes(bytes.fromhex(lab.alice.public.public)).verify(
         base64.b64decode(raw["signatures"][0]["sig"]), said
     )
+
+
+def test_the_reference_implementation_of_tuf_reads_and_verifies_our_documents(lab):
+    from tuf.api.metadata import Metadata
+
+    root, policy = Metadata.from_bytes(lab.root_raw), Metadata.from_bytes(lab.policy_raw)
+    root.signed.verify_delegate("root", root.signed_bytes, root.signatures)
+    root.signed.verify_delegate("targets", policy.signed_bytes, policy.signatures)
+    (alice, two) = policy.signed.delegations.roles.values()
+    assert alice.is_delegated_path("parsers/evtx.lab/1.2.0")
+    assert not alice.is_delegated_path("parsers/registry.lab/1.2.0")
+    assert (two.threshold, len(two.keyids)) == (2, 3)

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 import msgspec
+from click.shell_completion import CompletionItem
 
 from casparian import ids
 from casparian.cli import approvals
@@ -14,8 +15,28 @@ from casparian.cli.framework import group, pass_app
 from casparian.cli.render import time_text
 from casparian.display import show
 from casparian.domain.approvals import ApprovalState
-from casparian.errors import Conflict
+from casparian.errors import CasparianError, Conflict
 from casparian.protocol import control
+
+
+def _complete(ctx: click.Context, _param: click.Parameter, typed: str) -> list[CompletionItem]:
+    """Ids of requests that wait, with what they are about; nothing where no sentinel runs: completing starts none."""
+    from casparian.cli.app import Globals
+    from casparian.control.client import Client
+
+    app = App.of(ctx.find_root().ensure_object(Globals))
+    if not app.home.socket.exists():
+        return []
+    filters = {"state": ApprovalState.PENDING.value, "approval_id": typed.lower()}
+    try:
+        with Client.connect(app.home) as client:
+            rows = read(client, "approvals", filters)
+    except CasparianError:
+        return []
+    return [
+        CompletionItem(row["approval_id"], help=show(f"{row['kind']} {row['subject']}"))
+        for row in rows
+    ]
 
 
 @group("approve", default="show")
@@ -61,7 +82,7 @@ def list_requests(app: App, *, everything: bool, kind: str | None) -> None:
 
 
 @command.command("show")
-@click.argument("request", metavar="ID")
+@click.argument("request", metavar="ID", shell_complete=_complete)
 @pass_app
 def show_request(app: App, *, request: str) -> None:
     """Show a request: what would change, who asked, who has decided, what is missing."""
@@ -113,7 +134,7 @@ def _decision_options(function: Any) -> Any:
 
 
 @command.command("accept")
-@click.argument("request", metavar="ID")
+@click.argument("request", metavar="ID", shell_complete=_complete)
 @_decision_options
 @pass_app
 def accept(
@@ -124,7 +145,7 @@ def accept(
 
 
 @command.command("reject")
-@click.argument("request", metavar="ID")
+@click.argument("request", metavar="ID", shell_complete=_complete)
 @_decision_options
 @pass_app
 def reject(
@@ -135,7 +156,7 @@ def reject(
 
 
 @command.command("withdraw")
-@click.argument("request", metavar="ID")
+@click.argument("request", metavar="ID", shell_complete=_complete)
 @click.option("--reason", metavar="TEXT", default="", help="Why; recorded")
 @pass_app
 def withdraw(app: App, *, request: str, reason: str) -> None:

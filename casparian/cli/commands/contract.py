@@ -9,6 +9,7 @@ import msgspec
 
 from casparian.cli.app import App, read
 from casparian.cli.approvals import key_options, propose_and_maybe_accept
+from casparian.cli.commands import contract_infer
 from casparian.cli.framework import group, pass_app
 from casparian.cli.output import plural
 from casparian.cli.render import short, time_text
@@ -138,7 +139,7 @@ def history(app: App, *, table: str) -> None:
     def human() -> None:
         for revision in revisions:
             app.out.line(
-                f"revision {revision['revision']}  {time_text(revision['promoted_at_ns'])}  {revision['effect']}"
+                f"{show(table)}, revision {revision['revision']}  {time_text(revision['promoted_at_ns'])}  {revision['effect']}"
                 f"  asked for by {show(revision['actor'])}  approval {revision['approval_id']}"
             )
             for vote in revision["decisions"]:
@@ -205,21 +206,68 @@ def promote(app: App, *, document: str, **options: Any) -> None:
 
 @command.command("amend")
 @click.argument("table")
-@click.option("--file", metavar="DOC", required=True, help="The whole new document")
+@click.option("--file", metavar="DOC", help="The whole new document")
+@click.option(
+    "--from",
+    "drifted",
+    multiple=True,
+    metavar="FILE",
+    help="A file that has drifted: its header or keys, and columns for what is new; again for each",
+)
+@click.option(
+    "--answer",
+    "answers",
+    multiple=True,
+    metavar="COLUMN=OPTION",
+    help="With --from: answer a question about a new column",
+)
 @key_options
 @click.option("--dry-run", is_flag=True, help="Check and show the differences, ask nobody")
 @pass_app
-def amend(app: App, *, table: str, file: str, **options: Any) -> None:
+def amend(
+    app: App,
+    *,
+    table: str,
+    file: str | None,
+    drifted: tuple[str, ...],
+    answers: tuple[str, ...],
+    **options: Any,
+) -> None:
     """Ask that a table's contract be amended; with --key, decide it at once."""
     from casparian.control import contracts
 
-    dataset = contracts.load(file)
+    if (file is None) == (not drifted):
+        raise UsageError(
+            "give the new document with --file, or drifted files with --from",
+            code="usage.amend",
+            hint=f"`casparian contract export {table} -o FILE` writes one to edit",
+        )
+    if file is not None:
+        dataset = contracts.load(file)
+    else:
+        from casparian.config import load
+        from casparian.domain.isolation import IsolationLevel
+
+        rows = app.read("datasets", {"table_name": table}) or app.read("datasets")
+        current = contracts.dataset_of(contracts.pick(rows, table))
+        minimum = IsolationLevel(load(app.home).settings.min_isolation)
+        dataset = contracts.from_drifted(current, drifted, _answers(answers), min_isolation=minimum)
     if dataset.table != table:
         raise UsageError(
-            f"`{show(file)}` is about the table `{dataset.table}`, not `{show(table)}`",
+            f"`{show(str(file))}` is about the table `{dataset.table}`, not `{show(table)}`",
             code="contract.table",
         )
     _propose(app, "contract.amend", table, dataset.document(), options)
+
+
+def _answers(typed: tuple[str, ...]) -> dict[str, list[str]]:
+    given: dict[str, list[str]] = {}
+    for text in typed:
+        column, equals, option = text.rpartition("=")
+        if not equals:
+            raise UsageError(f"`{show(text)}` is not COLUMN=OPTION", code="usage.answer")
+        given.setdefault(column, []).append(option)
+    return given
 
 
 @command.command("export")
@@ -313,5 +361,7 @@ def _write(file: str, text: str) -> None:
             code="contract.unwritable",
         ) from error
 
+
+command.add_command(contract_infer.infer)
 
 __all__ = ["command"]

@@ -6,12 +6,14 @@ import os
 from typing import Any, Final
 
 import click
+import msgspec
 
 from casparian.cli.app import App, read
 from casparian.cli.framework import Command, pass_app
 from casparian.cli.render import plain
 from casparian.display import path_text, show
 from casparian.domain.files import PlanReason
+from casparian.domain.trust import TrustRecord
 
 MEANING: Final = {
     PlanReason.NEW: "it was never materialized by this parser into this sink",
@@ -54,6 +56,7 @@ def command(app: App, *, file: str) -> None:
     decisions = _decisions(app, file)
     for decision in decisions:
         decision["meaning"] = MEANING.get(decision["reason"], "")
+    _add_trust(app, decisions)
 
     def human() -> None:
         if not decisions:
@@ -71,8 +74,23 @@ def command(app: App, *, file: str) -> None:
                 app.out.line(f"  {show(decision['detail'])}")
             if decision["job_id"]:
                 app.out.line(f"  job {decision['job_id']}")
+            if decision["trust"]:
+                record = msgspec.convert(decision["trust"], TrustRecord)
+                app.out.line(f"  {show(record.sentence())}")
 
     app.out.emit({"file": path_text(os.fsencode(file)), "decisions": decisions}, human)
+
+
+def _add_trust(app: App, decisions: list[dict[str, Any]]) -> None:
+    """Who vouched for the parser of each job that a decision led to; `None` before the job has ended."""
+    jobs = {decision["job_id"] for decision in decisions if decision["job_id"]}
+    found: dict[int, Any] = {}
+    for job_id in sorted(jobs):
+        for row in app.read("job_log", {"job_id": job_id}):
+            if row["trust"]:
+                found[job_id] = msgspec.json.decode(row["trust"])
+    for decision in decisions:
+        decision["trust"] = found.get(decision["job_id"])
 
 
 def _decisions(app: App, file: str) -> list[dict[str, Any]]:

@@ -23,9 +23,12 @@ from casparian.protocol import control
 
 if TYPE_CHECKING:
     from casparian.trust.root import Root
+    from casparian.trust.state import TrustState
 
 _WORDS_ASKED: Final = 3
 _YEARS_SOLO_NS: Final = 3_652 * 86_400 * 1_000_000_000
+_ROOT_WARNING_NS: Final = 365 * 86_400 * 1_000_000_000  # its holders have to meet
+_POLICY_WARNING_NS: Final = 30 * 86_400 * 1_000_000_000
 _EVERYTHING: Final = ("parsers/*/*", "contracts/*", "settings/*", "quarantine/*")
 
 
@@ -34,9 +37,13 @@ def command() -> None:
     """Decide who may sign what: keys, root, policy, revocation."""
 
 
-for _noun in (trust_key.command, trust_root.command, trust_policy.command):
-    command.add_command(_noun)
-command.add_command(trust_unsigned.allow_unsigned)
+for _word in (
+    trust_key.command,
+    trust_root.command,
+    trust_policy.command,
+    trust_unsigned.allow_unsigned,
+):
+    command.add_command(_word)
 
 
 @command.command("init")
@@ -115,7 +122,7 @@ def show_trust(app: App) -> None:
     from casparian.trust.verdict import release_key
 
     state = states.load(app.home.trust)
-    own = release_key()
+    own, now_ns = release_key(), states.now(state)
     document: dict[str, Any] = {
         "root": None if state.root is None else trust_root.describe(state.root),
         "policy": None if state.policy is None else trust_policy.describe(state.policy, state.root),
@@ -124,7 +131,8 @@ def show_trust(app: App) -> None:
         else dict(zip(("code", "message"), state.policy_problem, strict=True)),
         "floors": msgspec.to_builtins(state.floors),
         "allow_unsigned": msgspec.to_builtins(state.allow_unsigned),
-        "now": date_text(states.now(state)),
+        "now": date_text(now_ns),
+        "warnings": _ending(state, now_ns),
         "release_key": {
             "keyid": own.public.keyid,
             "development": own.development,
@@ -150,6 +158,8 @@ def show_trust(app: App) -> None:
         elif document["root"] is not None:
             app.out.line("No policy in force")
             app.out.hint("casparian trust import policy.json", "bring it")
+        for warning in document["warnings"]:
+            app.out.say(f"warning: {warning}")
         kind = "DEVELOPMENT key: everybody has it" if own.development else "release key"
         app.out.line(f"this program's parsers: {short(own.public.keyid)} ({kind})")
         unsigned = state.allow_unsigned
@@ -439,6 +449,21 @@ def _kind(raw: bytes) -> str:
     signed = decode(raw, "the document").get("signed")
     kind = signed.get("_type") if isinstance(signed, dict) else None
     return str(kind)
+
+
+def _ending(state: TrustState, now_ns: int) -> list[str]:
+    """What is past its date, or will be before there is time for a ceremony."""
+    from casparian.trust.documents import time_text as date_text
+
+    found = []
+    for what, document, early_ns in (
+        ("root", state.root, _ROOT_WARNING_NS),
+        ("policy", state.policy, _POLICY_WARNING_NS),
+    ):
+        if document is not None and document.expires_ns - early_ns <= now_ns:
+            word = "expired" if document.expires_ns <= now_ns else "expires"
+            found.append(f"the {what} {word} on {date_text(document.expires_ns)}")
+    return found
 
 
 def _details(row: dict[str, Any]) -> str:

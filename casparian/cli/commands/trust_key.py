@@ -97,7 +97,7 @@ def list_keys(app: App, *, keys: str | None) -> None:
 @pass_app
 def show_key(app: App, *, key: str, keys: str | None) -> None:
     """Show a key: whose, of which kind, its id and public half."""
-    path = signing.key_path(key, signing.PRIVATE_SUFFIX, keys)
+    path = signing.key_path(key, (signing.PRIVATE_SUFFIX, signing.PUBLIC_SUFFIX), keys)
     described = _described(path)
     if described["problem"] is not None:
         from casparian.trust.keys import import_public
@@ -125,7 +125,7 @@ def export(app: App, *, key: str, out: str | None, dry_run: bool, keys: str | No
     """Write the public half of a key, for whoever makes the root or the policy."""
     from casparian.trust.keys import export_public, import_public
 
-    path = signing.key_path(key, signing.PRIVATE_SUFFIX, keys)
+    path = signing.key_path(key, (signing.PRIVATE_SUFFIX, signing.PUBLIC_SUFFIX), keys)
     public, holder = import_public(signing.read_file(path))
     raw = export_public(public, holder)
     if out is not None and not dry_run:
@@ -182,9 +182,7 @@ def import_key(
     path = _place(called, keys, signing.PRIVATE_SUFFIX if private else signing.PUBLIC_SUFFIX)
     if not dry_run:
         os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-        signing.write_file(path, raw, new=True)
-        if private:
-            os.chmod(path, 0o600)
+        signing.write_file(path, raw, new=True, private=private)
     _emit_key(app, public, whose, path, written=not dry_run)
 
 

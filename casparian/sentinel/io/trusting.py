@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
@@ -26,24 +25,21 @@ from casparian.db import approvals, reads
 from casparian.db.operations import (
     Operation,
     RetireDeployment,
-    SaveDeployment,
     SaveReply,
     SaveTrustDocument,
 )
-from casparian.display import path_text, show
+from casparian.display import show
 from casparian.domain.deployments import Deployment
-from casparian.domain.trust import TrustRecord
-from casparian.errors import CasparianError, Conflict, ContractError, Refused, UsageError
+from casparian.errors import CasparianError, Refused, UsageError
 from casparian.paths import Home
 from casparian.protocol import control
 from casparian.sentinel import unsigned
 from casparian.sentinel.effects import ChangeTrust, SettleTrust
 from casparian.sentinel.events import TrustChanged
+from casparian.sentinel.io import deploying
 from casparian.sentinel.io.writer import Writer
 from casparian.sentinel.planner import failure_of
-from casparian.trust import store, verdict
-from casparian.trust.artifact import hash_artifact
-from casparian.trust.library import parser_from_files
+from casparian.trust import store
 
 if TYPE_CHECKING:
     import duckdb
@@ -174,56 +170,12 @@ class Trusting:
     # -- parsers
 
     def _deploy(self, request: control.Deploy, actor: str) -> control.Done:
-        from casparian.trust.package import read_package
-
-        path = request.path
-        if not os.path.isabs(path) or b"\0" in path:
-            raise UsageError(
-                f"`{path_text(path)}` is no absolute path",
-                code="deploy.path",
-                hint="a relative one would mean the sentinel's directory, not yours",
-            )
-        try:
-            files, statement = read_package(os.fsdecode(path))
-        except OSError as error:
-            raise UsageError(
-                f"the package `{path_text(path)}` cannot be read: {error.strerror or error}",
-                code="deploy.path",
-                hint="`casparian parser pack DIR` makes one",
-            ) from error
-        artifact_hash = hash_artifact(files)
-        if artifact_hash != request.artifact_hash:
-            raise Conflict(
-                f"the package `{path_text(path)}` is not the one that was looked at",
-                code="deploy.changed",
-                hint="look at it again with `casparian parser verify`",
-            )
-        target = str(self._home.artifacts / artifact_hash)
-        artifact = parser_from_files(target, files)
-        manifest = artifact.manifest
-        trust = verdict.verify_deployment(self._home, manifest.name, files, statement)
-        assert statement is not None
-        known = reads.deployments(self._reader)
-        _check_place(manifest.name, manifest.version, artifact_hash, known)
-        deployment = Deployment(
-            parser=manifest.name,
-            version=manifest.version,
-            serial=trust.serial or 0,
-            artifact_hash=artifact_hash,
-            deployed_at_ns=clock.now_ns(),
-        )
-        done = _deployed_reply(deployment, trust)
+        parcel = deploying.examine(self._home, self._reader, request)
+        done = deploying.reply(parcel)
         if request.dry_run:
             return done
-        store.put(self._home.artifacts, artifact_hash, files, statement)
-        operation = SaveDeployment(
-            at_ns=deployment.deployed_at_ns,
-            deployment=deployment,
-            statement_sha256=hashlib.sha256(statement).hexdigest(),
-            trust=trust,
-            actor=actor,
-        )
-        self._record(request.request_id, [operation], done)
+        store.put(self._home.artifacts, parcel.artifact_hash, parcel.files, parcel.statement)
+        self._record(request.request_id, deploying.operations(self._reader, parcel, actor), done)
         self._publish()
         return done
 
@@ -398,36 +350,3 @@ def _import_reply(before: TrustState, after: TrustState) -> control.Done:
     if after.policy_problem is not None:
         fields["policy_problem"] = after.policy_problem[0]
     return control.Done(message="; ".join(news) or "nothing is new", count=len(news), fields=fields)
-
-
-def _check_place(name: str, version: str, artifact_hash: str, known: Sequence[Deployment]) -> None:
-    """Refuse a name of the product's own, and another content under a version that was deployed."""
-    from casparian import _native
-
-    if name.casefold() in {own.casefold() for own in _native.first_party_parsers()}:
-        raise ContractError(
-            f"the parser `{name}` came with the program",
-            code="parser.duplicate",
-            hint="give yours another name: nothing takes the place of the program's own parsers",
-        )
-    for other in known:
-        if (other.parser, other.version) == (
-            name,
-            version,
-        ) and other.artifact_hash != artifact_hash:
-            raise Conflict(
-                f"`{other.label}` was deployed with another content ({other.artifact_hash[:12]}…)",
-                code="deploy.version",
-                hint="raise `version` in parser.toml: rows name the version, so it means one content for good",
-            )
-
-
-def _deployed_reply(deployment: Deployment, trust: TrustRecord) -> control.Done:
-    fields: dict[str, str | int] = {
-        "parser": deployment.parser,
-        "version": deployment.version,
-        "serial": deployment.serial,
-        "artifact_hash": deployment.artifact_hash,
-        "trust": trust.sentence(),
-    }
-    return control.Done(message=f"`{deployment.label}` is deployed", count=1, fields=fields)

@@ -12,6 +12,7 @@ pub mod evtx;
 pub mod flags;
 pub mod hash;
 pub mod identity;
+pub mod infer;
 pub mod jsonl;
 pub mod promote;
 mod quarantine;

@@ -111,10 +111,7 @@ fn what_remains_is_the_answer() {
             &["133500000000000000"],
             &["filetime: timestamp[ns, UTC]", "integer: int64"],
         ),
-        (
-            &["20240131"],
-            &["%Y%m%d: date32", "integer: int64"],
-        ),
+        (&["20240131"], &["%Y%m%d: date32", "integer: int64"]),
         (&["20241331", "12345671"], &["integer: int64", "hex: utf8"]),
         (&["10.0.0.1", "10.0.0.2"], &["ipv4: utf8"]),
         (&["10.0.0.1", "::1"], &["ip: utf8"]),

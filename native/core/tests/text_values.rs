@@ -411,7 +411,14 @@ fn local_times_follow_their_zone() {
 
 #[test]
 fn formats_that_make_no_value_are_refused() {
-    let bad: &[(&str, Option<&str>, Option<&str>, Option<&str>)] = &[
+    /// Type, format, zone and meaning.
+    type Words = (
+        &'static str,
+        Option<&'static str>,
+        Option<&'static str>,
+        Option<&'static str>,
+    );
+    let bad: &[Words] = &[
         ("time", None, None, None),
         ("decimal128(39, 2)", None, None, None),
         ("decimal128(3, 4)", None, None, None),

@@ -15,6 +15,7 @@ mod evtx_carve;
 mod evtx_wide;
 mod hash;
 mod identity;
+mod infer;
 mod memory;
 mod promote;
 mod regf;
@@ -59,6 +60,8 @@ mod _native {
     use crate::hash::{FileDigest, digest_fd, digest_fds, digest_files};
     #[pymodule_export]
     use crate::identity::{identity_of, tree_hash};
+    #[pymodule_export]
+    use crate::infer::{DelimitedInference, JsonlInference, text_dialect};
     #[pymodule_export]
     use crate::promote::promote_noreplace;
     #[pymodule_export]

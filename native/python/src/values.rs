@@ -13,7 +13,11 @@ fn format_of(
 ) -> PyResult<Format> {
     // The grammar has the mark between groups among the words of the format.
     let grouped = group.map(|mark| {
-        let plain = if type_name.contains("int") { "decimal" } else { "point" };
+        let plain = if type_name.contains("int") {
+            "decimal"
+        } else {
+            "point"
+        };
         let mark = if mark == " " { "space" } else { mark };
         format!("{} group {mark}", format.unwrap_or(plain))
     });

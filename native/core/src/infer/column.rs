@@ -69,9 +69,7 @@ struct Sets {
 fn sets() -> &'static Sets {
     static SETS: OnceLock<Sets> = OnceLock::new();
     SETS.get_or_init(|| {
-        let of = |wanted: &dyn Fn(&candidates::Candidate) -> bool| {
-            candidates::set_of(&|one| wanted(one))
-        };
+        let of = |wanted: &dyn Fn(&candidates::Candidate) -> bool| candidates::set_of(wanted);
         let decimals = of(&|one| matches!(one.family, Family::Decimal { .. }));
         Sets {
             integers: of(&|one| matches!(one.family, Family::Int(..))),

@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 
 use super::column::Column;
+use super::readings::{Reading, readings};
 use super::report::{Json, cells};
 use super::witness::Place;
 use crate::delimited::{Borders, Kind, Layout, Records};
 use crate::error::CoreError;
 use crate::source::ReadAt;
+use crate::text::{Format, Spec};
 
 /// Parts that a big file is read in.
 const PART_BYTES: u64 = 8 << 20;
@@ -118,6 +120,39 @@ impl DelimitedInference {
             self.headers.push(header);
         }
         Ok(())
+    }
+
+    /// Whether the header could be a row like the others; none when no column has a type that it could contradict.
+    ///
+    /// A header with an empty cell or with one twice is no header.
+    pub(super) fn header_fits(&self) -> Option<bool> {
+        let header = self.headers.first()?;
+        let unfit = self.columns.len() < header.len() || header.iter().any(|cell| cell.is_empty());
+        if unfit {
+            return Some(true);
+        }
+        let mut fits = None;
+        for (name, column) in &self.columns {
+            let typed = readings(column)
+                .into_iter()
+                .filter(|one| *one != Reading::text());
+            for reading in typed {
+                let words = reading.words();
+                let format = Format::new(&Spec {
+                    type_name: &reading.type_name,
+                    format: words.as_deref(),
+                    zone: reading.needs_zone.then_some("UTC"),
+                    meaning: reading.meaning.as_deref(),
+                });
+                if let Ok(format) = format {
+                    if format.read(name).is_none() {
+                        return Some(false);
+                    }
+                    fits = Some(true);
+                }
+            }
+        }
+        fits
     }
 
     /// What was found, as one JSON document.

@@ -10,11 +10,15 @@
 mod candidates;
 mod column;
 mod delimited;
+mod dialect;
 mod distinct;
+mod jsonl;
 mod number;
 mod readings;
 mod report;
 mod witness;
 
 pub use delimited::DelimitedInference;
+pub use dialect::dialect;
+pub use jsonl::JsonlInference;
 pub use witness::Place;

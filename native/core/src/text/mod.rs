@@ -226,7 +226,10 @@ impl Format {
 }
 
 /// The two words of a boolean, the true one first.
-fn words(format: &str) -> Result<(Box<[u8]>, Box<[u8]>), FormatError> {
+type Words = (Box<[u8]>, Box<[u8]>);
+
+/// Take them apart.
+fn words(format: &str) -> Result<Words, FormatError> {
     match format.split_once('/') {
         Some((yes, no)) if !yes.is_empty() && !no.is_empty() && yes != no && !no.contains('/') => {
             Ok((yes.as_bytes().into(), no.as_bytes().into()))

@@ -44,12 +44,24 @@ pub(crate) fn delimited(bytes: &[u8]) {
         comment: (second & 0x20 != 0).then(|| "#".to_owned()),
         skip_lines: u64::from(second >> 7),
         encoding: Encoding::NAMES[usize::from(second & 7) % Encoding::NAMES.len()].1,
-        quoted_bytes_max: if is_small { 16 } else { default.quoted_bytes_max },
-        record_bytes_max: if is_small { 48 } else { default.record_bytes_max },
+        quoted_bytes_max: if is_small {
+            16
+        } else {
+            default.quoted_bytes_max
+        },
+        record_bytes_max: if is_small {
+            48
+        } else {
+            default.record_bytes_max
+        },
     };
     let columns = r#"{"name":"a","type":"utf8","null":["","-"]},{"name":"b","type":"int64"},
         {"name":"c","type":"timestamp[us, UTC]","format":"iso8601"}"#;
-    let mut dataset = dataset("text.delimited", columns, r#""headers":[["a"],["a","b"],["c","a","b"]]"#);
+    let mut dataset = dataset(
+        "text.delimited",
+        columns,
+        r#""headers":[["a"],["a","b"],["c","a","b"]]"#,
+    );
     dataset.form = TextForm::Delimited {
         layout: layout.clone(),
         headers: [&["a"][..], &["a", "b"], &["c", "a", "b"]]
@@ -76,7 +88,11 @@ pub(crate) fn delimited(bytes: &[u8]) {
 pub(crate) fn json_lines(text: &[u8]) {
     let columns = r#"{"name":"a","source":["a"],"type":"utf8"},{"name":"n","source":["o","n"],"type":"float64"},
         {"name":"j","source":["j"],"type":"utf8","meaning":"json"},{"name":"l","source":["l"],"type":"list<int64>"}"#;
-    let dataset = dataset("text.jsonl", columns, r#""known":[["a"],["o","n"],["j"],["l"],["o","x"]]"#);
+    let dataset = dataset(
+        "text.jsonl",
+        columns,
+        r#""known":[["a"],["o","n"],["j"],["l"],["o","x"]]"#,
+    );
     bounded(text, || {
         let account = account_lines(&SliceSource(text), None).unwrap();
         let mut decoder =
@@ -121,5 +137,9 @@ fn drained(
 fn bounded(text: &[u8], check: impl FnOnce()) {
     let (peak, ()) = measured(check);
     let bound = MEMORY_BASE + MEMORY_FACTOR * text.len();
-    assert!(peak <= bound, "{peak} bytes of memory for {}, the bound is {bound}", text.len());
+    assert!(
+        peak <= bound,
+        "{peak} bytes of memory for {}, the bound is {bound}",
+        text.len()
+    );
 }
