@@ -31,10 +31,10 @@ from casparian import ids
 from casparian.control.client import Client
 from casparian.domain.isolation import IsolationLevel
 from casparian.protocol import control
-from casparian.worker import guest_job
+from casparian.worker import guest_job, parser_files
 from casparian.worker.cancel import Cancellation
 from casparian.worker.evidence import Evidence
-from casparian.worker.executor import Services, _Execution
+from casparian.worker.services import Services
 from casparian.worker.session import ParseSession
 from tests.attacks.arena import Arena
 from tests.integration.worker_world import World, home_at
@@ -70,10 +70,8 @@ def fresh_guests(runs: int) -> None:
 
         def life(compiled: Mapping[str, bytes]) -> None:
             cancellation = Cancellation()
-            execution = _Execution(dispatch, services, world.progress.append, cancellation)
-            job = guest_job.to_parse(
-                dispatch.parser, dispatch.outputs, execution._artifact(), compiled
-            )
+            files, _ = parser_files.load(dispatch.parser, services.judge)
+            job = guest_job.to_parse(dispatch.parser, dispatch.outputs, files, compiled)
             with Evidence(dispatch.sources[0]) as source:
                 session = ParseSession(
                     services.guests,

@@ -343,7 +343,7 @@ def test_completion_scripts_name_the_program(casparian, shell):
 def test_parser_new_writes_a_skeleton_once(casparian, tmp_path):
     document = casparian("parser", "new", "acme.access_log", "--into", tmp_path, "--json").json
     assert sorted(os.listdir(document["directory"])) == sorted(
-        ["parser.toml", "contract.toml", "parser.py", "README.md", "samples"]
+        ["parser.toml", "contract.toml", "parser.py", "README.md", "samples", "tests"]
     )
     assert casparian("parser", "new", "acme.access_log", "--into", tmp_path).code == 2
     assert casparian("parser", "new", "../x", "--into", tmp_path).code == 2
