@@ -66,10 +66,9 @@ class Launch:
                 if not received:
                     return {}
                 listener = received[0]
-                if self.program_fd is None:
-                    return {}
+                # Taken also where nobody asks for it: a guest that writes to a closed socket dies of it.
                 packet = channel.recv(_RECORD_BYTES_MAX)
-                if not packet:
+                if not packet or self.program_fd is None:
                     return {}
                 record = _record.decode(packet)
                 if _asks(listener, pidfd):

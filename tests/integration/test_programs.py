@@ -211,13 +211,14 @@ def test_it_dies_with_its_zygote(world: World) -> None:
 def watched(world: World, look: Callable[[int], object]) -> set[object]:
     """Look at a program that sleeps, from outside, and then let its limit end it."""
     found: set[object] = set()
+    receipts: list[Receipt] = []
     world.limits = Limits(memory_mb=256, idle_seconds=3)
     world.source(b"x\n", "sleep")
 
     def work() -> None:
         # Of its own: a zygote dies with the thread that started it.
         world.services = Services(home_at(world.directory), lambda *_: SIGNED)
-        run(world, program(HOSTILE))
+        receipts.append(run(world, program(HOSTILE)))
         world.services.close()
 
     working = threading.Thread(target=work)
@@ -233,6 +234,7 @@ def watched(world: World, look: Callable[[int], object]) -> set[object]:
                 continue
         time.sleep(0.01)
     working.join()
+    assert found, receipts
     return found
 
 
