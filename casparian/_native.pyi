@@ -690,9 +690,17 @@ def text_dialect(
     *,
     encoding: str | None = None,
     delimiter: str | None = None,
+    quote: str | None = None,
+    escape: str | None = None,
     header: bool | None = None,
+    skip_lines: int = 0,
+    comment: str | None = None,
+    strict: bool = False,
 ) -> str:
-    """Which layouts a text can have, as a JSON document with the evidence against the others."""
+    """Which layouts a text can have, as a JSON document with the evidence against the others. An empty quote is none.
+
+    `delimiter` and `quote`, both given, are ruled out by records that contradict them only when it is `strict`.
+    """
 
 @final
 class Repeats:

@@ -145,6 +145,35 @@ class RunProgress:
             self._out.say(f"{label.strip():<6} {percent}  {facts}")
 
 
+class BytesProgress:
+    """How many bytes of a known number are read; use as a context manager. Draws on a terminal only."""
+
+    def __init__(self, out: Output, label: str) -> None:
+        self._out = out
+        self._label = f"{label:>5}"
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> Self:
+        if self._out.live:
+            self._bar = _live_bar(color=self._out.color)
+            self._bar.start()
+            self._task = self._bar.add_task(self._label, total=None, facts="")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            with contextlib.suppress(OSError):
+                self._bar.stop()
+            self._bar = None
+
+    def __call__(self, done: int, total: int) -> None:
+        """Show one state, both in bytes."""
+        if self._bar is not None and self._task is not None:
+            facts = f"{size_text(done)} of {size_text(total)} read"
+            self._bar.update(self._task, completed=done, total=total or None, facts=facts)
+
+
 def plan_line(plan: control.Planned) -> str:
     """The plan in one line: what will be done, and why the rest will not."""
     parts = [plural(plan.files.seen, "file")]

@@ -113,17 +113,10 @@ def propose(
 
     Raises:
         UsageError: `infer.answer`: an answer to no question, or none of its options.
-        ContractError: the files cannot be a table: a header has a cell twice, nothing was found.
+        ContractError: the files cannot be a table: nothing was found, or cells of a header cannot be told apart.
     """
     if not found["columns"]:
         raise ContractError("the files have no columns", code="contract.infer")
-    for header in found.get("headers", ()):
-        if len(set(header)) != len(header):
-            raise ContractError(
-                f"a header has a cell twice: {', '.join(show(repr(c), width=40) for c in header)}",
-                hint="`--no-header` reads it as a row like the others",
-                code="contract.infer",
-            )
     maker = _Maker(found, files, layout is not None, answers)
     maker.run()
     document: dict[str, Any] | None = None

@@ -100,11 +100,17 @@ def from_drifted(
     layout = current.layout
     wanted: dict[str, Any] = {}
     if isinstance(layout, DelimitedLayout):
-        wanted = {name: getattr(layout, name) for name in ("delimiter", "encoding", "header")}
+        names = ("delimiter", "escape", "encoding", "header", "skip_lines", "comment")
+        known = {name: getattr(layout, name) for name in names}
+        wanted = {name: value for name, value in known.items() if value is not None}
+        wanted["quote"] = layout.quote or ""
     files = infer.files_below(paths)
     inferred = infer.run_inference(files, wanted, min_isolation=min_isolation)
     is_delimited = inferred.dialect.get("layout") is not None
-    if inferred.found is None or is_delimited != isinstance(layout, DelimitedLayout):
+    holds = "contradiction" not in inferred.dialect and is_delimited == isinstance(
+        layout, DelimitedLayout
+    )
+    if inferred.found is None or not holds:
         raise ContractError(
             f"the files are not cut as the contract of `{current.table}` says",
             hint="`casparian contract infer FILES --table NAME` says how they are cut",

@@ -11,7 +11,7 @@ import json
 import os
 import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -34,6 +34,9 @@ _CARRIER: Final = DELIMITED  # a native parser of the release: its guest holds e
 _ACCOUNT: Final = "evtx"  # its walk finds no chunk of a log, and so costs next to nothing; nobody asks what it found
 _STDERR_CHARACTERS: Final = 2_000
 _FILES_MAX: Final = 100_000
+
+
+ReportBytes = Callable[[int, int], None]
 
 
 class InferenceFailed(CasparianError):
@@ -87,12 +90,15 @@ def run_inference(
     *,
     threads: int | None = None,
     min_isolation: IsolationLevel = IsolationLevel.FULL,
+    report: ReportBytes | None = None,
 ) -> Inferred:
-    """Read the files in one guest.
+    """Read the files in one guest; in another one again when only all files together said how they are cut.
 
     Args:
         files: in the order of their names.
-        wanted: what is known already: `delimiter`, `quote`, `encoding`, `header`.
+        wanted: what is known already: `delimiter`, `quote` (empty: none), `escape`, `encoding`, `header`, `skip_lines`,
+            `comment`.
+        report: called with the bytes read to their ends and all there are, again and again.
         threads: of the guest; the cores of this machine when it is not given.
         min_isolation: a guest that is confined less gets no evidence.
 
@@ -100,27 +106,46 @@ def run_inference(
         SourceFault: a file cannot be read.
         InferenceFailed: the worker could not run, or a file could not be read to its end.
     """
-    with tempfile.TemporaryDirectory(prefix="casparian-infer-") as folder:
-        home = Home.at(os.path.join(folder, "home"))
-        os.makedirs(home.run)
-        cores = threads or len(os.sched_getaffinity(0))
-        dispatch = _dispatch(home, files, wanted, os.path.join(folder, "out"), cores, min_isolation)
-        receipt = _execute(home, dispatch)
-        for source in receipt.sources:
-            if source.code is not None:
-                name = show(dispatch.sources[source.index].display_path)
-                raise InferenceFailed(f"`{name}`: {source.code}: {show(source.message)}")
-        answer = _last(receipt, len(files))
+    cores = threads or len(os.sched_getaffinity(0))
+    sources = tuple(_source(index, path) for index, path in enumerate(files))
+    answer = _read(sources, wanted, cores, min_isolation, report)
+    layout = answer["dialect"].get("layout")
+    if answer["found"] is None and layout is not None and "contradiction" not in answer["dialect"]:
+        settled = {key: value for key, value in layout.items() if value is not None}
+        settled["quote"] = layout["quote"] or ""
+        decided = _read(sources, settled, cores, min_isolation, report)
+        answer["found"] = decided["found"]
     return Inferred(
-        files=tuple(task.display_path for task in dispatch.sources),
+        files=tuple(task.display_path for task in sources),
         dialect=answer["dialect"],
         found=answer["found"],
     )
 
 
+def _read(
+    sources: Sequence[worker.SourceTask],
+    wanted: Mapping[str, Any],
+    cores: int,
+    min_isolation: IsolationLevel,
+    report: ReportBytes | None,
+) -> dict[str, Any]:
+    """One job over all files; what its guest said to the last one."""
+    with tempfile.TemporaryDirectory(prefix="casparian-infer-") as folder:
+        home = Home.at(os.path.join(folder, "home"))
+        os.makedirs(home.run)
+        out = os.path.join(folder, "out")
+        dispatch = _dispatch(home, sources, wanted, out, cores, min_isolation)
+        receipt = _execute(home, dispatch, report)
+        for source in receipt.sources:
+            if source.code is not None:
+                name = show(dispatch.sources[source.index].display_path)
+                raise InferenceFailed(f"`{name}`: {source.code}: {show(source.message)}")
+        return _last(receipt, len(sources))
+
+
 def _dispatch(
     home: Home,
-    files: Sequence[str],
+    sources: Sequence[worker.SourceTask],
     wanted: Mapping[str, Any],
     folder: str,
     threads: int,
@@ -137,7 +162,7 @@ def _dispatch(
         job_id=job_id,
         home_id=home_id,
         parser=worker.parser_task(artifact, {"infer": json.dumps(dict(wanted))}),
-        sources=tuple(_source(index, path) for index, path in enumerate(files)),
+        sources=tuple(sources),
         outputs=(
             worker.OutputTask(
                 contract=INFERRED,
@@ -182,21 +207,35 @@ def _source(index: int, path: str) -> worker.SourceTask:
     )
 
 
-def _execute(home: Home, dispatch: worker.Dispatch) -> worker.Receipt:
-    done = subprocess.run(
-        processes.command("worker", home, "--once"),
-        input=worker.encode(dispatch),
-        capture_output=True,
-        check=False,
-        env=processes.host_environment(),
-    )
-    if done.returncode != 0 or not done.stdout:
-        said = done.stderr.decode("utf-8", "backslashreplace").strip()[-_STDERR_CHARACTERS:]
+def _execute(home: Home, dispatch: worker.Dispatch, report: ReportBytes | None) -> worker.Receipt:
+    total = sum(source.size_bytes for source in dispatch.sources)
+    with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as said:
+        given.write(worker.encode(dispatch))
+        given.seek(0)
+        read_fd, write_fd = os.pipe()
+        process = subprocess.Popen(
+            [*processes.command("worker", home, "--once"), "--progress-fd", str(write_fd)],
+            stdin=given,
+            stdout=subprocess.PIPE,
+            stderr=said,
+            env=processes.host_environment(),
+            pass_fds=(write_fd,),
+        )
+        os.close(write_fd)
+        with open(read_fd, encoding="ascii") as progress, process:
+            for line in progress:  # ends with the worker
+                if report is not None:
+                    report(int(line), total)
+            assert process.stdout is not None
+            answer = process.stdout.read()
+        said.seek(0)
+        errors = said.read().decode("utf-8", "backslashreplace").strip()[-_STDERR_CHARACTERS:]
+    if process.returncode != 0 or not answer:
         raise InferenceFailed(
-            f"the worker ended with code {done.returncode}: {show(said)}",
+            f"the worker ended with code {process.returncode}: {show(errors)}",
             hint="`casparian doctor` checks whether guests start on this machine",
         )
-    receipt = worker.decode(done.stdout, worker.Conclude).receipt
+    receipt = worker.decode(answer, worker.Conclude).receipt
     if receipt.code is not None:
         raise InferenceFailed(show(receipt.message) or receipt.code)
     return receipt

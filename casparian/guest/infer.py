@@ -1,7 +1,8 @@
 """Infer the columns of text inside the guest: source after source into one state; each answer is what is known so far.
 
-The sources of the job are the files in their order. The first one decides form and dialect when the settings do not say them;
-what could not be decided is a question, and nothing is inferred until it is answered.
+The sources of the job are the files in their order. The first one decides form and dialect when the settings do not say them,
+and each other one may contradict it: then that is the answer. What the first one leaves open the others may decide: then
+nothing is inferred yet, and whoever asked gives what is left as settings. What is open behind the last file is a question.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ class _State:
         self.dialect: dict[str, Any] | None = None
         self.delimited: _native.DelimitedInference | None = None
         self.lines: _native.JsonlInference | None = None
+        self.contradicted = False
 
 
 _STATE: Final = _State()
@@ -51,7 +53,11 @@ def _add(given: Input, job: GuestJob) -> dict[str, Any]:
             _STATE.lines = _native.JsonlInference()
         elif layout is not None:
             _STATE.delimited = _native.DelimitedInference(**layout)
+    elif not _STATE.contradicted:
+        _hold(_STATE.dialect, given, wanted)
     answer: dict[str, Any] = {"dialect": _STATE.dialect, "found": None}
+    if _STATE.contradicted:
+        return answer
     if _STATE.lines is not None:
         _STATE.lines.add(given.descriptor, given.source.size_bytes)
         answer["found"] = json.loads(_STATE.lines.report())
@@ -61,32 +67,83 @@ def _add(given: Input, job: GuestJob) -> dict[str, Any]:
     return answer
 
 
+def _ask(given: Input, wanted: dict[str, Any], **more: Any) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(
+        _native.text_dialect(given.descriptor, given.source.size_bytes, **wanted, **more)
+    )
+    return found
+
+
 def _dialect(given: Input, wanted: dict[str, Any]) -> dict[str, Any]:
     """What was found about the form, and the layout when only one is left."""
-    found: dict[str, Any] = json.loads(
-        _native.text_dialect(
-            given.descriptor,
-            given.source.size_bytes,
-            encoding=wanted.get("encoding"),
-            delimiter=wanted.get("delimiter"),
-            header=wanted.get("header"),
-        )
-    )
+    found = _ask(given, wanted)
     if found["form"] == "jsonl":
         return found
-    left = [
+    found["options"] = [
         {
             "delimiter": one["delimiter"],
-            "quote": wanted.get("quote", one["quote"]),
+            "quote": one["quote"],
             "escape": one["escape"],
             "header": header,
-            "skip_lines": 0,
-            "comment": None,
+            "skip_lines": wanted.get("skip_lines", 0),
+            "comment": wanted.get("comment"),
             "encoding": found["encoding"],
         }
         for one in found["layouts"]
         for header in one["header"]
     ]
-    found["options"] = left
-    found["layout"] = left[0] if len(left) == 1 else None
+    found["layout"] = _only(found["options"])
     return found
+
+
+def _hold(dialect: dict[str, Any], given: Input, wanted: dict[str, Any]) -> None:
+    """Rule out what this file contradicts; when nothing is left, say that it is this file, and why."""
+    left, against = [], {}
+    options: list[dict[str, Any]] = dialect.get("options", [])
+    for option in options:
+        asked = {**option, "quote": option["quote"] or ""}
+        # What somebody said about header and cells is so, whatever a file shows.
+        if "header" not in wanted:
+            del asked["header"]
+        found = _ask(given, asked, strict=not {"delimiter", "quote"} <= wanted.keys())
+        fits = [one for one in found["layouts"] if option["header"] in one["header"]]
+        if fits and (problem := _undecodable(given, option)) is None:
+            left.append(option)
+            continue
+        if fits:
+            against = {"why": problem}
+        elif found["layouts"]:
+            (one,) = found["layouts"][:1]
+            against = {"why": one["header_why"]}
+        else:
+            against = found["ruled_out"][0]
+    if dialect["form"] == "jsonl":
+        if _ask(given, wanted)["form"] == "jsonl":
+            return
+        against = {"why": "its first line is no JSON object"}
+    elif left or not options:
+        dialect["options"] = left
+        dialect["layout"] = dialect["layout"] or _only(left)
+        return
+    _STATE.contradicted = True
+    dialect["contradiction"] = {"source": given.source.index, **against}
+
+
+def _undecodable(given: Input, option: dict[str, Any]) -> str | None:
+    """Why the file has another encoding, when it shows that."""
+    if option["encoding"] != "utf-8":
+        return None
+    shown = json.loads(
+        _native.text_dialect(
+            given.descriptor,
+            given.source.size_bytes,
+            delimiter=option["delimiter"],
+            quote=option["quote"] or "",
+            escape=option["escape"],
+        )
+    )
+    return None if shown["encoding"] == "utf-8" else str(shown["encoding_why"])
+
+
+def _only(options: list[dict[str, Any]]) -> dict[str, Any] | None:
+    return options[0] if len(options) == 1 else None

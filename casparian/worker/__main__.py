@@ -1,4 +1,4 @@
-"""`python -I -B -m casparian.worker --home DIR (--channel-fd N --worker-id W | --once)`."""
+"""`python -I -B -m casparian.worker --home DIR (--channel-fd N --worker-id W | --once [--progress-fd N])`."""
 
 from __future__ import annotations
 
@@ -15,6 +15,9 @@ def _main() -> int:
     parser.add_argument("--channel-fd", type=int, help="stream socket to the sentinel")
     parser.add_argument("--worker-id", default="0", help="how the sentinel calls it")
     parser.add_argument("--once", action="store_true", help="one job from stdin to stdout")
+    parser.add_argument(
+        "--progress-fd", type=int, help="with --once: bytes that are done, in lines"
+    )
     arguments = parser.parse_args()
     if arguments.once == (arguments.channel_fd is not None):
         parser.error("give either --once or --channel-fd")
@@ -23,7 +26,7 @@ def _main() -> int:
     home = Home.at(arguments.home)
     try:
         if arguments.once:
-            return main.once(home)
+            return main.once(home, arguments.progress_fd)
         return main.serve(home, arguments.channel_fd, arguments.worker_id)
     except CasparianError as error:
         sys.stderr.write(f"casparian.worker: {error.message}\n")

@@ -7,6 +7,7 @@ ctrl-C reaches the whole group); SIGTERM kills the guests and ends the process w
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
@@ -33,7 +34,7 @@ from casparian.protocol.worker import (
 from casparian.worker import parser_files
 from casparian.worker.cancel import Cancellation, Cancelled
 from casparian.worker.channel import Channel, Job, Preparation, not_done
-from casparian.worker.executor import Services, execute
+from casparian.worker.executor import ReportProgress, Services, execute
 from casparian.worker.faults import JobFault
 from casparian.worker.heartbeat import Heartbeats, Preparations
 
@@ -144,8 +145,11 @@ def serve(home: Home, channel_fd: int, worker_id: str) -> int:
     return Worker(home, channel_fd, worker_id).serve()
 
 
-def once(home: Home) -> int:
-    """One Dispatch (MessagePack) from stdin, one Conclude (MessagePack) to stdout; files stay staged."""
+def once(home: Home, progress_fd: int | None = None) -> int:
+    """One Dispatch (MessagePack) from stdin, one Conclude (MessagePack) to stdout; files stay staged.
+
+    `progress_fd` is a pipe that takes the bytes of sources that are done, a decimal number in each line; no guest has it.
+    """
     log.configure(home, "worker-once")
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     dispatch = decode(sys.stdin.buffer.read(PAYLOAD_BYTES_MAX), Dispatch)
@@ -153,7 +157,7 @@ def once(home: Home) -> int:
     signal.signal(signal.SIGTERM, lambda *_: cancellation.set())
     services = Services(home, parser_files.as_the_caller_says(home))
     try:
-        receipt = execute(dispatch, services, _ignore, cancellation)
+        receipt = execute(dispatch, services, _teller(progress_fd), cancellation)
     except Cancelled:
         receipt = not_done()
     finally:
@@ -164,5 +168,18 @@ def once(home: Home) -> int:
     return 0
 
 
-def _ignore(progress: SourceProgress) -> None:
-    del progress
+def _teller(progress_fd: int | None) -> ReportProgress:
+    """Says each number that is new, or nothing where nobody asks."""
+    said = -1
+
+    def tell(progress: SourceProgress) -> None:
+        nonlocal said
+        if progress_fd is None or progress.bytes_done <= said:
+            return
+        said = progress.bytes_done
+        with contextlib.suppress(OSError):  # whoever asked is gone; the answer matters more
+            os.write(progress_fd, b"%d\n" % said)
+
+    if progress_fd is not None:
+        os.set_inheritable(progress_fd, False)
+    return tell

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import Casparian
+
+from casparian.control.infer import files_below, run_inference
 
 ROWS = [
     ("2024-03-01 10:00:00", "10.0.0.1", "5", "INFO", "1.25", '"said ""no"", left"'),
@@ -89,6 +92,97 @@ def test_delimiters_that_are_left_are_a_question(casparian: Casparian, tmp_path:
         "contract", "infer", path, "--table", "app", "--delimiter", ";", "--no-header"
     )
     assert [column["name"] for column in document["columns"]] == ["c1", "c2"]
+
+
+def infer(casparian: Casparian, *arguments: object, code: int = 0) -> dict[str, Any]:
+    document: dict[str, Any] = casparian.json(
+        "contract", "infer", *arguments, "--table", "app", code=code
+    )
+    return document
+
+
+def test_what_was_ruled_out_says_why_and_where(casparian: Casparian, tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    path.write_text("a,b\n1,2\n3,4,5\n6,7\n")
+    dialect = infer(casparian, path, code=5)["dialect"]
+    comma = next(one for one in dialect["ruled_out"] if one["delimiter"] == ",")
+    assert (comma["why"], comma["record"], comma["offset"]) == (
+        "the record has 3 cells, the first one 2",
+        3,
+        8,
+    )
+    said = casparian("contract", "infer", path, "--table", "app", code=5).out
+    assert "the record has 3 cells, the first one 2 (record 3, byte 8)" in said
+    as_it_is = infer(casparian, path, "--delimiter", ",", "--quote", '"')
+    assert (as_it_is["rows"], as_it_is["faults"]) == (3, 1)
+
+
+def test_comments_and_lines_above_are_left_out(casparian: Casparian, tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    path.write_text("Report, of, a day\n# n is a count\nname,n\nx,1\ny,2\n")
+    document = infer(casparian, path, "--skip-lines", "1", "--comment", "#")
+    assert document["rows"] == 2
+    layout = document["proposal"]["layout"]
+    assert (layout["skip_lines"], layout["comment"]) == (1, "#")
+    assert layout["headers"] == [["name", "n"]]
+
+
+def test_a_later_file_decides_what_the_first_leaves_open(
+    casparian: Casparian, tmp_path: Path
+) -> None:
+    (tmp_path / "a.csv").write_text("a;1,x\nb;2,y\n")
+    assert infer(casparian, tmp_path, code=5)["dialect"]["layout"] is None
+    (tmp_path / "b.csv").write_text("c;3\nd;4\n")
+    document = infer(casparian, tmp_path, "--no-header")
+    assert document["dialect"]["layout"]["delimiter"] == ";"
+    assert (document["rows"], len(document["columns"])) == (4, 2)
+
+
+def test_the_file_that_contradicts_the_dialect_is_named(
+    casparian: Casparian, tmp_path: Path
+) -> None:
+    (tmp_path / "a.csv").write_text("name,n\nx,1\n")
+    second = tmp_path / "b.csv"
+    for raw, why in (
+        (b'name,n\n"x,1\n', "a quote is opened and not closed"),
+        (b"name,n\n\xe4,1\n", "byte E4 at 7 is no UTF-8"),
+        (b"y,1\nz,2\n", "cell 2 of the first record is `1`, a value and no name"),
+    ):
+        second.write_bytes(raw)
+        document = infer(casparian, tmp_path, code=5)
+        assert document["proposal"] is None
+        against = document["dialect"]["contradiction"]
+        assert (Path(against["file"]).name, against["why"]) == ("b.csv", why)
+        assert why in casparian("contract", "infer", tmp_path, "--table", "app", code=5).out
+
+
+def test_a_header_with_the_same_cell_twice_gives_rows(casparian: Casparian, tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    path.write_text("host,n,host\nx,1,y\nz,2,w\n")
+    contract = tmp_path / "app.json"
+    document = infer(casparian, path, "-o", contract)
+    assert [column["source"] for column in document["columns"]] == ["host", "n", "host#2"]
+    report = casparian.json(
+        "parser", "test", "text.delimited", path, "--set", f"dataset=@{contract}"
+    )
+    (table,) = report["tables"]
+    assert [(row["host"], row["n"], row["host_2"]) for row in table["sample"]] == [
+        ("x", 1, "y"),
+        ("z", 2, "w"),
+    ]
+
+
+def test_progress_says_the_bytes_that_are_read(tmp_path: Path) -> None:
+    sizes = []
+    for number in range(3):
+        path = tmp_path / f"{number}.csv"
+        path.write_text("name,n\n" + "x,1\n" * (number + 1))
+        sizes.append(path.stat().st_size)
+    said: list[tuple[int, int]] = []
+    files = files_below([str(tmp_path)])
+    run_inference(files, {}, report=lambda done, total: said.append((done, total)))
+    assert said == sorted(said)
+    assert said[-1] == (sum(sizes), sum(sizes))
 
 
 def test_lines_of_json_are_recognised(casparian: Casparian, tmp_path: Path) -> None:

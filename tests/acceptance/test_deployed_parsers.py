@@ -15,6 +15,7 @@ from casparian.control.client import Client
 from casparian.errors import CasparianError, Refused, UsageError
 from casparian.paths import Home
 from casparian.protocol import control
+from casparian.trust import state as trust_state
 from tests.factories.laboratory import CODE, LINES, NAME, Laboratory, deploy, import_trust
 from tests.factories.trust import QUICK
 from tests.support.world import World
@@ -143,6 +144,17 @@ def test_versions_stand_side_by_side(world: World, laboratory: Laboratory) -> No
     assert states == {"1.0.0": "current", "2.0.0": "retired"}
     assert [p["version"] for p in listed(world)] == ["1.0.0"]
     assert code_of(world, "parser", "retire", f"{NAME}@3.0.0") == "parser.unknown"
+
+
+def test_each_deployment_keeps_the_time(world: World, laboratory: Laboratory) -> None:
+    trusted(world, laboratory)
+    trust = world.home / "trust"
+    first = trust_state.load(trust).floors.time_ns
+    with client_of(world) as client:
+        deploy(client, laboratory.signed(laboratory.parser(), serial=1))
+    kept = trust_state.load(trust).floors.time_ns
+    assert kept > first
+    assert trust_state.now(trust_state.load(trust), first) == kept
 
 
 def listed(world: World, *arguments: str) -> list[dict[str, str]]:

@@ -137,9 +137,16 @@ def test_an_enumeration_is_promised_only_when_asked_for() -> None:
     assert columns(proposal(found, level="enumeration"))["level"]["allowed"] == ["INFO", "WARN"]
 
 
-def test_a_header_with_a_cell_twice_is_no_table() -> None:
+def test_the_second_cell_of_a_name_is_a_column_of_its_own() -> None:
+    made = proposal(found_in([b"a,a,b\n1,x,0.5\n2,y,1.5\n", b"a,b\n3,2.5\n"]))
+    found = {name: (one["source"], one["type"]) for name, one in columns(made).items()}
+    assert found == {"a": ("a", "int64"), "a_2": ("a#2", "utf8"), "b": ("b", "decimal128(18, 1)")}
+    assert columns(made)["a_2"]["nullable"]
+
+
+def test_cells_that_cannot_be_told_apart_are_no_table() -> None:
     with pytest.raises(ContractError):
-        proposal(found_in([b"a,a\n1,2\n"]))
+        proposal(found_in([b"a,a,a#2\n1,2,3\n"]))
 
 
 def test_names_are_what_sql_can_say() -> None:

@@ -38,6 +38,11 @@ _EXAMPLES_SHOWN = 3
     help="Answer a question; again for each one",
 )
 @click.option("--delimiter", metavar="TEXT", help="What stands between cells (\\t for a tab)")
+@click.option("--quote", metavar="CHAR", help="What stands around cells, `none` for nothing")
+@click.option("--comment", metavar="TEXT", help="What a line begins with that is no record")
+@click.option(
+    "--skip-lines", type=click.IntRange(0, 1 << 20), metavar="N", help="Lines before the records"
+)
 @click.option("--encoding", metavar="NAME", help="utf-8, utf-16le, utf-16be, latin-1 or cp1252")
 @click.option("--header/--no-header", default=None, help="Whether the first record names the cells")
 @click.option("--explain", metavar="COLUMN", help="Show what ruled out what in this column")
@@ -54,6 +59,9 @@ def infer(
     globs: tuple[str, ...],
     answers: tuple[str, ...],
     delimiter: str | None,
+    quote: str | None,
+    comment: str | None,
+    skip_lines: int | None,
     encoding: str | None,
     header: bool | None,
     explain: str | None,
@@ -73,6 +81,7 @@ def infer(
             code="usage.output",
             hint="`--force` replaces it",
         )
+    from casparian.cli.progress import BytesProgress
     from casparian.config import load
     from casparian.control.infer import files_below, run_inference
     from casparian.domain.isolation import IsolationLevel
@@ -83,6 +92,9 @@ def infer(
         key: value
         for key, value in (
             ("delimiter", None if delimiter is None else delimiter.replace("\\t", "\t")),
+            ("quote", "" if quote == "none" else quote),
+            ("comment", comment),
+            ("skip_lines", skip_lines),
             ("encoding", encoding),
             ("header", header),
         )
@@ -90,9 +102,10 @@ def infer(
     }
     app.out.say(f"reading {plural(len(files), 'file')}, {_size(files)}")
     minimum = IsolationLevel(load(app.home).settings.min_isolation)
-    inferred = run_inference(files, wanted, min_isolation=minimum)
-    if inferred.found is None:
-        return _dialect(app.out, inferred.dialect)
+    with BytesProgress(app.out, "read") as progress:
+        inferred = run_inference(files, wanted, min_isolation=minimum, report=progress)
+    if inferred.found is None or "contradiction" in inferred.dialect:
+        return _dialect(app.out, inferred.dialect, inferred.files)
     from casparian.contracts.propose import propose
 
     def proposed() -> Proposal:
@@ -152,25 +165,57 @@ def _write(path: str, document: dict[str, Any]) -> None:
         file.write(to_json(document, pretty=True) + "\n")
 
 
-def _dialect(out: Output, dialect: dict[str, Any]) -> int:
+def _dialect(out: Output, dialect: dict[str, Any], files: Sequence[str]) -> int:
     """Say which layouts are left, or why none is."""
-    options = dialect["options"]
+    against = dialect.get("contradiction")
+    if against is not None:
+        against["file"] = files[against.pop("source")]
+    options = dialect.get("options", [])
 
     def human() -> None:
-        if options:
+        if against is not None:
+            out.line("The files are not one table:")
+            out.line(f"  {show(against['file'])}: {_why(against)}")
+            out.line("The files before it have:")
+            for one in options:
+                out.line(f"  {_flags(one)}")
+            out.hint("casparian contract infer FILES…", "give files of one dialect at a time")
+        elif options:
             out.line("The files can be read in several ways; say which:")
             for one in options:
-                header = "--header" if one["header"] else "--no-header"
-                out.line(f"  --delimiter {show(repr(one['delimiter']))} {header}")
-            return
-        out.line("No delimiter parts every record of the first file into as many cells:")
-        for one in dialect["ruled_out"]:
-            quote = "no quotes" if one["quote"] is None else f"quotes {one['quote']}"
-            why = f"{one['why']} (byte {one['offset']})"
-            out.line(f"  {show(repr(one['delimiter']))}, {quote}: {why}")
+                out.line(f"  {_flags(one)}")
+        else:
+            out.line("No delimiter parts every record of the first file into as many cells:")
+            _print_ruled_out(out, dialect)
+            out.hint(
+                "casparian contract infer … --delimiter TEXT --quote CHAR",
+                "both are taken as they are, and records that do not fit are set aside",
+            )
 
     out.emit({"complete": False, "dialect": dialect, "proposal": None}, human)
     return int(ExitCode.CONTRACT)
+
+
+def _flags(one: dict[str, Any]) -> str:
+    """The options that choose this layout."""
+    header = "--header" if one["header"] else "--no-header"
+    quote = one["quote"] or "none"
+    return f"--delimiter {show(repr(one['delimiter']))} --quote {quote!r} {header}"
+
+
+def _why(one: dict[str, Any]) -> str:
+    place = f" (record {one['record']}, byte {one['offset']})" if "record" in one else ""
+    return f"{show(one['why'], width=200)}{place}"
+
+
+def _print_ruled_out(out: Output, dialect: dict[str, Any]) -> None:
+    """The first candidate of each delimiter, the rest being the same with other quotes."""
+    seen: set[str] = set()
+    for one in dialect["ruled_out"]:
+        if one["delimiter"] not in seen:
+            seen.add(one["delimiter"])
+            quote = "no quotes" if one["quote"] is None else f"quotes {one['quote']}"
+            out.line(f"  {show(repr(one['delimiter']))}, {quote}: {_why(one)}")
 
 
 def _document(proposal: Proposal, dialect: dict[str, Any]) -> dict[str, Any]:

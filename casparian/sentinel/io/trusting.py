@@ -177,6 +177,7 @@ class Trusting:
         store.put(self._home.artifacts, parcel.artifact_hash, parcel.files, parcel.statement)
         self._record(request.request_id, deploying.operations(self._reader, parcel, actor), done)
         self._publish()
+        self._keep_time()
         return done
 
     def _retire(self, request: control.Retire, actor: str) -> control.Done:
@@ -219,6 +220,17 @@ class Trusting:
         before = after = trust.load(self._home.trust)
         for deployment in deployments:
             after = _with_deployment(after, deployment)
+        if after != before:
+            trust.save(self._home.trust, after)
+
+    def _keep_time(self) -> None:
+        """The clock is not believed to be before this deployment any more; of a home without a root nothing is kept."""
+        from casparian.trust import state as trust
+
+        before = trust.load(self._home.trust)
+        if before.root is None:
+            return
+        after = trust.with_time(before, trust.now(before, built_ns=built_ns()))
         if after != before:
             trust.save(self._home.trust, after)
 

@@ -2,13 +2,14 @@
 
 #![allow(clippy::unwrap_used, reason = "a test ends where its assumptions do")]
 
-use casparian_core::infer::{JsonlInference, dialect};
+use casparian_core::delimited::dialect::Asked;
+use casparian_core::infer::{JsonlInference, form};
 use casparian_core::source::SliceSource;
 use serde_json::Value;
 
 fn found(text: &str) -> Value {
     let source = SliceSource(text.as_bytes());
-    serde_json::from_str(&dialect(&source, None, None, None).unwrap()).unwrap()
+    serde_json::from_str(&form(&source, &Asked::default(), None).unwrap()).unwrap()
 }
 
 /// Delimiters that are left, with the headers that are.
@@ -67,8 +68,8 @@ fn what_is_ruled_out_says_where() {
         .iter()
         .find(|one| one["delimiter"] == ",")
         .unwrap();
-    assert_eq!(comma["offset"], 8);
-    assert_eq!(comma["why"], "a record has 3 cells, the first one 2");
+    assert_eq!((&comma["record"], &comma["offset"]), (&3.into(), &8.into()));
+    assert_eq!(comma["why"], "the record has 3 cells, the first one 2");
 }
 
 #[test]

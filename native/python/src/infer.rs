@@ -1,5 +1,6 @@
 //! Type inference over text: see `casparian_core::infer`.
 
+use casparian_core::delimited::dialect::Asked;
 use casparian_core::delimited::{Encoding, Escape, Layout};
 use casparian_core::infer;
 use casparian_core::source::FileSource;
@@ -27,7 +28,7 @@ impl DelimitedInference {
     #[pyo3(signature = (*, delimiter, quote, escape, header, skip_lines, comment, encoding))]
     fn new(
         delimiter: String,
-        quote: Option<char>,
+        quote: Option<&str>,
         escape: Option<&str>,
         header: bool,
         skip_lines: u64,
@@ -36,16 +37,8 @@ impl DelimitedInference {
     ) -> PyResult<Self> {
         let layout = Layout {
             delimiter,
-            quote: quote
-                .map(u8::try_from)
-                .transpose()
-                .map_err(|_| PyValueError::new_err("the quote is no ASCII character"))?,
-            escape: match escape {
-                None => Escape::None,
-                Some("double") => Escape::Doubled,
-                Some("backslash") => Escape::Byte(b'\\'),
-                Some(_) => return Err(PyValueError::new_err("no such escape")),
-            },
+            quote: quote_of(quote.unwrap_or_default())?,
+            escape: escape.map_or(Ok(Escape::None), escape_of)?,
             header,
             skip_lines,
             comment,
@@ -99,18 +92,58 @@ impl JsonlInference {
     }
 }
 
-/// Which layouts a text can have, as a JSON document. The descriptor stays the caller's.
+/// Which layouts a text can have, as a JSON document. The descriptor stays the caller's. An empty quote is none.
 #[pyfunction]
-#[pyo3(signature = (fd, size, *, encoding = None, delimiter = None, header = None))]
+#[pyo3(signature = (
+    fd, size, *, encoding = None, delimiter = None, quote = None, escape = None, header = None, skip_lines = 0,
+    comment = None, strict = false
+))]
+#[allow(
+    clippy::too_many_arguments,
+    reason = "keywords of a function of Python"
+)]
 pub(crate) fn text_dialect(
     py: Python<'_>,
     fd: i32,
     size: u64,
     encoding: Option<&str>,
-    delimiter: Option<&str>,
+    delimiter: Option<String>,
+    quote: Option<&str>,
+    escape: Option<&str>,
     header: Option<bool>,
+    skip_lines: u64,
+    comment: Option<String>,
+    strict: bool,
 ) -> PyResult<String> {
     let source = FileSource::new(duplicate(fd)?, size);
-    let encoding = encoding.map(encoding_of).transpose()?;
-    detached(py, || infer::dialect(&source, encoding, delimiter, header))
+    let asked = Asked {
+        encoding: encoding.map(encoding_of).transpose()?,
+        delimiter,
+        quote: quote.map(quote_of).transpose()?,
+        escape: escape.map(escape_of).transpose()?,
+        skip_lines,
+        comment,
+        strict,
+    };
+    detached(py, || infer::form(&source, &asked, header))
+}
+
+fn quote_of(text: &str) -> PyResult<Option<u8>> {
+    match text.as_bytes() {
+        [] => Ok(None),
+        [quote] => Ok(Some(*quote)),
+        _ => Err(PyValueError::new_err("the quote is no ASCII character")),
+    }
+}
+
+fn escape_of(name: &str) -> PyResult<Escape> {
+    match name {
+        "none" => Ok(Escape::None),
+        "double" => Ok(Escape::Doubled),
+        "backslash" => Ok(Escape::Byte(b'\\')),
+        _ => match name.as_bytes() {
+            [escape] if escape.is_ascii() => Ok(Escape::Byte(*escape)),
+            _ => Err(PyValueError::new_err("no such escape")),
+        },
+    }
 }

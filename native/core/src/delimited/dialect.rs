@@ -5,8 +5,9 @@
 //! When several remain the answer is open: nothing is guessed.
 //!
 //! What rules a candidate out, besides its own rules ([`super`]): a record with another number of cells than the first; a delimiter that never
-//! occurs; a cell that stands in quotes throughout, read with the quotes as content; and, for a space or a colon, that it
-//! stands only inside of one and the same cell that another delimiter makes.
+//! occurs; a cell that stands in quotes throughout, read with the quotes as content; an escape before a character that needs none;
+//! and, for a space or a colon, that it stands only inside of one and the same cell that another delimiter makes.
+//! Lines are records of one cell only where no usual delimiter parts any of them.
 
 mod header;
 mod reading;
@@ -35,11 +36,30 @@ const QUOTINGS: [(Option<u8>, Escape); 7] = [
     (None, Escape::Byte(b'\\')),
 ];
 
+/// What is known already: only candidates that agree are tried.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Asked {
+    /// How characters are written.
+    pub encoding: Option<Encoding>,
+    /// What stands between cells.
+    pub delimiter: Option<String>,
+    /// The quote, or that there is none. Together with `delimiter` it is taken as it is: records that do not fit contradict nothing.
+    pub quote: Option<Option<u8>>,
+    /// How a quote is written within quotes.
+    pub escape: Option<Escape>,
+    /// Lines at the beginning that are no records.
+    pub skip_lines: u64,
+    /// What a line begins with that is no record.
+    pub comment: Option<String>,
+    /// Whether `delimiter`, `quote` and `escape` must hold nevertheless: another file of the same table.
+    pub strict: bool,
+}
+
 /// Why a candidate was ruled out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Eliminated {
     /// The candidate.
-    pub delimiter: &'static str,
+    pub delimiter: String,
     /// Its quote.
     pub quote: Option<u8>,
     /// Its escape.
@@ -93,21 +113,21 @@ pub struct Report {
 
 /// Find the dialect of a source by its first `bytes_max` bytes; its last record in there is left out unless the source ends with it.
 ///
-/// Lines that begin with `comment`, and the first `skip_lines`, are no records.
-///
 /// # Errors
 /// The first error of a read.
 pub fn examine<S: ReadAt + ?Sized>(
     source: &S,
     bytes_max: u64,
-    skip_lines: u64,
-    comment: Option<&str>,
+    asked: &Asked,
 ) -> Result<Report, CoreError> {
     let bytes = source.len().min(bytes_max);
     let mut sample = vec![0; bytes as usize];
     source.read_exact_at(&mut sample, 0)?;
     let is_whole = bytes == source.len();
-    let (encoding, encoding_why) = encoding_of(&sample, is_whole);
+    let (mut encoding, mut encoding_why) = encoding_of(&sample, is_whole);
+    if let Some(given) = asked.encoding {
+        (encoding, encoding_why) = (given, "it was given".to_owned());
+    }
     let mut report = Report {
         encoding,
         encoding_why,
@@ -117,35 +137,76 @@ pub fn examine<S: ReadAt + ?Sized>(
         bytes,
     };
     let mut readings = Vec::new();
-    for delimiter in DELIMITERS {
-        for (quote, escape) in QUOTINGS {
+    let mut parting = None;
+    let candidates = candidates(asked, encoding);
+    for layout in &candidates {
+        let reading = Reading::of(&sample, layout.clone(), is_whole, false)?;
+        report.records = report.records.max(reading.records);
+        if reading.is_parted && parting.is_none() && !WEAK.contains(&&*layout.delimiter) {
+            parting = Some(layout.delimiter.clone());
+        }
+        match &reading.contradiction {
+            Some((why, record)) => report.rule_out(&reading, why.clone(), Some(*record)),
+            None => readings.push(reading),
+        }
+    }
+    let is_given = asked.delimiter.is_some() && asked.quote.is_some() && !asked.strict;
+    if readings.is_empty()
+        && is_given
+        && let Some(first) = candidates.into_iter().next()
+    {
+        report.eliminated.remove(0);
+        readings.push(Reading::of(&sample, first, is_whole, true)?);
+    }
+    report.judge(readings, parting.as_deref());
+    Ok(report)
+}
+
+/// Every layout that agrees with what is known, the usual ones first.
+fn candidates(asked: &Asked, encoding: Encoding) -> Vec<Layout> {
+    let delimiters: Vec<&str> = match &asked.delimiter {
+        Some(given) => vec![given],
+        None => DELIMITERS.to_vec(),
+    };
+    let mut quotings: Vec<_> = QUOTINGS.to_vec();
+    if let Some(given) = asked.quote
+        && !quotings.iter().any(|(quote, _)| *quote == given)
+    {
+        quotings = vec![
+            (given, Escape::Doubled),
+            (given, Escape::Byte(b'\\')),
+            (given, Escape::None),
+        ];
+    }
+    if let (Some(quote), Some(escape)) = (asked.quote, asked.escape) {
+        quotings = vec![(quote, escape)];
+    }
+    let mut found = Vec::new();
+    for delimiter in delimiters {
+        for &(quote, escape) in &quotings {
+            let agrees = asked.quote.is_none_or(|given| given == quote)
+                && asked.escape.is_none_or(|given| given == escape);
             let layout = Layout {
                 delimiter: delimiter.to_owned(),
                 quote,
                 escape,
-                skip_lines,
-                comment: comment.map(str::to_owned),
+                skip_lines: asked.skip_lines,
+                comment: asked.comment.clone(),
                 encoding,
                 ..Layout::default()
             };
-            let reading = Reading::of(&sample, layout, delimiter, is_whole)?;
-            report.records = report.records.max(reading.records);
-            match &reading.contradiction {
-                Some((why, record)) => {
-                    report.rule_out(&reading, why.clone(), Some(*record));
-                }
-                None => readings.push(reading),
+            if agrees && layout.check().is_ok() {
+                found.push(layout);
             }
         }
     }
-    report.judge(readings);
-    Ok(report)
+    found
 }
 
 impl Report {
     fn rule_out(&mut self, reading: &Reading, why: String, record: Option<(u64, u64)>) {
         self.eliminated.push(Eliminated {
-            delimiter: reading.delimiter,
+            delimiter: reading.layout.delimiter.clone(),
             quote: reading.layout.quote,
             escape: reading.layout.escape,
             why,
@@ -153,8 +214,8 @@ impl Report {
         });
     }
 
-    fn judge(&mut self, readings: Vec<Reading>) {
-        let readings = self.drop_single_cells(readings);
+    fn judge(&mut self, readings: Vec<Reading>, parting: Option<&str>) {
+        let readings = self.drop_single_cells(readings, parting);
         let readings = self.drop_equal(readings);
         let readings = self.drop_quotes_as_content(readings);
         let readings = self.drop_parts(readings);
@@ -177,18 +238,21 @@ impl Report {
     }
 
     /// A delimiter that never occurs explains nothing, unless none does.
-    fn drop_single_cells(&mut self, readings: Vec<Reading>) -> Vec<Reading> {
+    fn drop_single_cells(&mut self, readings: Vec<Reading>, parting: Option<&str>) -> Vec<Reading> {
         let (one, several): (Vec<_>, Vec<_>) =
             readings.into_iter().partition(|reading| reading.cells < 2);
-        if several.is_empty() {
+        if several.is_empty() && parting.is_none() {
             return one;
         }
+        let why = match parting {
+            Some(other) if several.is_empty() => format!(
+                "the delimiter does not part any record, and `{}` does",
+                other.escape_default()
+            ),
+            _ => "the delimiter does not part any record".to_owned(),
+        };
         for reading in &one {
-            self.rule_out(
-                reading,
-                "the delimiter does not part any record".to_owned(),
-                None,
-            );
+            self.rule_out(reading, why.clone(), None);
         }
         several
     }
@@ -214,15 +278,16 @@ impl Report {
     /// Quotes around a whole cell are quotes, when reading them so contradicts nothing.
     fn drop_quotes_as_content(&mut self, readings: Vec<Reading>) -> Vec<Reading> {
         let explains = |quote: u8, delimiter: &str| {
-            readings
-                .iter()
-                .any(|other| other.layout.quote == Some(quote) && other.delimiter == delimiter)
+            readings.iter().any(|other| {
+                other.layout.quote == Some(quote) && other.layout.delimiter == delimiter
+            })
         };
         let naive: Vec<bool> = readings
             .iter()
             .map(|reading| {
                 reading.wrapped.iter().any(|(quote, _)| {
-                    reading.layout.quote != Some(*quote) && explains(*quote, reading.delimiter)
+                    reading.layout.quote != Some(*quote)
+                        && explains(*quote, &reading.layout.delimiter)
                 })
             })
             .collect();
@@ -244,16 +309,15 @@ impl Report {
 
     /// A delimiter that only ever occurs as a part of a longer one.
     fn drop_parts(&mut self, readings: Vec<Reading>) -> Vec<Reading> {
-        let longer: Vec<&'static str> = readings
+        let longer: Vec<String> = readings
             .iter()
-            .filter(|reading| reading.delimiter.chars().count() > 1 && !reading.has_part)
-            .map(|reading| reading.delimiter)
+            .filter(|reading| reading.layout.delimiter.chars().count() > 1 && !reading.has_part)
+            .map(|reading| reading.layout.delimiter.clone())
             .collect();
         let mut kept = Vec::new();
         for reading in readings {
-            let is_part = |whole: &&&str| {
-                **whole != reading.delimiter && whole.starts_with(reading.delimiter)
-            };
+            let delimiter = &reading.layout.delimiter;
+            let is_part = |whole: &&String| *whole != delimiter && whole.starts_with(delimiter);
             match longer.iter().find(is_part) {
                 Some(whole) => {
                     let why = format!("it stands only as a part of `{}`", whole.escape_default());
@@ -269,15 +333,17 @@ impl Report {
     fn drop_weak(&mut self, readings: Vec<Reading>) -> Vec<Reading> {
         let strong: Vec<&Reading> = readings
             .iter()
-            .filter(|reading| !WEAK.contains(&reading.delimiter))
+            .filter(|reading| !WEAK.contains(&&*reading.layout.delimiter))
             .collect();
         let verdicts: Vec<Option<String>> = readings
             .iter()
             .map(|reading| {
-                let weak = WEAK.iter().position(|weak| *weak == reading.delimiter)?;
+                let weak = WEAK
+                    .iter()
+                    .position(|weak| *weak == reading.layout.delimiter)?;
                 let inside = strong.iter().find_map(|other| {
                     let cell = other.weak_cells[weak].only()?;
-                    Some((other.delimiter, cell))
+                    Some((&other.layout.delimiter, cell))
                 });
                 inside.map(|(delimiter, cell)| {
                     format!(

@@ -101,11 +101,11 @@ impl DelimitedInference {
         self.rows += part.rows;
         self.faults += part.faults;
         self.first_fault = earliest(self.first_fault, part.first_fault);
-        for (name, column) in header.iter().zip(part.columns) {
-            match self.columns.get_mut(name) {
+        for (name, column) in names(&header).into_iter().zip(part.columns) {
+            match self.columns.get_mut(&name) {
                 Some(known) => known.join(column),
                 None => {
-                    self.columns.insert(name.clone(), column);
+                    self.columns.insert(name, column);
                 }
             }
         }
@@ -124,7 +124,7 @@ impl DelimitedInference {
 
     /// Whether the header could be a row like the others; none when no column has a type that it could contradict.
     ///
-    /// A header with an empty cell or with one twice is no header.
+    /// A header with an empty cell is no header.
     pub(super) fn header_fits(&self) -> Option<bool> {
         let header = self.headers.first()?;
         let unfit = self.columns.len() < header.len() || header.iter().any(|cell| cell.is_empty());
@@ -173,9 +173,9 @@ impl DelimitedInference {
             });
             json.key("columns").array(|json| {
                 for name in self.order() {
-                    if let Some(column) = self.columns.get(name) {
+                    if let Some(column) = self.columns.get(&name) {
                         json.object(|json| {
-                            json.key("source").bytes(name);
+                            json.key("source").bytes(&name);
                             cells(json, column);
                         });
                     }
@@ -186,14 +186,27 @@ impl DelimitedInference {
     }
 
     /// Columns in the order of the headers, those of the first one first.
-    fn order(&self) -> Vec<&[u8]> {
+    fn order(&self) -> Vec<Box<[u8]>> {
         let mut seen = std::collections::BTreeSet::new();
-        let cells = self.headers.iter().flatten();
-        cells
-            .map(|cell| &**cell)
-            .filter(|cell| seen.insert(*cell))
-            .collect()
+        let cells = self.headers.iter().flat_map(|header| names(header));
+        cells.filter(|cell| seen.insert(cell.clone())).collect()
     }
+}
+
+/// What the columns below a header are called: the second cell of one name is `NAME#2`, and so on, as contracts have it.
+fn names(header: &[Box<[u8]>]) -> Vec<Box<[u8]>> {
+    let mut seen = BTreeMap::<&[u8], usize>::new();
+    let mut names = Vec::with_capacity(header.len());
+    for cell in header {
+        let number = seen.entry(cell).or_default();
+        *number += 1;
+        names.push(if *number == 1 {
+            cell.clone()
+        } else {
+            [cell, format!("#{number}").as_bytes()].concat().into()
+        });
+    }
+    names
 }
 
 fn earliest(one: Option<Place>, other: Option<Place>) -> Option<Place> {

@@ -10,8 +10,8 @@
 mod candidates;
 mod column;
 mod delimited;
-mod dialect;
 mod distinct;
+mod form;
 mod jsonl;
 mod number;
 mod readings;
@@ -19,6 +19,6 @@ mod report;
 mod witness;
 
 pub use delimited::DelimitedInference;
-pub use dialect::dialect;
+pub use form::form;
 pub use jsonl::JsonlInference;
 pub use witness::Place;

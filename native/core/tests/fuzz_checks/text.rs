@@ -80,7 +80,7 @@ pub(crate) fn delimited(bytes: &[u8]) {
     };
     bounded(text, check);
     bounded(text, || {
-        dialect::examine(&SliceSource(text), 1 << 16, 0, None).unwrap();
+        dialect::examine(&SliceSource(text), 1 << 16, &dialect::Asked::default()).unwrap();
     });
 }
 

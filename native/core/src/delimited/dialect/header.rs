@@ -1,13 +1,10 @@
 //! Whether the first record names the cells, by elimination as well.
 
-use std::collections::HashSet;
-
 use super::Header;
 use super::reading::Reading;
 
 /// Judge the first record by itself, and against those behind it.
 pub(super) fn judge(reading: &Reading) -> Header {
-    let mut names = HashSet::new();
     for (index, cell) in reading.first.iter().enumerate() {
         let at = index + 1;
         if cell.trim().is_empty() {
@@ -19,9 +16,6 @@ pub(super) fn judge(reading: &Reading) -> Header {
             return Header::No(format!(
                 "cell {at} of the first record is `{cell}`, a value and no name"
             ));
-        }
-        if !names.insert(cell) {
-            return Header::No(format!("cell {at} of the first record repeats another one"));
         }
     }
     for (index, name) in reading.first.iter().enumerate() {

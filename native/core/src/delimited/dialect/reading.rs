@@ -1,7 +1,7 @@
 //! A text as one candidate reads it.
 
 use super::WEAK;
-use crate::delimited::{Fault, Kind, Layout, Records};
+use crate::delimited::{Escape, Fault, Kind, Layout, Records};
 use crate::error::CoreError;
 use crate::source::SliceSource;
 
@@ -40,10 +40,11 @@ impl Cells {
 #[derive(Debug)]
 pub(super) struct Reading {
     pub(super) layout: Layout,
-    pub(super) delimiter: &'static str,
     /// What rules it out, with number and offset of the record.
     pub(super) contradiction: Option<(String, (u64, u64))>,
     pub(super) records: u64,
+    /// Whether a record has several cells.
+    pub(super) is_parted: bool,
     pub(super) cells: usize,
     pub(super) first: Vec<String>,
     /// Records behind the first.
@@ -59,16 +60,17 @@ pub(super) struct Reading {
 }
 
 impl Reading {
+    /// Read the text; when the candidate is taken as it is, records that contradict it are left out.
     pub(super) fn of(
         sample: &[u8],
         layout: Layout,
-        delimiter: &'static str,
         is_whole: bool,
+        as_it_is: bool,
     ) -> Result<Self, CoreError> {
         let mut reading = Self {
-            delimiter,
             contradiction: None,
             records: 0,
+            is_parted: false,
             cells: 0,
             first: Vec::new(),
             kept: Vec::new(),
@@ -80,7 +82,8 @@ impl Reading {
         };
         let mut hasher = blake3::Hasher::new();
         let length = sample.len() as u64;
-        let mut records = Records::new(SliceSource(sample), &reading.layout)?;
+        let layout = reading.layout.clone();
+        let mut records = Records::new(SliceSource(sample), &layout)?;
         while let Some(record) = records.next()? {
             if !is_whole && record.offset + record.length == length {
                 break; // the sample's end may have cut it
@@ -96,18 +99,33 @@ impl Reading {
                 Kind::Blank | Kind::Comment | Kind::Skipped => continue,
             };
             if let Some(fault) = fault {
+                if as_it_is {
+                    continue;
+                }
                 reading.contradiction = Some((fault.to_owned(), place));
                 return Ok(reading);
             }
-            reading.records += 1;
-            if reading.records == 1 {
+            reading.is_parted |= record.len() > 1;
+            if reading.records == 0 {
                 reading.cells = record.len();
             } else if record.len() != reading.cells {
+                if as_it_is {
+                    continue;
+                }
                 let why = format!(
                     "the record has {} cells, the first one {}",
                     record.len(),
                     reading.cells
                 );
+                reading.contradiction = Some((why, place));
+                return Ok(reading);
+            }
+            reading.records += 1;
+            if let Escape::Byte(escape) = layout.escape
+                && !as_it_is
+                && let Some(why) =
+                    (0..record.len()).find_map(|index| needless(record.raw(index), &layout, escape))
+            {
                 reading.contradiction = Some((why, place));
                 return Ok(reading);
             }
@@ -127,7 +145,7 @@ impl Reading {
                 {
                     reading.wrapped.push((*first, place));
                 }
-                reading.has_part |= memchr::memchr(delimiter.as_bytes()[0], &cell).is_some();
+                reading.has_part |= memchr::memchr(layout.delimiter.as_bytes()[0], &cell).is_some();
                 for (weak, cells) in WEAK.iter().zip(&mut reading.weak_cells) {
                     if memchr::memchr(weak.as_bytes()[0], &cell).is_some() {
                         cells.add(index);
@@ -146,4 +164,25 @@ impl Reading {
         reading.fingerprint = hasher.finalize();
         Ok(reading)
     }
+}
+
+/// An escape before a character that needs none, in words: whoever writes escapes writes them where they are needed.
+fn needless(raw: &[u8], layout: &Layout, escape: u8) -> Option<String> {
+    let mut rest = raw;
+    while let Some(place) = memchr::memchr(escape, rest) {
+        let next = *rest.get(place + 1)?;
+        let needs = next == escape
+            || layout.quote == Some(next)
+            || layout.delimiter.as_bytes()[0] == next
+            || matches!(next, b'\r' | b'\n');
+        if !needs {
+            return Some(format!(
+                "`{}` stands before `{}`, which needs no escape",
+                char::from(escape),
+                next.escape_ascii()
+            ));
+        }
+        rest = &rest[place + 2..];
+    }
+    None
 }

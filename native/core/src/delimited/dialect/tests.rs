@@ -4,7 +4,7 @@ use super::*;
 use crate::source::SliceSource;
 
 fn report(text: &str) -> Report {
-    examine(&SliceSource(text.as_bytes()), 1 << 20, 0, None).unwrap()
+    examine(&SliceSource(text.as_bytes()), 1 << 20, &Asked::default()).unwrap()
 }
 
 fn only(text: &str) -> Survivor {
@@ -96,7 +96,7 @@ fn a_header_is_told_by_what_stands_below_it() {
 #[test]
 fn encodings_are_told_by_bytes_that_others_do_not_have() {
     let of = |raw: &[u8]| {
-        examine(&SliceSource(raw), 1 << 20, 0, None)
+        examine(&SliceSource(raw), 1 << 20, &Asked::default())
             .unwrap()
             .encoding
     };
@@ -108,7 +108,7 @@ fn encodings_are_told_by_bytes_that_others_do_not_have() {
         .flat_map(u16::to_le_bytes)
         .collect();
     assert_eq!(of(&wide), Encoding::Utf16Le);
-    let found = examine(&SliceSource(&wide), 1 << 20, 0, None).unwrap();
+    let found = examine(&SliceSource(&wide), 1 << 20, &Asked::default()).unwrap();
     assert_eq!(found.survivors.len(), 1);
 }
 
@@ -116,7 +116,7 @@ fn encodings_are_told_by_bytes_that_others_do_not_have() {
 fn a_sample_that_parts_a_record_or_a_character_decides_nothing_by_it() {
     let text = "a,b,c\n1,2,3\nä,ö,ü\n".repeat(100);
     for cut in 100..130 {
-        let report = examine(&SliceSource(text.as_bytes()), cut, 0, None).unwrap();
+        let report = examine(&SliceSource(text.as_bytes()), cut, &Asked::default()).unwrap();
         assert_eq!(report.encoding, Encoding::Utf8);
         assert_eq!(report.survivors.len(), 1, "{cut}");
     }
@@ -126,4 +126,68 @@ fn a_sample_that_parts_a_record_or_a_character_decides_nothing_by_it() {
 fn one_column_and_no_text_at_all_are_readings_too() {
     assert_eq!(only("name\nx\ny\n").cells, 1);
     assert!(report("").survivors.len() <= 1);
+}
+
+#[test]
+fn a_backslash_in_a_value_is_no_escape() {
+    let path = only("path,n\n\"C:\\Users\\x\",1\nC:\\y,2\n");
+    assert_eq!(path.layout.escape, Escape::Doubled);
+    let report = report("path,n\nC:\\Users,1\n");
+    let escaped = report
+        .eliminated
+        .iter()
+        .find(|one| one.delimiter == "," && one.escape == Escape::Byte(b'\\'))
+        .unwrap();
+    assert_eq!(escaped.why, "`\\` stands before `U`, which needs no escape");
+    assert_eq!(escaped.record, Some((2, 7)));
+}
+
+#[test]
+fn records_of_many_widths_are_no_lines_of_one_cell() {
+    let report = report("a,b\n1,2,3\n4\n");
+    assert!(report.survivors.is_empty());
+    let lines = report
+        .eliminated
+        .iter()
+        .find(|one| one.delimiter == ";")
+        .unwrap();
+    assert_eq!(
+        lines.why,
+        "the delimiter does not part any record, and `,` does"
+    );
+}
+
+#[test]
+fn what_is_known_rules_out_all_else() {
+    let of =
+        |text: &str, asked: &Asked| examine(&SliceSource(text.as_bytes()), 1 << 20, asked).unwrap();
+    let semicolon = Asked {
+        delimiter: Some(";".to_owned()),
+        ..Asked::default()
+    };
+    let [one] = &of("1,5;2\n3,1;4\n", &semicolon).survivors[..] else {
+        panic!("not one");
+    };
+    assert_eq!((one.layout.delimiter.as_str(), one.cells), (";", 2));
+    let as_it_is = Asked {
+        delimiter: Some(",".to_owned()),
+        quote: Some(Some(b'"')),
+        ..Asked::default()
+    };
+    let damaged = "a,b\n1,2,3\n1,2\n";
+    assert_eq!(of(damaged, &as_it_is).survivors.len(), 1);
+    let strict = Asked {
+        strict: true,
+        ..as_it_is
+    };
+    assert_eq!(of(damaged, &strict).survivors, []);
+    let behind = Asked {
+        skip_lines: 1,
+        comment: Some("#".to_owned()),
+        ..Asked::default()
+    };
+    assert_eq!(
+        of("Report, of, today\n# x\na,b\n1,2\n", &behind).survivors[0].first,
+        ["a", "b"]
+    );
 }
