@@ -132,7 +132,7 @@ def test_a_later_file_decides_what_the_first_leaves_open(
 ) -> None:
     (tmp_path / "a.csv").write_text("a;1,x\nb;2,y\n")
     assert infer(casparian, tmp_path, code=5)["dialect"]["layout"] is None
-    (tmp_path / "b.csv").write_text("c;3\nd;4\n")
+    (tmp_path / "b.csv").write_text("c;3,1,2\nd;4\n")
     document = infer(casparian, tmp_path, "--no-header")
     assert document["dialect"]["layout"]["delimiter"] == ";"
     assert (document["rows"], len(document["columns"])) == (4, 2)
