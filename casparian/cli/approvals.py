@@ -6,7 +6,6 @@ shown, never taken from the sentinel's word.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ import msgspec
 from casparian import clock, ids
 from casparian.cli.app import App, read
 from casparian.cli.render import time_text
+from casparian.cli.signing import KeySource, open_key
 from casparian.display import show
 from casparian.domain.approvals import ApprovalState, state_at
 from casparian.errors import IntegrityError, UsageError
@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 def key_options(function: Any) -> Any:
     """The options by which a command decides what it proposes at once: `--key`, `--passphrase-file`, `--reason`."""
     options = (
-        click.option("--key", metavar="FILE", help="Decide with this private key at once"),
+        click.option(
+            "--key", metavar="NAME|FILE", help="Decide with this private key of yours at once"
+        ),
         click.option(
             "--passphrase-file", metavar="FILE", help="The key's passphrase, instead of a prompt"
         ),
@@ -57,7 +59,7 @@ def propose_and_maybe_accept(
         kind: of the approval.
         subject: what is changed.
         content: the change as plain values.
-        key: a private key file; without one the request waits.
+        key: a private key file, or the name of one; without one the request waits.
         passphrase_file: where the key's passphrase stands, instead of a prompt.
         reason: needed with a key.
         dry_run: only show the diff.
@@ -108,14 +110,13 @@ def decide(
         CasparianError: the key cannot be used, or the decision does not count.
     """
     from casparian.trust import decisions, documents
-    from casparian.trust.keys import PrivateKey
 
     reason = _check_reason(reason)
     content_hash = shown_hash(request)
     if not app.out.json:
         for line in lines_of(request):
             app.out.say(line)
-    private = PrivateKey.read(key, _passphrase(key, passphrase_file))
+    private = open_key(KeySource(key, passphrase_file, pkcs11=None, token=None, pin_file=None))
     envelope = decisions.sign_decision(
         decisions.Decision(
             approval_id=request["approval_id"],
@@ -233,23 +234,3 @@ def _check_reason(reason: str | None) -> str:
             hint="`--reason TEXT` says why; it is signed and kept",
         )
     return reason.strip()
-
-
-def _passphrase(key: str, file: str | None) -> str:
-    """The passphrase of a key: the first line of a file, or asked for on a terminal."""
-    if file is not None:
-        try:
-            with open(file, encoding="utf-8") as stream:
-                return stream.readline().rstrip("\r\n")
-        except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(
-                f"`{show(file)}` cannot be read: {error}", code="usage.passphrase"
-            ) from error
-    if not sys.stdin.isatty():
-        raise UsageError(
-            f"`{show(key)}` needs a passphrase and nobody can be asked",
-            code="usage.passphrase",
-            hint="--passphrase-file FILE",
-        )
-    typed: str = click.prompt(f"passphrase of {show(key)}", hide_input=True, err=True)
-    return typed

@@ -121,6 +121,24 @@ def test_what_is_signed_is_what_was_shown(
     }
 
 
+def test_a_key_is_named_as_everywhere(
+    capfd: Any, home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = tmp_path / "config" / "casparian" / "keys"
+    mine.mkdir(parents=True)
+    key("alice").write(mine / "alice.key", "secret", kdf=QUICK)
+    (tmp_path / "passphrase").write_text("secret\n")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    peer = Peer(row())
+    options = ("--key", "alice", "--passphrase-file", str(tmp_path / "passphrase"))
+    code, _, _ = call(capfd, home, peer, "accept", "k7", *options, "--reason", "seen it")
+    assert code == 0
+    (decided,) = peer.decided
+    assert list(open_envelope(decided.envelope, "the decision").signatures) == [
+        key("alice").public.keyid
+    ]
+
+
 LIES = {
     "another content": {"content": '{"limits":{"rows_max":9999},"parser":"p"}'},
     "another diff": {"diff": json.dumps([*DIFF[:2], "+ rows_max = 6"])},

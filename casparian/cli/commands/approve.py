@@ -122,7 +122,9 @@ def show_request(app: App, *, request: str) -> None:
 
 def _decision_options(function: Any) -> Any:
     options = (
-        click.option("--key", required=True, metavar="FILE", help="Your private key"),
+        click.option(
+            "--key", required=True, metavar="NAME|FILE", help="Your private key, or its name"
+        ),
         click.option(
             "--passphrase-file", metavar="FILE", help="Its passphrase, instead of a prompt"
         ),

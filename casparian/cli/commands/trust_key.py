@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -13,6 +13,9 @@ from casparian.cli.app import App
 from casparian.cli.framework import group, pass_app
 from casparian.display import show
 from casparian.errors import CasparianError, UsageError
+
+if TYPE_CHECKING:
+    from casparian.trust.keys import PublicKey
 
 _SCHEMES: Final = ("ed25519", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ml-dsa-65")
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
@@ -123,23 +126,11 @@ def show_key(app: App, *, key: str, keys: str | None) -> None:
 @pass_app
 def export(app: App, *, key: str, out: str | None, dry_run: bool, keys: str | None) -> None:
     """Write the public half of a key, for whoever makes the root or the policy."""
-    from casparian.trust.keys import export_public, import_public
+    from casparian.trust.keys import import_public
 
     path = signing.key_path(key, (signing.PRIVATE_SUFFIX, signing.PUBLIC_SUFFIX), keys)
     public, holder = import_public(signing.read_file(path))
-    raw = export_public(public, holder)
-    if out is not None and not dry_run:
-        signing.write_file(out, raw, new=True)
-
-    def human() -> None:
-        if out is None:
-            app.out.line(raw.decode().rstrip("\n"))
-        else:
-            app.out.line(f"{'would write' if dry_run else 'wrote'} `{show(out)}`")
-
-    app.out.emit(
-        {"keyid": public.keyid, "holder": holder, "out": out, "public": raw.decode()}, human
-    )
+    _give_public(app, public, holder, out, dry_run=dry_run)
 
 
 @command.command("import")
@@ -205,11 +196,19 @@ def token_key(
     dry_run: bool,
 ) -> None:
     """Write the public half of a key on a hardware token."""
-    from casparian.trust.keys import export_public
     from casparian.trust.tokens import open_token
 
     pin = signing.secret_text(pin_file, f"PIN of the token {show(token)}")
     public = open_token(pkcs11, token, pin).public
+    _give_public(app, public, holder, out, dry_run=dry_run)
+
+
+def _give_public(
+    app: App, public: PublicKey, holder: str, out: str | None, *, dry_run: bool
+) -> None:
+    """Write or print the public half of a key."""
+    from casparian.trust.keys import export_public
+
     raw = export_public(public, holder)
     if out is not None and not dry_run:
         signing.write_file(out, raw, new=True)
