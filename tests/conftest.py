@@ -16,6 +16,20 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Of an exhaustive set (`@pytest.mark.sampled(n)`) every n-th case runs always; the others are slow tests."""
+    seen: dict[str, int] = {}
+    for item in items:
+        mark = item.get_closest_marker("sampled")
+        if mark is None:
+            continue
+        group = item.nodeid.partition("[")[0]
+        number = seen[group] = seen.get(group, -1) + 1
+        if number % mark.args[0]:
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(scope="session")
 def corpus() -> Path:
     """The development corpus; tests that need it say so when it is not there."""

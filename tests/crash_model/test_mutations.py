@@ -8,6 +8,7 @@ from tests.crash_model.explore import explore
 from tests.crash_model.mutations import MUTATIONS, Mutation
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.name)
 def test_mutation_is_found_or_makes_no_difference(mutation: Mutation) -> None:
     report = explore(
