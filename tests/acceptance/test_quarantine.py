@@ -140,7 +140,7 @@ def test_a_retry_is_refused_while_nothing_has_changed(filled: World) -> None:
 SINKS = ("parquet", "duckdb", "csv")
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("mode", ["append", "replace"])
 @pytest.mark.parametrize("kind", SINKS)
 def test_after_a_contract_changed_exactly_the_files_concerned_run_and_clean_rows_leave_quarantine(

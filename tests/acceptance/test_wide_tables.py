@@ -105,7 +105,7 @@ def test_another_selection_is_another_key_and_the_same_one_a_skip(world: World) 
     assert refused["error"]["code"] == "parser.setting"
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("kind", ["parquet", "duckdb", "csv"])
 @pytest.mark.parametrize("mode", ["append", "replace"])
 def test_rows_that_a_later_reading_does_not_have_leave_the_view(

@@ -59,7 +59,7 @@ def expected(tmp_path_factory: pytest.TempPathFactory) -> dict[str, verdict.Fing
     return found
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("moment", _MOMENTS)
 def test_a_crash(moment: str, tmp_path: Path, expected: dict[str, verdict.Fingerprint]) -> None:
     kind, call, match, when = _MOMENTS[moment]

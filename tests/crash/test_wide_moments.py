@@ -36,7 +36,7 @@ def logons(*users: str) -> bytes:
     ).to_bytes()
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("moment", _MOMENTS)
 def test_a_crash_never_brings_back_rows_that_a_reading_does_not_have(
     moment: str, tmp_path: Path

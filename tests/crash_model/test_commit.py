@@ -9,6 +9,7 @@ from tests.crash_model.explore import explore
 from tests.crash_model.table import LARGE, SMALL, World
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("world", SMALL, ids=lambda world: world.scenario.name)
 def test_every_crash_is_made_good(world: World) -> None:
     report = explore(world.scenario, crashes_max=world.crashes)

@@ -8,7 +8,7 @@ from casparian.protocol import control
 from tests.simulation import approvals
 from tests.simulation.invariants import Violation
 
-SEEDS = 1_500
+SEEDS = 600
 
 
 def test_no_effect_without_an_acceptance_in_any_history() -> None:
