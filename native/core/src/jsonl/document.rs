@@ -562,7 +562,10 @@ mod tests {
             let at = at % text.len();
             text[at] = byte;
             if Document::default().parse(&text).is_ok() {
-                prop_assert!(serde_json::from_slice::<serde_json::Value>(&text).is_ok());
+                // JSON has numbers of any size; whether one fits is for its column's type to say.
+                if let Err(error) = serde_json::from_slice::<serde_json::Value>(&text) {
+                    prop_assert!(error.to_string().contains("out of range"), "{}", error);
+                }
             }
         }
     }
