@@ -12,6 +12,7 @@ No file access here: callers pass bytes. Whether a glob can be used is asked by 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from typing import Any, Final
 
 from casparian.contracts import columns, formats
@@ -123,8 +124,7 @@ def _parse(raw: bytes | str, file: str) -> Any:
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     values = dict(pairs)
     if len(values) != len(pairs):
-        seen: set[str] = set()
-        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]  # `add` gives None
+        (twice, _), *_ = Counter(key for key, _ in pairs).most_common(1)
         raise ValueError(f"the key {twice!r} stands twice in one object")
     return values
 
