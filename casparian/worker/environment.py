@@ -124,30 +124,29 @@ def _prepare(
 ) -> Environment:
     settings = config.load(home).settings
     directory = cache.directory_of(home, env_hash)
-    made = False
-    for _ in range(_TRIES):
+    made = 0
+    while True:
+        # Looked for each time: who waits to make one must see that another made it and uses it from now on.
         with ExitStack() as stack:
             lock = stack.enter_context(Lock(home, env_hash))
-            _wait(lock.share, cancellation, say)
-            record = cache.usable(directory)
+            record = cache.usable(directory) if lock.share() else None
             if record is not None:
                 if made:  # while it is in use, so that it is not the one that goes
                     cache.prune(home, settings.environments_mb_max * _MEBIBYTE)
                 stack.pop_all()
                 return Environment(directory, record, lock)
+        if made == _TRIES:
+            raise JobFault(
+                "env.io", f"the environment {env_hash[:12]} was removed as often as it was made"
+            )
         with Lock(home, env_hash) as own:
-            _wait(own.take, cancellation, say)
-            if cache.usable(directory) is None:  # somebody else may have made it meanwhile
-                cache.set_aside(home, env_hash)
-                cache.sweep(home, env_hash)
-                _make(home, env_hash, requirements, settings, cancellation, say)
-                made = True
-    raise JobFault("env.io", f"the environment {env_hash[:12]} was removed as often as it was made")
-
-
-def _wait(take: Callable[[], bool], cancellation: Cancellation, say: Say) -> None:
-    """Until a lock is ours."""
-    while not take():
+            if own.take():
+                if cache.usable(directory) is None:  # somebody else may have made it meanwhile
+                    cache.set_aside(home, env_hash)
+                    cache.sweep(home, env_hash)
+                    _make(home, env_hash, requirements, settings, cancellation, say)
+                    made += 1
+                continue
         cancellation.check()
         say("another process prepares the environment")
         time.sleep(_WAIT_SECONDS)

@@ -14,6 +14,7 @@ import pytest
 
 from casparian.contracts.requirements import Requirement, read_lock
 from casparian.paths import Home
+from casparian.protocol import identity
 from casparian.worker import environment_cache as cache
 from casparian.worker.cancel import Cancellation, Cancelled
 from casparian.worker.environment import Environment, prepare
@@ -238,6 +239,23 @@ def test_many_who_ask_at_once_share_one(place: Place) -> None:
     assert len(found) == 4
     assert len(set(found)) == 1
     assert sum(text.startswith("installing") for text in said) == 1
+
+
+def test_who_waits_to_make_one_takes_what_another_made_and_still_uses(place: Place) -> None:
+    line = wheel(place.wheels, "acme", "1.0", {"acme.py": b""})
+    in_use: list[Environment] = []
+
+    def make_and_keep(text: str) -> None:
+        """While the second one waits: the first one is done with making, and does not let go."""
+        if text.startswith("another") and not in_use:
+            maker.close()
+            in_use.append(prepare(place.home, lock(line), Cancellation()))
+
+    env_hash = identity.environment_hash([line])
+    maker = cache.Lock(place.home, env_hash)
+    assert maker.take()
+    second = prepare(place.home, lock(line), Cancellation(), make_and_keep)
+    assert second.record == in_use[0].record
 
 
 def test_a_process_that_is_killed_while_it_makes_one_leaves_nothing_half(place: Place) -> None:

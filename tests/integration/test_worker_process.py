@@ -29,6 +29,7 @@ from casparian.protocol.worker import (
     encode,
 )
 from casparian.worker.executor import Services
+from tests.support import trusting_worker
 
 SLOW = """
 import time
@@ -45,8 +46,8 @@ class Sentinel:
     def __init__(self, home: Home) -> None:
         self.channel, theirs = socket.socketpair()
         self.process = subprocess.Popen(
-            processes.command(
-                "worker", home, "--channel-fd", str(theirs.fileno()), "--worker-id", "w1"
+            trusting_worker.command(
+                home, "--channel-fd", str(theirs.fileno()), "--worker-id", "w1"
             ),
             pass_fds=[theirs.fileno()],
             env=processes.host_environment(),
@@ -76,6 +77,11 @@ class Sentinel:
             assert received is not None, f"no {opcode.name} after {before}"
             if received.opcode is opcode:
                 return received, before
+            if (
+                received.opcode is Opcode.CONCLUDE
+            ):  # nothing would follow: say what happened instead of waiting
+                receipt = decode(received.payload, Conclude).receipt
+                pytest.fail(f"no {opcode.name}: the job ended, {receipt.code}: {receipt.message}")
             before.append(received)
 
     def close(self) -> None:
@@ -322,7 +328,7 @@ def test_worker_writes_its_own_log(sentinel: Sentinel, world: World, home: Home)
 
 def once(world: World, home: Home, dispatch: Dispatch) -> subprocess.CompletedProcess[bytes]:
     return subprocess.run(
-        processes.command("worker", home, "--once"),
+        trusting_worker.command(home, "--once"),
         input=encode(dispatch),
         capture_output=True,
         env=processes.host_environment(),

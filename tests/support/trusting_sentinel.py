@@ -24,14 +24,11 @@ _REAL = processes.command
 
 def _command(role: processes.Role, home: Home, *arguments: str) -> list[str]:
     """Workers are started through a program that replaces their verdict too."""
-    line = _REAL(role, home, *arguments)
-    if role != "worker":
-        return line
-    start = f"import sys; sys.path.insert(0, {str(_TESTS)!r}); import runpy; del sys.argv[:2]; "
-    start += "runpy.run_module('tests.support.trusting_worker', run_name='__main__')"
-    at = line.index("-m")
-    # The module's name stays among the words: it is how tests find workers.
-    return [*line[:at], "-c", start, *line[at:]]
+    from tests.support import trusting_worker
+
+    if role == "worker":
+        return trusting_worker.command(home, *arguments)
+    return _REAL(role, home, *arguments)
 
 
 def main() -> None:
