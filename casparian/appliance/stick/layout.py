@@ -85,7 +85,7 @@ class Stick(Document, frozen=True, kw_only=True):
     schema_version: Literal[1] = 1
     kind: Literal["appliance", "trust"]  # trust: parsers, roots and policy alone
     version: str  # of the program, for people
-    release: int  # grows with each build that is handed out: what the floor against downgrades counts
+    release: int  # grows with each build that is handed out: the floor counts it
     built: str  # 2026-11-23T12:00:00Z, of the source's date
     commit: str
     development: bool  # signed with the key that is no secret
