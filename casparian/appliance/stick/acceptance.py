@@ -110,10 +110,7 @@ def check_key(key: PublicKey, state: TrustState, *, fingerprint: str | None = No
     from casparian.trust.verdict import release_key
 
     name, policy = sshsig.fingerprint(key), state.policy
-    if policy is not None and key.keyid in policy.revoked_keys:
-        raise refused(
-            "stick.revoked_key", f"the policy's version {policy.version} revokes the key {name}"
-        )
+    check_revoked(key, state)
     if policy is None and (state.policy_problem is not None or state.floors.policy_version):
         why = f": {state.policy_problem[1]}" if state.policy_problem else ""
         raise refused("stick.policy", f"this home's policy is not in force{why}")
@@ -138,3 +135,13 @@ def check_key(key: PublicKey, state: TrustState, *, fingerprint: str | None = No
     return f"{name}, the key this program was made with" + (
         " (DEVELOPMENT: everybody has it)" if own.development else ""
     )
+
+
+def check_revoked(key: PublicKey, state: TrustState) -> None:
+    """Refuse a key that the policy revokes (`stick.revoked_key`)."""
+    policy = state.policy
+    if policy is not None and key.keyid in policy.revoked_keys:
+        raise refused(
+            "stick.revoked_key",
+            f"the policy's version {policy.version} revokes the key {sshsig.fingerprint(key)}",
+        )

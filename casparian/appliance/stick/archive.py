@@ -28,6 +28,11 @@ Read = Callable[[int], bytes]
 Progress = Callable[[int, int], None]
 
 
+def file_mode(*, executable: bool) -> int:
+    """The mode of an installation's file: one bit is all that it says."""
+    return 0o755 if executable else 0o644
+
+
 def header(file: PayloadFile, mtime: int) -> bytes:
     """The one header of a file.
 
@@ -36,7 +41,7 @@ def header(file: PayloadFile, mtime: int) -> bytes:
     """
     entry = tarfile.TarInfo(file.path)
     entry.size, entry.mtime = file.size, mtime
-    entry.mode = 0o755 if file.executable else 0o644
+    entry.mode = file_mode(executable=file.executable)
     return entry.tobuf(format=tarfile.USTAR_FORMAT, encoding="ascii", errors="strict")
 
 
@@ -155,14 +160,13 @@ def unpack(
 @contextmanager
 def new_file(folder: int | None, path: str, *, executable: bool = False) -> Iterator[int]:
     """A descriptor of a file that did not exist, with the mode that an installation's files have."""
-    mode = 0o755 if executable else 0o644
     with writing(path):
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         descriptor = os.open(path, flags, 0o600, dir_fd=folder)
     try:
         yield descriptor
         with writing(path):
-            os.fchmod(descriptor, mode)  # whatever the umask is
+            os.fchmod(descriptor, file_mode(executable=executable))  # whatever the umask is
     finally:
         os.close(descriptor)
 

@@ -95,7 +95,7 @@ def _walk(
     folders = {path.rpartition("/")[0] for path in expected}
     for folder in list(folders):
         while folder:
-            folder = folder.rpartition("/")[0]  # noqa: PLW2901
+            folder = folder.rpartition("/")[0]
             folders.add(folder)
     waiting = [""]
     while waiting:
