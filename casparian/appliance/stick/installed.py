@@ -57,13 +57,13 @@ def signed_of(store: InstallationStore, name: str) -> tuple[Signed, layout.Paylo
         manifest = read(layout.MANIFEST, documents.MANIFEST_BYTES_MAX)
         public = read("release.pub", documents.KEY_BYTES_MAX)
         files_raw = read(staging.FILES, documents.FILES_BYTES_MAX)
-    stick = documents.read_stick(manifest)
-    if layout.version_folder(stick) != name:
-        raise refused("stick.altered", f"`{show(name)}` holds the documents of another version")
     digest = hashlib.sha256(files_raw).hexdigest()
     for path, content in ((layout.MANIFEST, manifest), (layout.RELEASE_KEY, public)):
         if sums.get(path) != hashlib.sha256(content).hexdigest():
             raise refused("stick.altered", f"`{inside}/{path}` of `{show(name)}` was altered")
+    stick = documents.read_stick(manifest)
+    if layout.version_folder(stick) != name:
+        raise refused("stick.altered", f"`{show(name)}` holds the documents of another version")
     payload = next((p for p in stick.payloads if sums.get(p.files) == digest), None)
     if payload is None:
         raise refused("stick.altered", f"the list of files of `{show(name)}` was altered")
