@@ -29,6 +29,7 @@ EVIDENCE: Final = "/evidence"
 SMALL_DISK: Final = "/small"  # for what must fail when a disk is full
 
 _NAMESPACES: Final = ("--net", "--mount", "--pid", "--ipc", "--uts")
+_UNSHARE: Final = ("unshare", *_NAMESPACES, "--fork", "--propagation", "private", "--kill-child")
 
 # Run by the host's `sh` in the new namespaces: $1 root, $2 home, $3 media, $4 evidence, $5 size of the small disk in MiB.
 _MACHINE: Final = r"""
@@ -99,8 +100,7 @@ def why_not() -> str | None:
         if shutil.which(program) is None:
             return f"`{program}` is missing: apt install util-linux coreutils hostname"
     tried = subprocess.run(
-        ["unshare", *_NAMESPACES, "--fork", "--propagation", "private", "--kill-child"]
-        + ["sh", "-ec", "mount -t tmpfs none /mnt; mount -t proc proc /mnt"],
+        [*_UNSHARE, "sh", "-ec", "mount -t tmpfs none /mnt; mount -t proc proc /mnt"],
         capture_output=True,
         text=True,
         check=False,
@@ -141,9 +141,11 @@ class Room:
         assert self._process is None
         folders = (self.root, self.home, self.media, self._evidence)
         self._process = subprocess.Popen(
-            ["unshare", *_NAMESPACES, "--fork", "--propagation", "private", "--kill-child"]
-            + ["sh", "-euc", _MACHINE, "machine"]
-            + [*(str(folder.resolve()) for folder in folders), str(self._small_disk_mib)],
+            [
+                *(*_UNSHARE, "sh", "-euc", _MACHINE, "machine"),
+                *(str(folder.resolve()) for folder in folders),
+                str(self._small_disk_mib),
+            ],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

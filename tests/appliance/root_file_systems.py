@@ -74,8 +74,10 @@ def debian(suite: str, cache: Path, *, mirror: str = MIRROR) -> Path:
     shutil.rmtree(folder, ignore_errors=True)
     # In a mount namespace of its own: what it mounts in there is gone when it ends, however it ends.
     done = subprocess.run(
-        ["unshare", "--mount", "--propagation", "private", "debootstrap", "--variant=minbase"]
-        + ["--include=openssh-client", suite, str(folder), mirror],
+        [
+            *("unshare", "--mount", "--propagation", "private", "debootstrap"),
+            *("--variant=minbase", "--include=openssh-client", suite, str(folder), mirror),
+        ],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
