@@ -1,1 +1,1 @@
-"""Builds the appliance: the version tree, the stick, and what vouches for them. Not part of the installed program."""
+"""Tools that build the appliance. They run from the source tree; nothing of the product imports them."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.factories import sticks
+from tests.factories import small_sticks as sticks
 
 
 @pytest.fixture(scope="session")

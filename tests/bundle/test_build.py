@@ -19,7 +19,7 @@ from bundle.release_key import DEVELOPMENT_SEED
 from casparian import _native
 from casparian.appliance.stick import layout, sshsig
 from casparian.trust.keys import PrivateKey
-from tests.factories import sticks
+from tests.factories import small_sticks as sticks
 
 
 def files_below(folder: Path) -> dict[str, bytes]:
