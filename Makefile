@@ -12,6 +12,8 @@
 #   make fuzz                 search for input that breaks a decoder: TIME=60 (seconds a target), TARGETS=event_log,…
 #   make lint                 formatters, linters, types, import rules
 #   make walkthrough          run the tutorial: a root and a key, a signed parser, a second home, a revocation
+#   make appliance            the stick for disconnected networks, in build/appliance/stick: RELEASE=2, KEY=release.pem, RUNTIME=TARBALL, FREEZE=0
+#   make appliance-test       install it in bare machines without a network, and try to break that: needs root and debootstrap (PAGE=1, ROOMS=…)
 #   make docs                 write the generated reference pages again
 #   make clean                remove builds and `.venv`, never a home and never evidence
 #
@@ -111,6 +113,25 @@ lint: $(VENV)/.dev $(VENV)/.native
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 
+# The stick. Its parts are kept in build/appliance, and made again when what they are made of has changed.
+RELEASE ?= $(shell git rev-list --count HEAD 2>/dev/null || echo 1)
+KEY ?=
+FREEZE ?= 1
+RUNTIME ?=
+APPLIANCE_ARGS ?=
+.PHONY: appliance
+appliance: $(VENV)/.native $(VENV)/.appliance
+	@PATH="$(CURDIR)/$(BIN):$$PATH" VIRTUAL_ENV="$(CURDIR)/$(VENV)" $(BIN)/python -m bundle.appliance --release $(RELEASE) \
+	  $(if $(KEY),--key "$(KEY)") $(if $(RUNTIME),--python "$(RUNTIME)") $(if $(filter 0,$(FREEZE)),--no-freeze) $(APPLIANCE_ARGS)
+
+# Rooms are made of mounts and namespaces: root. The page that is walked in them calls `make appliance` itself.
+ROOMS ?= bookworm,trixie
+CUTS ?= 12
+.PHONY: appliance-test
+appliance-test: $(VENV)/.native $(VENV)/.appliance
+	@$(BIN)/python -m tests.appliance --rooms $(ROOMS) --cuts $(CUTS) --rounds $(RUNS) \
+	  $(if $(PAGE),--page docs/reference/appliance.md) $(ARGS)
+
 .PHONY: docs
 docs: $(VENV)/.native
 	$(BIN)/python docs/generate.py
@@ -151,6 +172,11 @@ $(VENV)/.runtime: $(VENV)/.tools requirements/runtime.txt requirements/build.txt
 $(VENV)/.dev: $(VENV)/.runtime requirements/dev.txt
 	@echo 'installing locked development packages'
 	@$(PIP) install --quiet --require-hashes -r requirements/dev.txt
+	@touch $@
+
+$(VENV)/.appliance: $(VENV)/.runtime requirements/appliance.txt
+	@echo 'installing what makes the appliance'
+	@$(PIP) install --quiet --require-hashes -r requirements/appliance.txt
 	@touch $@
 
 $(VENV)/.native: $(VENV)/.runtime $(NATIVE_SOURCES)

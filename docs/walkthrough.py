@@ -5,6 +5,8 @@ python docs/walkthrough.py docs/tutorial/signed-parser.md
 The page's blocks are one script, run by `sh -e` in a new directory:
     sh      commands. A line that begins with `! ` must fail.
     text    what the block before must have printed, line by line and in this order; `…` stands for anything
+A page that is about several machines names them: `sh connected`, `sh disconnected`. Each has a state of its own, and
+the caller says how its commands are run.
 """
 
 from __future__ import annotations
@@ -14,10 +16,11 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-_BLOCK = re.compile(r"^```(sh|text)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_BLOCK = re.compile(r"^```(sh|text)(?: ([a-z]+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 class Step(NamedTuple):
@@ -25,6 +28,17 @@ class Step(NamedTuple):
 
     commands: str
     expected: tuple[str, ...]
+    machine: str = ""  # on which it runs; empty where there is one alone
+
+
+class Ended(NamedTuple):
+    """How a script ended."""
+
+    code: int
+    output: str  # both streams, in order
+
+
+Shell = Callable[[str], Ended]  # runs a script by a machine's `sh`
 
 
 class WalkthroughError(Exception):
@@ -34,9 +48,9 @@ class WalkthroughError(Exception):
 def steps_of(page: Path) -> list[Step]:
     """The steps of a page, in order."""
     steps: list[Step] = []
-    for kind, body in _BLOCK.findall(page.read_text(encoding="utf-8")):
+    for kind, machine, body in _BLOCK.findall(page.read_text(encoding="utf-8")):
         if kind == "sh":
-            steps.append(Step(body, ()))
+            steps.append(Step(body, (), machine))
         elif steps:
             lines = tuple(line.strip() for line in body.splitlines() if line.strip())
             steps[-1] = steps[-1]._replace(expected=(*steps[-1].expected, *lines))
@@ -45,12 +59,57 @@ def steps_of(page: Path) -> list[Step]:
     return steps
 
 
-def walk(page: Path, directory: Path, *, loud: bool = False) -> str:
+def walk(
+    page: Path,
+    directory: Path,
+    *,
+    loud: bool = False,
+    machines: Mapping[str, tuple[Shell, str]] | None = None,
+) -> str:
     """Run a page in a directory; everything that was printed.
+
+    Args:
+        page: the page.
+        directory: where commands run that name no machine.
+        loud: show commands and what they print as they go.
+        machines: how scripts run on each machine that the page names, and a file there that keeps what they export.
 
     Raises:
         WalkthroughError: a command failed, or did not print what the page says.
     """
+    shells = dict(machines or {})
+    shells.setdefault("", (_here(directory), str(directory / ".environment")))
+    known = set()
+    printed = []
+    for step in steps_of(page):
+        if step.machine not in shells:
+            raise WalkthroughError(f"`{page}`: no machine is called `{step.machine}` here")
+        run, state = shells[step.machine]
+        # What one block exports holds in the next.
+        commands = re.sub(
+            r"^! (.*)$",
+            r"if \1; then echo 'did not fail'; exit 99; fi",
+            step.commands,
+            flags=re.MULTILINE,
+        )
+        before = f". {state}\n" if step.machine in known else ""
+        known.add(step.machine)
+        if loud:
+            at = f"{step.machine}$" if step.machine else "$"
+            sys.stdout.write("".join(f"{at} {line}\n" for line in step.commands.splitlines()))
+            sys.stdout.flush()
+        ended = run(f"{before}set -e\n{commands}\nexport -p > {state}\n")
+        if loud:
+            sys.stdout.write(f"{ended.output}\n")
+        printed.append(ended.output)
+        if ended.code != 0:
+            raise WalkthroughError(f"exit {ended.code} of\n{step.commands}\n{ended.output[-3000:]}")
+        _check(step, ended.output)
+    return "".join(printed)
+
+
+def _here(directory: Path) -> Shell:
+    """This machine, with the program that runs this."""
     programs = os.path.dirname(sys.executable)
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith("CASPARIAN_")
@@ -60,21 +119,8 @@ def walk(page: Path, directory: Path, *, loud: bool = False) -> str:
         "HOME": str(directory),
         "NO_COLOR": "1",
     }
-    printed = []
-    state = directory / ".environment"
-    state.write_text("")
-    for step in steps_of(page):
-        # What one block exports holds in the next.
-        commands = re.sub(
-            r"^! (.*)$",
-            r"if \1; then echo 'did not fail'; exit 99; fi",
-            step.commands,
-            flags=re.MULTILINE,
-        )
-        script = f". {state}\nset -e\n{commands}\nexport -p > {state}\n"
-        if loud:
-            sys.stdout.write("".join(f"$ {line}\n" for line in step.commands.splitlines()))
-            sys.stdout.flush()
+
+    def run(script: str) -> Ended:
         done = subprocess.run(
             ["sh"],
             input=script,
@@ -85,15 +131,9 @@ def walk(page: Path, directory: Path, *, loud: bool = False) -> str:
             text=True,
             check=False,
         )
-        if loud:
-            sys.stdout.write(f"{done.stdout}\n")
-        printed.append(done.stdout)
-        if done.returncode != 0:
-            raise WalkthroughError(
-                f"exit {done.returncode} of\n{step.commands}\n{done.stdout[-3000:]}"
-            )
-        _check(step, done.stdout)
-    return "".join(printed)
+        return Ended(done.returncode, done.stdout)
+
+    return run
 
 
 def _check(step: Step, output: str) -> None:

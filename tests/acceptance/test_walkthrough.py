@@ -50,3 +50,22 @@ def test_what_one_block_exports_holds_in_the_next(walkthrough: ModuleType, tmp_p
         "```sh\nexport A='a b'\n```\n```sh\necho \"$A\"\n! false\n```\n```text\na…b\n```\n"
     )
     walkthrough.walk(tmp_path / "page.md", tmp_path)
+
+
+def test_a_page_about_two_machines_runs_on_both(walkthrough: ModuleType, tmp_path: Path) -> None:
+    here = walkthrough._here(tmp_path)
+
+    def there(script: str) -> object:
+        return here("WHERE=there\n" + script)
+
+    (tmp_path / "page.md").write_text(
+        "```sh office\nexport A=1; echo here\n```\n```sh field\necho $WHERE ${A:-nothing}\n```\n"
+        "```text\nthere nothing\n```\n```sh office\necho $A\n```\n```text\n1\n```\n"
+    )
+    machines = {
+        "office": (here, str(tmp_path / "office.env")),
+        "field": (there, str(tmp_path / "field.env")),
+    }
+    walkthrough.walk(tmp_path / "page.md", tmp_path, machines=machines)
+    with pytest.raises(walkthrough.WalkthroughError, match="no machine is called `office`"):
+        walkthrough.walk(tmp_path / "page.md", tmp_path)
