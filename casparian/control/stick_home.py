@@ -6,6 +6,7 @@ process is the old one, whatever the links say by now.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -14,9 +15,10 @@ from collections.abc import Callable
 from typing import Any
 
 from casparian import ids, processes
+from casparian.appliance.service import manager
 from casparian.appliance.stick.home_side import HomeCopy, ParserOutcome, outcome_of
-from casparian.control import autostart, backups
-from casparian.control.client import Client, is_answering
+from casparian.control import autostart, backups, draining
+from casparian.control.client import Client
 from casparian.errors import CasparianError
 from casparian.paths import Home
 from casparian.protocol import control
@@ -44,13 +46,17 @@ class StickHome:
         return str(done.message)
 
     def rest(self) -> bool:
-        """Stop the sentinel; whether it was one that runs until it is stopped."""
-        if not is_answering(self.home):
-            return False
-        with Client.connect(self.home) as client:
-            stays = not client.hello().on_demand
-        autostart.stop(self.home)
-        return stays
+        """Let jobs finish and stop the sentinel; whether it was one that runs until it is stopped.
+
+        An update that is given up meanwhile leaves a sentinel that works as before.
+        """
+        try:
+            drained = draining.drain(self.home, self._say)
+        except BaseException:
+            with contextlib.suppress(CasparianError):
+                draining.resume(self.home)
+            raise
+        return drained is not None and not drained.on_demand
 
     def copy(self) -> HomeCopy | None:
         """Copy the control database into `HOME/backups`."""
@@ -74,7 +80,9 @@ class StickHome:
         return str(backups.restore(self.home, file)["aside"])
 
     def wake(self, program: str) -> None:
-        """Start a sentinel by a program, until it is stopped."""
+        """Start the home's service, or a sentinel by a program, until it is stopped."""
+        if manager.restart_after(self.home):
+            return
         _ask(program, self.home, "sentinel", "start")
 
     def deploy(self, program: str, folder: str) -> list[ParserOutcome]:
