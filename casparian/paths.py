@@ -22,7 +22,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-import casparian
+from casparian import installation
 
 HOME_VARIABLE = "CASPARIAN_HOME"
 
@@ -131,5 +131,5 @@ class Home:
 
 
 def first_party_parsers() -> Path:
-    """Folder of the parsers that came with the product: beside the package, in the tree and in a wheel."""
-    return Path(casparian.__file__).parent.parent / "parsers"
+    """Folder of the parsers that came with the product: beside the package, in every form of it."""
+    return installation.package().parent / "parsers"

@@ -7,9 +7,9 @@ isolated (`-I`): neither the working directory nor `PYTHON*` variables can chang
 from __future__ import annotations
 
 import os
-import sys
 from typing import Literal
 
+from casparian import installation
 from casparian.paths import Home
 
 Role = Literal["sentinel", "worker", "guest", "db"]
@@ -21,11 +21,13 @@ _SETTINGS = (
 
 
 def command(role: Role, home: Home, *arguments: str) -> list[str]:
-    """Command line of one of our processes: `python -I -m casparian.<role> --home DIR …`."""
+    """Command line of one of our processes: `python -I -B -m casparian.<role> --home DIR …`.
+
+    The frozen program takes the interpreter's place, except for guests: parsers need a whole Python.
+    """
+    host = [installation.interpreter(), "-I", "-B"] if role == "guest" else installation.program()
     return [
-        sys.executable,
-        "-I",
-        "-B",
+        *host,
         "-m",
         f"casparian.{role}",
         "--home",

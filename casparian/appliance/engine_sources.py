@@ -9,8 +9,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import casparian
-from casparian import _native
+from casparian import _native, installation
 from casparian.trust.artifact import is_part
 
 _DOMAIN = "casparian.engine.v1"
@@ -19,7 +18,7 @@ _FOLDERS = (("native", ".rs"), ("casparian/guest", ".py"), ("casparian/sdk", ".p
 
 def development_tree() -> Path | None:
     """Root of the project this package is imported from; `None` when it was installed."""
-    root = Path(casparian.__file__).parent.parent
+    root = installation.package().parent
     return root if (root / "Cargo.lock").is_file() and (root / "native").is_dir() else None
 
 

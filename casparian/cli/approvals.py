@@ -13,6 +13,7 @@ import click
 import msgspec
 
 from casparian import clock, ids
+from casparian.cli import signing
 from casparian.cli.app import App, read
 from casparian.cli.render import time_text
 from casparian.cli.signing import KeySource, open_key
@@ -26,19 +27,9 @@ if TYPE_CHECKING:
 
 
 def key_options(function: Any) -> Any:
-    """The options by which a command decides what it proposes at once: `--key`, `--passphrase-file`, `--reason`."""
-    options = (
-        click.option(
-            "--key", metavar="NAME|FILE", help="Decide with this private key of yours at once"
-        ),
-        click.option(
-            "--passphrase-file", metavar="FILE", help="The key's passphrase, instead of a prompt"
-        ),
-        click.option("--reason", metavar="TEXT", help="Why; signed and recorded"),
-    )
-    for option in reversed(options):
-        function = option(function)
-    return function
+    """The options by which a command decides what it proposes at once: a key, in a file or on a token, and `--reason`."""
+    function = click.option("--reason", metavar="TEXT", help="Why; signed and recorded")(function)
+    return signing.key_options(function)
 
 
 def propose_and_maybe_accept(
@@ -47,8 +38,7 @@ def propose_and_maybe_accept(
     subject: str,
     content: Any,
     *,
-    key: str | None = None,
-    passphrase_file: str | None = None,
+    source: KeySource,
     reason: str | None = None,
     dry_run: bool = False,
 ) -> dict[str, Any]:
@@ -59,8 +49,7 @@ def propose_and_maybe_accept(
         kind: of the approval.
         subject: what is changed.
         content: the change as plain values.
-        key: a private key file, or the name of one; without one the request waits.
-        passphrase_file: where the key's passphrase stands, instead of a prompt.
+        source: the key to decide with; when none is named the request waits.
         reason: needed with a key.
         dry_run: only show the diff.
 
@@ -68,7 +57,7 @@ def propose_and_maybe_accept(
         UsageError: `approval.reason`.
         CasparianError: the sentinel refuses the content, or the decision.
     """
-    if key is not None:
+    if source.is_given:
         _check_reason(reason)
     text = msgspec.json.encode(content).decode()
     with app.client() as client:
@@ -84,12 +73,12 @@ def propose_and_maybe_accept(
         document["diff"] = str(done.fields.get("diff", "")).split("\n")
         if dry_run:
             document |= {"approval_id": None, "state": None}
-        if key is None or dry_run:
+        if not source.is_given or dry_run:
             if not app.out.json:
                 _print_proposed(app, done, document["diff"], dry_run=dry_run)
             return document
         request_row = find(client, str(done.fields["approval_id"]))
-        decided = decide(app, client, request_row, "accept", key, passphrase_file, reason)
+        decided = decide(app, client, request_row, "accept", source, reason)
         return document | decided
 
 
@@ -98,8 +87,7 @@ def decide(
     client: Client,
     request: Mapping[str, Any],
     decision: str,
-    key: str,
-    passphrase_file: str | None,
+    source: KeySource,
     reason: str | None,
 ) -> dict[str, Any]:
     """Show a request, sign a decision about what was shown, and hand it in.
@@ -116,7 +104,7 @@ def decide(
     if not app.out.json:
         for line in lines_of(request):
             app.out.say(line)
-    private = open_key(KeySource(key, passphrase_file, pkcs11=None, token=None, pin_file=None))
+    private = open_key(source)
     envelope = decisions.sign_decision(
         decisions.Decision(
             approval_id=request["approval_id"],

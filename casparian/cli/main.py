@@ -62,6 +62,11 @@ COMMANDS: Final[dict[str, Entry]] = {
     "trust": Entry("Trust", "trust", "Decide who may sign what: keys, root, policy, revocation."),
     "sentinel": Entry("Runtime", "sentinel", "Start, stop and look at the sentinel."),
     "doctor": Entry("Runtime", "doctor", "Check this machine, this home and its outputs."),
+    "bundle": Entry(
+        "Runtime",
+        "bundle",
+        "Check a stick, install from it, update, roll back, verify what is installed.",
+    ),
     "config": Entry("Runtime", "config", "Show and change settings."),
     "completion": Entry("Runtime", "completion", "Print the completion script for a shell."),
 }

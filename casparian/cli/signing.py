@@ -32,6 +32,11 @@ class KeySource(NamedTuple):
     token: str | None
     pin_file: str | None
 
+    @property
+    def is_given(self) -> bool:
+        """Whether a key is named at all: without one, a command that may sign only asks."""
+        return any(value is not None for value in self)
+
 
 def key_options(function: F) -> F:
     """The options of a command that signs; they arrive as one `source`."""
@@ -95,12 +100,11 @@ def key_path(name_or_file: str, suffixes: tuple[str, ...], directory: str | None
     )
 
 
-def open_key(source: KeySource) -> SigningKey:
-    """The key to sign with, opened.
+def require(source: KeySource) -> None:
+    """Refuse a command line that names no key, or two.
 
     Raises:
-        UsageError: `usage.key`, none or two were named; `usage.passphrase`, nobody can be asked.
-        Refused: `trust.passphrase`, `trust.key_damaged`, `trust.token`.
+        UsageError: `usage.key`.
     """
     if (source.key is None) == (source.pkcs11 is None):
         raise UsageError(
@@ -108,6 +112,16 @@ def open_key(source: KeySource) -> SigningKey:
             code="usage.key",
             hint="`casparian trust key list` shows yours",
         )
+
+
+def open_key(source: KeySource) -> SigningKey:
+    """The key to sign with, opened.
+
+    Raises:
+        UsageError: `usage.key`, none or two were named; `usage.passphrase`, nobody can be asked.
+        Refused: `trust.passphrase`, `trust.key_damaged`, `trust.token`.
+    """
+    require(source)
     if source.pkcs11 is not None:
         from casparian.trust.tokens import open_token
 

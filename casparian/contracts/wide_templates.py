@@ -23,10 +23,9 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from importlib import resources
 from typing import Final, NamedTuple
 
-from casparian import _native
+from casparian import _native, installation
 
 _SECURITY: Final = "Microsoft-Windows-Security-Auditing"
 _SESSIONS: Final = "Microsoft-Windows-TerminalServices-LocalSessionManager"
@@ -196,7 +195,7 @@ def read_published() -> dict[Event, tuple[str, list[tuple[str, str]]]]:
     """The published events: table, and (type, name) of each value."""
     found: dict[Event, tuple[str, list[tuple[str, str]]]] = {}
     event: Event | None = None
-    text = resources.files("casparian.contracts").joinpath("wide_published.tsv").read_text("utf-8")
+    text = (installation.package() / "contracts" / "wide_published.tsv").read_text("utf-8")
     for line in text.splitlines():
         fields = line.split("\t")
         if not line or line.startswith("#"):

@@ -4,7 +4,7 @@ Rules:
   * A `Failure` is raised again as the error class of its exit code.
   * A connection that is lost under a request is made again, and the very same message is sent
     again. That is safe: reads change nothing, and a mutation carries a `request_id` under which the
-    sentinel acts once. `Shutdown` is never repeated. `on_reconnect` is told, so that people are.
+    sentinel acts once. `Shutdown` and `Drain` are never repeated. `on_reconnect` is told, so that people are.
   * A sentinel of another version is told apart from none: the message says how to stop it.
   * While waiting, `on_tick` is called several times a second, so that a caller can act on ctrl-C
     without breaking a frame in two.
@@ -194,7 +194,8 @@ class Client:
                 reply = self._past_a_stopping_one(message, on_event, on_tick)
             except _ConnectionLostError as error:
                 self.close()
-                if attempt == _RECONNECTS_MAX or isinstance(message, control.Shutdown):
+                ends_it = isinstance(message, control.Shutdown | control.Drain)
+                if attempt == _RECONNECTS_MAX or ends_it:
                     raise SentinelUnreachable(
                         "the sentinel went away before it answered",
                         code="sentinel.lost",

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-from pathlib import Path
 from typing import Final
 
+from casparian import installation
 from casparian.domain.parsers import ParserKind
 from casparian.errors import UsageError
 
@@ -237,7 +237,7 @@ def write_skeleton(
 
 def _program(name: str) -> str:
     """A source of the program, as it comes with this package."""
-    return (Path(__file__).parent / "program" / name).read_text(encoding="utf-8")
+    return (installation.package() / "control" / "program" / name).read_text(encoding="utf-8")
 
 
 def _filled(template: str, words: dict[str, str]) -> str:

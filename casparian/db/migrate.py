@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from importlib import resources
 from typing import TYPE_CHECKING, Final
 
+from casparian import installation
 from casparian.db.rows import scalar
 from casparian.errors import UsageError
 
@@ -18,7 +18,7 @@ _NAME: Final = re.compile(r"(\d{4})_[a-z0-9_]+\.sql\Z")
 def migrations() -> list[tuple[int, str, str]]:
     """(number, file name, SQL) of every migration, in order."""
     found = []
-    for entry in resources.files("casparian.db").joinpath("migrations").iterdir():
+    for entry in (installation.package() / "db" / "migrations").iterdir():
         match = _NAME.match(entry.name)
         if match:
             found.append((int(match[1]), entry.name, entry.read_text(encoding="utf-8")))

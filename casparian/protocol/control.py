@@ -300,6 +300,16 @@ class Shutdown(msgspec.Struct, frozen=True, kw_only=True, tag="shutdown"):
     if_idle: bool = False
 
 
+class Drain(msgspec.Struct, frozen=True, kw_only=True, tag="drain"):
+    """Finish what runs, begin nothing, then stop. Reply: `Done` at the end; events: `Draining`.
+
+    It stays in force when the asker leaves. With `take_back` it ends: queued jobs are begun again, who waited for it gets
+    `sentinel.resumed`, and the count of the reply, which comes at once, is 0 when there was nothing to take back.
+    """
+
+    take_back: bool = False
+
+
 Request = (
     Hello
     | Scan
@@ -326,6 +336,7 @@ Request = (
     | Deploy
     | Retire
     | Shutdown
+    | Drain
 )
 
 
@@ -343,6 +354,7 @@ class SentinelStatus(msgspec.Struct, frozen=True, kw_only=True, tag="status"):
     jobs: dict[str, int]  # live jobs by state
     engine_hash: str
     at_rest: bool = True  # nothing is under way, and the catalog is as new as the record
+    draining: bool = False  # finishes what runs, begins nothing, then stops
 
 
 class ScanResult(msgspec.Struct, frozen=True, kw_only=True, tag="scan_result"):
@@ -502,7 +514,31 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True, tag="progress"):
     quarantined: int
 
 
-Event = Discovering | Planned | Preparing | Progress
+class RunningJob(msgspec.Struct, frozen=True, kw_only=True):
+    """A job that has begun and not ended."""
+
+    job_id: int
+    parser: str
+    state: str
+    files: int
+    files_done: int
+    size_bytes: int
+    bytes_done: int
+
+
+class Draining(msgspec.Struct, frozen=True, kw_only=True, tag="draining"):
+    """What a drain waits for. At most four a second."""
+
+    jobs: int
+    queued: int  # left for the next sentinel
+    plans: int
+    decisions: int
+    environments: int
+    publishing: bool
+    running: tuple[RunningJob, ...]  # the first of the jobs
+
+
+Event = Discovering | Planned | Preparing | Progress | Draining
 
 
 def opcode_of(message: Request) -> Opcode:

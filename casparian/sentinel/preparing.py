@@ -73,7 +73,7 @@ def schedule(turn: Turn) -> None:
     """Give wanted environments to idle workers, and start workers for them."""
     state = turn.state
     wanted = [e for e in state.environments.values() if e.state is EnvironmentState.WANTED]
-    if state.stopping or not wanted:
+    if state.stopping or state.draining or not wanted:
         return
     idle = [w for w in state.workers.values() if w.state is WorkerState.IDLE]
     for entry, worker in zip(wanted, idle, strict=False):

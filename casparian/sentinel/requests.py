@@ -18,6 +18,7 @@ from casparian.sentinel import (
     approvals,
     breaking,
     cancelling,
+    draining,
     preparing,
     quarantining,
     retrying,
@@ -50,12 +51,18 @@ _SMALL_MUTATIONS = control.AddRule | control.RemoveRule | control.TagFiles
 def asked(turn: Turn, event: ev.ClientAsked) -> None:
     """Answer, begin or refuse one request."""
     client_id, number, request = event.client_id, event.number, event.request
-    if turn.state.stopping and not isinstance(request, control.Hello | control.Shutdown):
+    ends = control.Shutdown | control.Drain
+    if turn.state.stopping and (
+        not isinstance(request, control.Hello | ends) or getattr(request, "take_back", False)
+    ):
         message = "the sentinel is stopping"
         failure = control.Failure(
             code="sentinel.stopping", message=message, exit_code=ExitCode.SENTINEL
         )
         turn.reply(client_id, number, failure)
+        return
+    if draining.refuses(turn.state, request):
+        turn.reply(client_id, number, draining.DRAINING)
         return
     request_id = getattr(request, "request_id", None)
     if request_id is not None and answering.is_repeated(turn, client_id, number, request_id):
@@ -115,6 +122,8 @@ def asked(turn: Turn, event: ev.ClientAsked) -> None:
             _lower_limits(turn, event, request)
         case control.ReopenQuarantine():
             quarantining.reopen(turn, event, request)
+        case control.Drain():
+            draining.asked(turn, event, request)
         case control.Shutdown():
             if request.if_idle and (turn.state.busy or len(turn.state.clients) > 1):
                 turn.reply(client_id, number, control.Done(message="others need it"))
@@ -287,6 +296,7 @@ def client_gone(turn: Turn, event: ev.ClientGone) -> None:
     turn.change(
         clients={k: v for k, v in turn.state.clients.items() if k != event.client_id},
         resting=tuple(who for who in turn.state.resting if who[0] != event.client_id),
+        drainers=tuple(who for who in turn.state.drainers if who[0] != event.client_id),
     )
     for run in list(turn.state.runs.values()):
         if run.client_id == event.client_id:
@@ -311,6 +321,7 @@ def status(turn: Turn) -> control.SentinelStatus:
         jobs=jobs,
         engine_hash=state.engine_hash,
         at_rest=not (state.busy or state.catalog_dirty),
+        draining=state.draining,
     )
 
 
@@ -350,7 +361,9 @@ def settle_stop(turn: Turn) -> None:
         answering.answer(turn, run.run_id, _STOPPED)
     if state.stop_reply is not None:
         turn.reply(*state.stop_reply, control.Done(message="stopped", count=1))
-    turn.change(runs={}, jobs={}, stop_reply=None, stopping=True)
+    for client_id, number in state.drainers:
+        turn.reply(client_id, number, control.Done(message="drained and stopped", count=1))
+    turn.change(runs={}, jobs={}, stop_reply=None, drainers=(), stopping=True)
     if not any(type(getattr(e, "then", None)) is after.AfterStop for e in turn.effects):
         turn.persist(then=after.AfterStop())
 

@@ -16,7 +16,7 @@ from casparian.domain.jobs import JobState
 from casparian.domain.outputs import Sink, SinkKind
 from casparian.errors import ExitCode
 from casparian.protocol import control
-from casparian.sentinel import answering, breaking
+from casparian.sentinel import answering, breaking, draining
 from casparian.sentinel import continuations as after
 from casparian.sentinel import events as ev
 from casparian.sentinel.effects import MakePlan, Publish
@@ -308,7 +308,10 @@ def settle(turn: Turn) -> None:
     if turn.state.publishing:
         return
     ended = [r for r in turn.state.runs.values() if r.state is RunState.RUNNING and not r.jobs_open]
-    quiet = turn.state.catalog_dirty and not turn.state.jobs and not turn.state.runs
+    nothing_left = not turn.state.jobs and not turn.state.runs
+    if turn.state.draining:  # what waits in the queue is not waited for
+        nothing_left = not draining.works(turn.state)
+    quiet = turn.state.catalog_dirty and nothing_left
     if not ended and not quiet:
         return
     dry = [run for run in ended if run.request.dry_run]

@@ -53,7 +53,7 @@ def schedule(turn: Turn) -> None:
     Jobs lie in the order in which they were queued, so that only the first few are looked at, however many wait.
     """
     state = turn.state
-    if state.stopping or not state.jobs:
+    if state.stopping or state.draining or not state.jobs:
         return
     idle = [w for w in state.workers.values() if w.state is WorkerState.IDLE]
     room = state.workers_max - len(state.workers) if state.starts_failed < STARTS_MAX else 0
@@ -199,12 +199,20 @@ def recall(turn: Turn) -> None:
 
     A job goes back to the queue when the worker says that it has let go of it, and not if it has begun and ended it meanwhile.
     """
-    now = turn.state.monotonic_ns
+    _recall(turn, since_before_ns=turn.state.monotonic_ns - RECALL_NS)
+
+
+def recall_all(turn: Turn) -> None:
+    """Ask every worker for what it was given ahead, however short it is with its job: nothing more is to be begun."""
+    _recall(turn, since_before_ns=turn.state.monotonic_ns)
+
+
+def _recall(turn: Turn, *, since_before_ns: int) -> None:
     for worker in list(turn.state.workers.values()):
         if (
             not worker.ahead
             or worker.state is not WorkerState.BUSY
-            or now - worker.since_ns < RECALL_NS
+            or worker.since_ns > since_before_ns
         ):
             continue
         asked = [held for held in worker.ahead if held not in worker.recalled]

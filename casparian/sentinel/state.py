@@ -304,6 +304,11 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     accepts: dict[int, StepJob] = {}  # job -> its step to RUNNING, not recorded yet
     environments: dict[str, EnvironmentEntry] = {}  # by their hash
     breakers: dict[tuple[str, str], Breaker] = {}  # (name@version, artifact hash)
+    draining: bool = False
+    drainers: tuple[
+        tuple[int, int], ...
+    ] = ()  # (client, number) that wait for the end of the drain
+    drain_told_ns: int = 0  # monotonic: when they were last told how it goes
     stopping: bool = False
     stop_reply: tuple[int, int] | None = None
     idle_since_ns: int = 0

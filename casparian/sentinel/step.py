@@ -12,6 +12,7 @@ from casparian.sentinel import (
     answering,
     approvals,
     committing,
+    draining,
     leases,
     preparing,
     requests,
@@ -48,6 +49,10 @@ def step(
     leases.settle_stuck(turn)
     runs.settle(turn)
     requests.settle_resting(turn)
+    if turn.state.draining:
+        draining.report(turn)
+        if draining.is_over(turn.state):
+            requests.stop(turn)
     requests.settle_stop(turn)
     return turn.state, turn.effects
 

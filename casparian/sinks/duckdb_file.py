@@ -13,7 +13,6 @@ import glob
 import os
 import secrets
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -21,7 +20,7 @@ from typing import Any, Final
 
 import duckdb
 
-from casparian import clock
+from casparian import clock, installation
 from casparian.domain.outputs import Sink
 from casparian.errors import SinkFault
 from casparian.processes import host_environment
@@ -106,7 +105,7 @@ class WorkFile:
             return True
 
     def _copy(self, source: str, target: str) -> None:
-        command = [sys.executable, "-I", "-S", "-c", _COPY, source, target]
+        command = [installation.interpreter(), "-I", "-S", "-c", _COPY, source, target]
         if self._home is not None:
             command += ["--home", self._home]
         done = subprocess.run(

@@ -9,7 +9,8 @@ from casparian.errors import CasparianError
 from casparian.paths import Home
 
 
-def _main() -> int:
+def main() -> int:
+    """Work until there is no more; errors go to stderr, where the starter looks for them."""
     parser = argparse.ArgumentParser(prog="casparian.worker", allow_abbrev=False)
     parser.add_argument("--home", required=True, help="the home it works for")
     parser.add_argument("--channel-fd", type=int, help="stream socket to the sentinel")
@@ -21,17 +22,17 @@ def _main() -> int:
     arguments = parser.parse_args()
     if arguments.once == (arguments.channel_fd is not None):
         parser.error("give either --once or --channel-fd")
-    from casparian.worker import main  # loads pyarrow: only when the arguments make sense
+    from casparian.worker import main as work  # loads pyarrow: only when the arguments make sense
 
     home = Home.at(arguments.home)
     try:
         if arguments.once:
-            return main.once(home, arguments.progress_fd)
-        return main.serve(home, arguments.channel_fd, arguments.worker_id)
+            return work.once(home, arguments.progress_fd)
+        return work.serve(home, arguments.channel_fd, arguments.worker_id)
     except CasparianError as error:
         sys.stderr.write(f"casparian.worker: {error.message}\n")
         return int(error.exit_code)
 
 
 if __name__ == "__main__":
-    sys.exit(_main())
+    sys.exit(main())

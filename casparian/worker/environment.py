@@ -16,7 +16,6 @@ import errno
 import os
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -25,7 +24,7 @@ from typing import Final
 import msgspec
 from msgspec import structs
 
-from casparian import config
+from casparian import config, installation
 from casparian.contracts.requirements import Requirement
 from casparian.display import show
 from casparian.errors import CasparianError
@@ -43,6 +42,7 @@ _TRIES: Final = 3
 _PIP_LINES_SHOWN: Final = 3
 _PIP: Final = (
     "-I",
+    "-B",
     "-m",
     "pip",
     "--isolated",
@@ -220,7 +220,7 @@ def _install(
     temporary = os.path.join(work, "tmp")
     os.mkdir(temporary)
     process = subprocess.Popen(
-        [sys.executable, *_PIP, "--find-links", wheels, "--target", site, "-r", lock],
+        [installation.interpreter(), *_PIP, "--find-links", wheels, "--target", site, "-r", lock],
         cwd=work,
         env={
             "PATH": "/usr/bin:/bin",

@@ -14,6 +14,7 @@ import zipfile
 from collections.abc import Sequence
 from typing import Final
 
+from casparian import installation
 from casparian.contracts.requirements import Requirement, canonical_name
 from casparian.display import show
 from casparian.worker.environment_cache import Package
@@ -27,12 +28,15 @@ _READ_FLAGS: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 def folders(setting: str) -> tuple[str, ...]:
-    """The directories of the setting.
+    """The directories of the setting; without one, the wheels that came with an appliance.
 
     Raises:
         JobFault: `env.wheelhouse`: there are none.
     """
     found = tuple(os.path.expanduser(part) for part in setting.split(os.pathsep) if part)
+    own = installation.wheelhouse()
+    if not found and own is not None:
+        return (str(own),)
     if not found:
         raise JobFault(
             "env.wheelhouse",

@@ -4,78 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from casparian.control import autostart
-from casparian.control.client import Client
-from casparian.paths import Home
-from casparian.trust.policy import ExaminerRole
-from tests.factories.datasets import FIREWALL, as_bytes, document, with_user
-from tests.factories.laboratory import Laboratory, import_trust
-from tests.factories.trust import QUICK
-from tests.support.world import World
-
-PASSPHRASE = "correct horse"
-
-
-class Case(World):
-    """A home whose lead examiner, Alice, decides about contracts of the firewall alone."""
-
-    def __init__(self, directory: Path) -> None:
-        super().__init__(directory)
-        laboratory = Laboratory(directory)
-        self.key = directory / "alice.key"
-        self.passphrase = directory / "passphrase"
-        self.passphrase.write_text(PASSPHRASE + "\n")
-        self.passphrase.chmod(0o600)
-        laboratory.alice.write(self.key, PASSPHRASE, kdf=QUICK)
-        self.stranger = directory / "eve.key"
-        laboratory.eve.write(self.stranger, PASSPHRASE, kdf=QUICK)
-        role = ExaminerRole(
-            name="lead examiner",
-            keyids=(laboratory.alice.public.keyid,),
-            threshold=1,
-            paths=("contracts/firewall",),
-        )
-        with self.client() as client:
-            import_trust(
-                client,
-                laboratory.policy(roles=(role,)),
-                laboratory.root,
-                fingerprint=laboratory.fingerprint,
-            )
-
-    @contextmanager
-    def client(self) -> Iterator[Client]:
-        with autostart.connect(Home.at(self.home), workers=1, notice=lambda _: None) as client:
-            yield client
-
-    def document(self, values: dict[str, Any]) -> str:
-        """A document as a file; each gets a name of its own."""
-        number = len(list(self.directory.glob("contract-*.json")))
-        path = self.directory / f"contract-{number}.json"
-        path.write_bytes(as_bytes(values))
-        return str(path)
-
-    def decided(self, *arguments: str, key: Path | None = None, code: int | None = 0) -> Any:
-        """A command that proposes, decided at once."""
-        return self.json(
-            "contract",
-            *arguments,
-            *("--key", str(key or self.key), "--passphrase-file", str(self.passphrase)),
-            *("--reason", "seen and compared"),
-            code=code,
-        )
-
-    def promote(self, values: dict[str, Any]) -> Any:
-        return self.decided("promote", self.document(values))
-
-    def amend(self, values: dict[str, Any]) -> Any:
-        return self.decided("amend", "firewall", "--file", self.document(values))
+from tests.factories.datasets import FIREWALL, document, with_user
+from tests.support.contract_case import ContractCase as Case
 
 
 @pytest.fixture
@@ -95,11 +30,6 @@ def log(number: int, *, user: str | None = None, rows: int = 3) -> bytes:
     return ("\n".join([head, *lines]) + "\n").encode()
 
 
-def rows_of(case: Case, table: str = "firewall") -> int:
-    ((count,),) = case.query(f"SELECT count(*) FROM {table}")
-    return int(count)
-
-
 def test_drift_is_a_hard_stop_and_after_the_amendment_only_the_drifted_files_run(
     case: Case,
 ) -> None:
@@ -108,7 +38,7 @@ def test_drift_is_a_hard_stop_and_after_the_amendment_only_the_drifted_files_run
     assert case.promote(document())["state"] == "accepted"
     first = case.run()
     assert first["files"]["selected"] == 20
-    assert rows_of(case) == 60
+    assert case.rows_of("firewall") == 60
 
     for number in range(20, 25):
         case.file(f"fw-{number:02}.csv", log(number, user="root"))
@@ -116,7 +46,7 @@ def test_drift_is_a_hard_stop_and_after_the_amendment_only_the_drifted_files_run
     assert second["files"]["failed"] == 5
     assert {problem["code"] for problem in second["problems"]} == {"contract.drift"}
     assert "user" in second["problems"][0]["message"]
-    assert rows_of(case) == 60, "nothing of a file that has drifted is there"
+    assert case.rows_of("firewall") == 60, "nothing of a file that has drifted is there"
 
     again = case.run(code=None)
     assert again["reasons"] == {"done": 20, "failed_before": 5}
@@ -142,12 +72,7 @@ def test_drift_is_a_hard_stop_and_after_the_amendment_only_the_drifted_files_run
         why = case.json("why", str(row_id))
         assert why["proven"], why
 
-    history = case.json("contract", "history", "firewall")["revisions"]
-    assert [(r["revision"], r["effect"]) for r in history] == [(1, "none"), (2, "none")]
-    for revision in history:
-        (vote,) = revision["decisions"]
-        assert (vote["holders"], vote["reason"]) == (["alice"], "seen and compared")
-        assert vote["keyids"]
+    case.assert_history("firewall", "none", "none")
 
 
 def test_after_a_breaking_amendment_every_file_runs_and_old_rows_stay_provable(case: Case) -> None:
@@ -165,7 +90,7 @@ def test_after_a_breaking_amendment_every_file_runs_and_old_rows_stay_provable(c
     assert result["files"]["selected"] == 3
     times = case.query("SELECT DISTINCT hour(time::TIMESTAMP) FROM firewall")
     assert [int(hour) for (hour,) in times] == [9]
-    assert rows_of(case, "firewall__all") == 18
+    assert case.rows_of("firewall__all") == 18
     why = case.json("why", str(old))
     assert why["proven"], why
 
@@ -262,3 +187,28 @@ def test_commands_about_contracts_are_readable(case: Case) -> None:
         assert "firewall" in done.stdout
     assert case.json("contract", "show", "nothing", code=2)["error"]["code"] == "contract.unknown"
     assert FIREWALL["table"] in case.call("contract", "show", "nothing").stderr
+
+
+def test_a_header_with_the_same_cell_twice_is_inferred_promoted_and_read(case: Case) -> None:
+    """The second cell of one name is a column of its own, whatever order a later version has them in."""
+    for number in range(2):
+        case.file(f"fw-{number}.csv", f"host,n,host\na{number},{number + 5},b{number}\n".encode())
+    proposed = case.directory / "proposed.json"
+    case.json("contract", "infer", str(case.evidence), "--table", "firewall", "-o", str(proposed))
+    assert case.decided("promote", str(proposed))["state"] == "accepted"
+    assert case.run()["files"]["selected"] == 2
+    rows = case.query("SELECT host, n, host_2 FROM firewall ORDER BY n")
+    assert [[str(value) for value in row] for row in rows] == [["a0", "5", "b0"], ["a1", "6", "b1"]]
+    ((row_id,),) = case.query("SELECT _cf_row_id FROM firewall WHERE host_2 = 'b1'")
+    assert case.json("why", str(row_id))["proven"]
+
+    case.file("fw-2.csv", b"host,host,n\nx,y,7\n")
+    drifted = case.run(code=None)
+    assert drifted["files"]["failed"] == 1
+    assert "moved" in drifted["problems"][0]["message"]
+    assert case.amend_from("firewall", case.evidence / "fw-2.csv")["state"] == "accepted"
+    assert case.run()["reasons"] == {"done": 2, "new": 1}
+    assert [
+        str(value)
+        for value in case.query("SELECT host, n, host_2 FROM firewall WHERE host = 'x'")[0]
+    ] == ["x", "7", "y"]

@@ -20,6 +20,7 @@ from casparian.db.connection import ControlDatabase
 from casparian.db.records import OutputPairRow, OutputRow
 from casparian.db.writer import DatabaseWriter
 from casparian.domain.contracts import Column, OutputContract
+from casparian.domain.jobs import NEXT, JobState
 from casparian.domain.ledger import Ledger
 from casparian.domain.outputs import Sink, SinkKind, SinkMode
 from casparian.domain.parsers import Limits, ParserKind
@@ -68,6 +69,7 @@ class SentinelMachine(RuleBasedStateMachine):
         self.tasks: list[eff.Effect] = []
         self.running: dict[str, messages.Dispatch] = {}  # worker -> what it was told
         self.alive: set[str] = set()
+        self.stopped = False
         fresh = State(
             home_id=self.database.home_id,
             home=str(self.home.root),
@@ -86,9 +88,24 @@ class SentinelMachine(RuleBasedStateMachine):
         return Sink(kind=SinkKind.PARQUET, location=str(self.home.root / name), settings={})
 
     def happen(self, event: ev.Event) -> None:
+        if self.stopped:
+            return
         self.now += SECOND
+        before = self.state
         self.state, effects = step(self.state, event, now_ns=self.now, monotonic_ns=self.now)
+        if self.state.draining:
+            self.a_drain_begins_nothing_and_cuts_nothing_short(before)
         self.perform(effects)
+
+    def a_drain_begins_nothing_and_cuts_nothing_short(self, before: State) -> None:
+        after = self.state
+        for job in after.jobs.values():
+            if job.state is JobState.DISPATCHED:
+                assert before.jobs[job.job_id].state is JobState.DISPATCHED
+        if after.stopping and not before.stopping:
+            assert all(job.state is JobState.QUEUED for job in after.jobs.values())
+            under_way = after.planning or after.publishing or after.catalog_dirty
+            assert not under_way
 
     def perform(self, effects: list[eff.Effect]) -> None:
         for effect in effects:
@@ -104,7 +121,8 @@ class SentinelMachine(RuleBasedStateMachine):
                 case eff.KillWorker() | eff.Promote() | eff.Publish():
                     self.tasks.append(effect)
                 case eff.Stop():
-                    raise AssertionError(f"the sentinel stopped: {effect.reason}")
+                    assert self.state.draining, f"the sentinel stopped: {effect.reason}"
+                    self.stopped = True
                 case _:
                     continue
 
@@ -193,7 +211,21 @@ class SentinelMachine(RuleBasedStateMachine):
         request = control.CancelJob(request_id=f"cancel-{self.now}", job_id=job_id)
         self.happen(ev.ClientAsked(client_id=1, number=2, request=request))
 
+    @rule(take_back=st.booleans())
+    def drain(self, take_back: bool) -> None:
+        request = control.Drain(take_back=take_back)
+        self.happen(ev.ClientAsked(client_id=1, number=3, request=request))
+
     # -- rules: what the world does
+
+    @precondition(lambda self: self.stopped)
+    @rule()
+    def it_is_started_again(self) -> None:
+        """After a drain nothing has to be put right: jobs are in the queue, or have ended."""
+        states = {state for (state,) in self.rows("SELECT DISTINCT state FROM cf_processing_queue")}
+        assert not states & {"dispatched", "running", "committing"}
+        assert not self.rows("SELECT 1 FROM cf_commit_intents")
+        self.boot()
 
     @precondition(lambda self: self.persists)
     @rule()
@@ -431,8 +463,6 @@ class SentinelMachine(RuleBasedStateMachine):
 
     @invariant()
     def every_step_recorded_is_in_the_table(self) -> None:
-        from casparian.domain.jobs import NEXT, JobState
-
         for before, after in self.rows(
             "SELECT DISTINCT from_state, to_state FROM cf_job_events WHERE from_state IS NOT NULL"
         ):
@@ -440,7 +470,9 @@ class SentinelMachine(RuleBasedStateMachine):
 
     @invariant()
     def keys_in_flight_belong_to_live_jobs(self) -> None:
-        assert set(self.state.keys_in_flight.values()) <= set(self.state.jobs)
+        assert self.state.stopping or set(self.state.keys_in_flight.values()) <= set(
+            self.state.jobs
+        )
 
     @invariant()
     def state_is_a_value(self) -> None:

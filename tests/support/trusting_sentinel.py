@@ -19,13 +19,14 @@ from casparian.trust import verdict
 
 _TESTS = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(_TESTS))
+from tests.support import trusting_worker  # noqa: E402  found by what stands above
+from tests.support.allow import anything  # noqa: E402
+
 _REAL = processes.command
 
 
 def _command(role: processes.Role, home: Home, *arguments: str) -> list[str]:
     """Workers are started through a program that replaces their verdict too."""
-    from tests.support import trusting_worker
-
     if role == "worker":
         return trusting_worker.command(home, *arguments)
     return _REAL(role, home, *arguments)
@@ -37,8 +38,6 @@ def main() -> None:
     options.add_argument("--home", required=True)
     options.add_argument("--workers", type=int, default=2)
     chosen = options.parse_args()
-    from tests.support.allow import anything
-
     verdict.verify = anything
     processes.command = _command  # type: ignore[assignment]
     serve(Home.at(chosen.home), on_demand=False, workers=chosen.workers)

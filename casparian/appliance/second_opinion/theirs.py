@@ -9,13 +9,12 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 import pyarrow.parquet as pq
 
-from casparian import clock
+from casparian import clock, installation
 from casparian.appliance import worker_once
 from casparian.appliance.second_opinion.compare import Item, Theirs
 from casparian.appliance.second_opinion.known import Reader
@@ -34,7 +33,7 @@ from casparian.sinks.uri import default_settings
 from casparian.trust.artifact import hash_artifact, read_artifact
 
 PROBLEMS_MAX: Final = 20  # that a report quotes for one source
-_CODE: Final = Path(__file__).parent / "readers"
+_CODE: Final = installation.package() / "appliance" / "second_opinion" / "readers"
 _LIMITS: Final = Limits(memory_mb=4096, cpu_seconds=3600, idle_seconds=1800)
 
 

@@ -109,11 +109,14 @@ class PayloadFiles(Document, frozen=True, kw_only=True):
     files: tuple[PayloadFile, ...]
 
 
+Action = Literal["install", "apply", "rollback", "remove"]
+
+
 class Change(Document, frozen=True, kw_only=True):
     """One entry of the history."""
 
     at: str
-    action: Literal["install", "apply", "rollback", "remove"]
+    action: Action
     version: str  # name of its folder
     before: str | None
     key: str  # fingerprint of the release key, SHA256:…

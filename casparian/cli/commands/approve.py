@@ -9,10 +9,11 @@ import msgspec
 from click.shell_completion import CompletionItem
 
 from casparian import ids
-from casparian.cli import approvals
+from casparian.cli import approvals, signing
 from casparian.cli.app import App, read
 from casparian.cli.framework import group, pass_app
 from casparian.cli.render import time_text
+from casparian.cli.signing import KeySource
 from casparian.display import show
 from casparian.domain.approvals import ApprovalState
 from casparian.errors import CasparianError, Conflict
@@ -120,41 +121,22 @@ def show_request(app: App, *, request: str) -> None:
     app.out.emit(document, human)
 
 
-def _decision_options(function: Any) -> Any:
-    options = (
-        click.option(
-            "--key", required=True, metavar="NAME|FILE", help="Your private key, or its name"
-        ),
-        click.option(
-            "--passphrase-file", metavar="FILE", help="Its passphrase, instead of a prompt"
-        ),
-        click.option("--reason", metavar="TEXT", help="Why; signed and recorded"),
-    )
-    for option in reversed(options):
-        function = option(function)
-    return function
-
-
 @command.command("accept")
 @click.argument("request", metavar="ID", shell_complete=_complete)
-@_decision_options
+@approvals.key_options
 @pass_app
-def accept(
-    app: App, *, request: str, key: str, passphrase_file: str | None, reason: str | None
-) -> None:
+def accept(app: App, *, request: str, source: KeySource, reason: str | None) -> None:
     """Say yes to a request with your key; it is in force once enough people have."""
-    _decide(app, request, "accept", key, passphrase_file, reason)
+    _decide(app, request, "accept", source, reason)
 
 
 @command.command("reject")
 @click.argument("request", metavar="ID", shell_complete=_complete)
-@_decision_options
+@approvals.key_options
 @pass_app
-def reject(
-    app: App, *, request: str, key: str, passphrase_file: str | None, reason: str | None
-) -> None:
+def reject(app: App, *, request: str, source: KeySource, reason: str | None) -> None:
     """Say no to a request with your key; that ends it."""
-    _decide(app, request, "reject", key, passphrase_file, reason)
+    _decide(app, request, "reject", source, reason)
 
 
 @command.command("withdraw")
@@ -174,9 +156,8 @@ def withdraw(app: App, *, request: str, reason: str) -> None:
     app.out.emit({"message": done.message, **done.fields}, lambda: app.out.line(done.message))
 
 
-def _decide(
-    app: App, typed: str, decision: str, key: str, passphrase_file: str | None, reason: str | None
-) -> None:
+def _decide(app: App, typed: str, decision: str, source: KeySource, reason: str | None) -> None:
+    signing.require(source)
     with app.client() as client:
         row = approvals.find(client, typed)
         if row["state"] != ApprovalState.PENDING:
@@ -185,7 +166,7 @@ def _decide(
                 code="approval.decided",
                 hint="`casparian approve list --all` shows how each ended",
             )
-        document = approvals.decide(app, client, row, decision, key, passphrase_file, reason)
+        document = approvals.decide(app, client, row, decision, source, reason)
     if app.out.json:
         app.out.document(document)
 

@@ -11,6 +11,7 @@ from casparian import ids
 from casparian.cli import approvals
 from casparian.cli.app import App
 from casparian.cli.framework import Command, pass_app
+from casparian.cli.signing import KeySource
 from casparian.display import show
 from casparian.domain.limits import BOUNDS, LaboratoryLimits, Raised, problem_with
 from casparian.errors import UsageError
@@ -33,8 +34,7 @@ def limits(
     typed: tuple[str, ...],
     undone: tuple[str, ...],
     dry_run: bool,
-    key: str | None,
-    passphrase_file: str | None,
+    source: KeySource,
     reason: str | None,
 ) -> None:
     """Show a parser's limits, lower them, or ask for higher ones.
@@ -68,8 +68,7 @@ def limits(
             "limits.raise",
             manifest.name,
             content,
-            key=key,
-            passphrase_file=passphrase_file,
+            source=source,
             reason=reason,
             dry_run=dry_run,
         )

@@ -13,6 +13,7 @@ from casparian.cli.approvals import key_options, propose_and_maybe_accept
 from casparian.cli.framework import Command, pass_app
 from casparian.cli.output import plural
 from casparian.cli.quarantined import chosen, filters, nothing_matches, quarantine
+from casparian.cli.signing import KeySource
 from casparian.errors import UsageError
 from casparian.protocol import control
 
@@ -34,8 +35,7 @@ def accept(
     *,
     rows: tuple[str, ...],
     everything: bool,
-    key: str | None,
-    passphrase_file: str | None,
+    source: KeySource,
     reason: str | None,
     dry_run: bool,
     **options: str | None,
@@ -62,14 +62,13 @@ def accept(
             _KIND,
             asked.subject,
             asked,
-            key=key,
-            passphrase_file=passphrase_file,
+            source=source,
             reason=reason,
             dry_run=dry_run,
         )
         for asked in _asked(app, wanted, reason)
     ]
-    if key is not None and not dry_run:
+    if source.is_given and not dry_run:
         _until_shown(app)
     if app.out.json:
         app.out.document({"dry_run": dry_run, "requests": documents})

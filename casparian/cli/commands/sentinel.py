@@ -56,11 +56,15 @@ def start(app: App, *, workers: int | None) -> None:
 
 
 @command.command("stop")
+@click.option("--drain", "first_drain", is_flag=True, help="Let jobs that run finish first")
 @pass_app
-def stop(app: App) -> None:
+def stop(app: App, *, first_drain: bool) -> None:
     """Stop the sentinel: what is being committed is finished, the rest waits for the next one."""
     from casparian.control import autostart
 
+    if first_drain:
+        _drain(app, None)
+        return
     status = autostart.stop(app.home)
 
     def human() -> None:
@@ -70,6 +74,50 @@ def stop(app: App) -> None:
             app.out.line(f"sentinel stopped: process {status.pid}")
 
     app.out.emit({"stopped": status is not None, "running": False}, human)
+
+
+@command.command("drain")
+@click.option(
+    "--timeout",
+    "timeout_seconds",
+    type=click.FloatRange(min=0),
+    metavar="SECONDS",
+    help="How long to wait [default: as long as it takes]",
+)
+@pass_app
+def drain(app: App, *, timeout_seconds: float | None) -> None:
+    """Let the jobs that run finish, begin none, then stop the sentinel.
+
+    When the time is up it says what still runs and ends with code 8. The drain stays in force, and
+    after ctrl-C too: ask again to wait on, or take it back with `resume`. Queued jobs wait for the
+    next sentinel.
+    """
+    _drain(app, timeout_seconds)
+
+
+def _drain(app: App, timeout_seconds: float | None) -> None:
+    from casparian.control import draining
+
+    found = draining.drain(app.home, app.out.say, timeout_seconds=timeout_seconds)
+
+    def human() -> None:
+        if found is None:
+            app.out.line(f"No sentinel runs on `{app.home.root}`")
+        else:
+            app.out.line(f"sentinel drained and stopped: process {found.pid}")
+
+    app.out.emit({"drained": found is not None, "running": False}, human)
+
+
+@command.command("resume")
+@pass_app
+def resume(app: App) -> None:
+    """Take a drain back: queued jobs are begun again."""
+    from casparian.control import draining
+
+    was = draining.resume(app.home)
+    text = "jobs are begun again" if was else "the sentinel was not being drained"
+    app.out.emit({"resumed": was, "running": True}, lambda: app.out.line(text))
 
 
 @command.command("status")
@@ -100,6 +148,8 @@ def status(app: App) -> int:
         app.out.line(f"workers  {found.workers}")
         live = ", ".join(f"{number} {state}" for state, number in found.jobs.items() if number)
         app.out.line(f"jobs     {live or 'none live'}")
+        if found.draining:
+            app.out.line("drain    jobs that run finish, none is begun, then it stops")
         app.out.line(f"engine   {found.engine_hash}")
 
     app.out.emit({"running": True, "status": _document(found)}, human)

@@ -7,6 +7,7 @@ import click
 from casparian.cli import approvals
 from casparian.cli.app import App
 from casparian.cli.framework import Command, pass_app
+from casparian.cli.signing import KeySource
 from casparian.errors import UsageError
 
 
@@ -20,8 +21,7 @@ def allow_unsigned(
     *,
     off: bool,
     dry_run: bool,
-    key: str | None,
-    passphrase_file: str | None,
+    source: KeySource,
     reason: str | None,
 ) -> None:
     """Let Python parsers run here although nobody signed them, or (--off) refuse them again.
@@ -40,8 +40,7 @@ def allow_unsigned(
         "trust.allow_unsigned",
         "allow_unsigned_python",
         {"allow": not off, "reason": reason.strip()},
-        key=key,
-        passphrase_file=passphrase_file,
+        source=source,
         reason=reason,
         dry_run=dry_run,
     )

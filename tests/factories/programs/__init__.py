@@ -1,4 +1,4 @@
-"""Programs that speak the bridge, compiled once a session: the example of the documentation, and one that attacks."""
+"""Programs that speak the bridge, compiled once a session: the example that `parser new` writes, and one that attacks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 _ROOT = Path(__file__).parents[3]
-EXAMPLE = _ROOT / "docs" / "examples" / "plugin" / "main.rs"
+EXAMPLE = _ROOT / "casparian" / "control" / "program" / "main.rs"
 HOSTILE = Path(__file__).parent / "hostile.rs"
 
 

@@ -1,6 +1,6 @@
 //! A parser that does what its source's name says: each thing that a hostile program would try.
 
-#[path = "../../../docs/examples/plugin/bridge.rs"]
+#[path = "../../../casparian/control/program/bridge.rs"]
 mod bridge;
 
 use std::ffi::{CString, c_char, c_int, c_long};

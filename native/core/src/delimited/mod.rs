@@ -18,6 +18,8 @@ pub mod dialect;
 mod drift;
 mod encoding;
 mod layout;
+mod look;
+mod record;
 mod records;
 mod scan;
 mod split;
@@ -27,7 +29,8 @@ pub use decoder::DelimitedDecoder;
 pub(crate) use drift::{RENAMED_PERCENT, similarity};
 pub use encoding::Encoding;
 pub use layout::{Escape, Layout, LayoutError};
-pub use records::{Fault, Kind, Record, Records};
+pub use record::{Fault, Kind, Record};
+pub use records::Records;
 pub use split::Borders;
 pub(crate) use window::Window;
 

@@ -1,1 +1,0 @@
-../../../casparian/control/program/bridge.rs
