@@ -15,7 +15,7 @@ from types import ModuleType
 from typing import Final
 
 from tests.appliance.log import Log
-from tests.appliance.room import STICK, Room
+from tests.appliance.room import HOME, STICK, Room
 
 REPOSITORY: Final = Path(__file__).resolve().parents[2]
 PAGE: Final = REPOSITORY / "docs" / "how-to" / "airgap.md"
@@ -71,7 +71,10 @@ def walk(room: Room, work: Path, log: Log, *, sticks: Path) -> None:
         return walkthrough.Ended(ran.code, ran.output)
 
     shells = {"connected": connected, "disconnected": disconnected}
-    states = {"connected": str(work / "connected.environment"), "disconnected": "./.environment"}
+    states = {
+        "connected": str(work / "connected.environment"),
+        "disconnected": f"{HOME}/.environment",
+    }
     machines = {name: (_logged(name, shell, log), states[name]) for name, shell in shells.items()}
     walkthrough.walk(PAGE, work, machines=machines)
 
