@@ -142,10 +142,15 @@ def installed(locked: list[Locked]) -> tuple[list[str], list[str]]:
             one for one in document.get_all("Classifier") or [] if one.startswith("License :: ")
         ]
         stated = licences.stated_by(
-            document.get("License-Expression") or "", document.get("License") or "", classifiers
+            _field(document, "License-Expression"), _field(document, "License"), classifiers
         )
         try:
             spdx.allowed(stated)
         except spdx.NotAllowed as error:
             problems.append(f"{each.name}: {error}")
     return problems, absent
+
+
+def _field(document: Any, name: str) -> str:
+    """A field of a package's metadata; empty when it is not there."""
+    return str(document[name]) if name in document else ""

@@ -1,6 +1,6 @@
 """Write a wheel again so that one commit gives one sequence of bytes: order, dates, modes, and its bill of materials.
 
-That document, which maturin adds, names the folder of the source, the moment and a random number; it keeps what it says about crates.
+That document, which maturin adds, names the folder of the source, the moment and a random number; what it says of crates stays.
 """
 
 from __future__ import annotations
