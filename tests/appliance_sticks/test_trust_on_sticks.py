@@ -9,7 +9,7 @@ from casparian.control import autostart, stick_home
 from casparian.control.client import is_answering
 from casparian.trust import state as states
 from casparian.trust.verdict import release_key as own_key
-from tests.factories.laboratory import Laboratory, deploy, import_trust
+from tests.factories.laboratory import Laboratory, deploy
 from tests.factories.sticks import OTHER_KEY, make_stick, release_key
 
 RELEASE = own_key().public
@@ -23,13 +23,20 @@ def laboratory(tmp_path):
 
 @pytest.fixture
 def home(place, laboratory):
-    """A home that trusts the laboratory's root and first policy; its sentinel is stopped at the end."""
-    with autostart.connect(place.home) as client:
-        import_trust(
-            client, laboratory.root, laboratory.policy(), fingerprint=laboratory.fingerprint
-        )
+    """A home that trusts the laboratory's root and first policy; whatever sentinel a test needs is stopped at the end."""
+    trusting(place.home, laboratory.root, laboratory.policy())
     yield place.home
     autostart.stop(place.home)
+
+
+def trusting(home, *documents):
+    """Bring documents into force as a sentinel's files have it, without one."""
+    state = states.load(home.trust)
+    for raw in documents:
+        is_root = b'"_type":"root"' in raw
+        now_ns = states.now(state)
+        state = states.with_root(state, raw) if is_root else states.with_policy(state, raw, now_ns)
+    states.save(home.trust, state)
 
 
 def test_parsers_and_policy_alone_are_a_stick_too(place, laboratory, home, tmp_path):
@@ -111,16 +118,14 @@ def test_the_release_key_is_the_policys(place, laboratory, home, tmp_path):
         keys=[(laboratory.alice.public, "alice"), (other.public, "release")],
         release_keyids=[other.public.keyid],
     )
-    with autostart.connect(home) as client:
-        import_trust(client, policy)
+    trusting(home, policy)
     assert place.checked(foreign) is None
     assert place.refusal(stick) == "stick.key"
 
 
 def test_a_revoked_release_key_is_refused_whatever_was_typed(place, laboratory, home, tmp_path):
     stick = make_stick(tmp_path / "one")
-    with autostart.connect(home) as client:
-        import_trust(client, laboratory.policy(2, revoked_keys=[RELEASE.keyid]))
+    trusting(home, laboratory.policy(2, revoked_keys=[RELEASE.keyid]))
     assert place.checked(stick) == "stick.revoked_key"
     assert place.refusal(stick) == "stick.revoked_key"
     assert place.refusal(stick, fingerprint=stick.fingerprint) == "stick.revoked_key"
@@ -165,8 +170,7 @@ def test_a_rollback_to_a_version_whose_key_was_revoked_since_is_refused(
 ):
     for n in (1, 2):
         place.apply(make_stick(tmp_path / f"s{n}", release=n))
-    with autostart.connect(home) as client:
-        import_trust(client, laboratory.policy(2, revoked_keys=[RELEASE.keyid]))
+    trusting(home, laboratory.policy(2, revoked_keys=[RELEASE.keyid]))
     with pytest.raises(Exception, match="revokes the key") as caught:
         place.roll_back()
     assert caught.value.code == "stick.revoked_key"
