@@ -82,9 +82,13 @@ def build(
         StepFailedError: a step failed.
     """
     environment = dict(os.environ)
+    work, out = work.resolve(), out.resolve()
     if key is not None:
-        environment["CASPARIAN_RELEASE_KEY_FILE"] = str(key.resolve())
-    if wheels is None:
+        key = key.resolve()
+        environment["CASPARIAN_RELEASE_KEY_FILE"] = str(key)
+    if wheels is not None:
+        wheels = wheels.resolve()
+    else:
         name = f"linux-{platform.machine()}"
         wheels = work / "wheels" / name
         _step(
