@@ -51,7 +51,7 @@ def parse(text: str, where: str) -> list[Locked]:
         BadLock: a line is no requirement with hashes, or a package stands twice.
     """
     found: dict[str, Locked] = {}
-    for line in text.replace("\\\n", " ").splitlines():
+    for line in text.replace("\\\n", " ").split("\n"):
         meant = line.partition("#")[0].strip()
         if not meant:
             continue

@@ -228,6 +228,8 @@ def _check_locks(
         for name in here
         if name not in wanted and name != OWN
     ]
+    if OWN in here and len(here[OWN].hashes) != 1:
+        report.problems.append(f"{LOCK} has {len(here[OWN].hashes)} hashes of `{OWN}`")
     named = [_one_line(line) for line in _lines(files[PARSERS])] if PARSERS in files else []
     if sorted(each.line() for each in named) != sorted(each.line() for each in parsers):
         report.problems.append(f"{PARSERS} and the locks of the first-party parsers differ")
@@ -235,7 +237,7 @@ def _check_locks(
 
 
 def _lines(path: Path) -> Iterator[str]:
-    for line in path.read_text("utf-8").splitlines():
+    for line in path.read_text("utf-8").split("\n"):
         if line and not line.startswith("#"):
             yield line
 
@@ -249,7 +251,7 @@ def _check_sums(files: dict[str, Path], sums: dict[str, str], report: Report) ->
         report.problems.append(f"there is no {SUMS}")
         return
     listed: dict[str, str] = {}
-    for line in files[SUMS].read_text("utf-8").splitlines():
+    for line in files[SUMS].read_text("utf-8").removesuffix("\n").split("\n"):
         match = _SUM.fullmatch(line)
         if match is None or match[2] in listed:
             report.problems.append(f"{SUMS} has the line `{line[:100]}`")
