@@ -1,7 +1,7 @@
 """Measure how forms of the program start: `python -m bundle.measure NAME=COMMAND NAME=COMMAND… [--arguments TEXT]`.
 
 Runs take turns, so that what else the machine does hits all alike. For each form: the least wall time, and the least time of the
-processor (user and system, of all its processes), each beside the baseline's. Processor time is what to compare on a busy machine.
+processor (user and system, of all its processes), each beside the baseline's. Processor time is what to compare on a busy one.
 """
 
 from __future__ import annotations
