@@ -44,6 +44,7 @@ def bill(stick):
 def _schema(uri: str) -> dict:
     folder = resources.files("cyclonedx.schema") / "_res"
     name = uri.partition("#")[0].rpartition("/")[2].removesuffix(".schema.json")
+    name = name.removesuffix(".SNAPSHOT")
     return json.loads((folder / f"{name}.SNAPSHOT.schema.json").read_text("utf-8"))
 
 
