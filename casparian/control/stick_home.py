@@ -6,6 +6,7 @@ process is the old one, whatever the links say by now.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -14,9 +15,10 @@ from collections.abc import Callable
 from typing import Any
 
 from casparian import ids, processes
+from casparian.appliance.service import manager
 from casparian.appliance.stick.home_side import HomeCopy, ParserOutcome, outcome_of
-from casparian.control import autostart, backups
-from casparian.control.client import Client, is_answering
+from casparian.control import autostart, backups, draining
+from casparian.control.client import Client
 from casparian.errors import CasparianError
 from casparian.paths import Home
 from casparian.protocol import control
@@ -30,11 +32,15 @@ class StickHome:
     Args:
         home: it need not exist.
         say: told in a sentence what is waited for.
+        wait_seconds: how long jobs may take to finish; `None`: as long as it takes.
     """
 
-    def __init__(self, home: Home, say: Say = lambda _text: None) -> None:
+    def __init__(
+        self, home: Home, say: Say = lambda _text: None, wait_seconds: float | None = None
+    ) -> None:
         self.home = home
         self._say = say
+        self._wait_seconds = wait_seconds
 
     def import_trust(self, documents: tuple[bytes, ...]) -> str:
         """Put newer roots and a policy into force; what happened."""
@@ -44,13 +50,18 @@ class StickHome:
         return str(done.message)
 
     def rest(self) -> bool:
-        """Stop the sentinel; whether it was one that runs until it is stopped."""
-        if not is_answering(self.home):
-            return False
-        with Client.connect(self.home) as client:
-            stays = not client.hello().on_demand
-        autostart.stop(self.home)
-        return stays
+        """Let jobs finish and the sentinel end; whether it was one that runs until it is stopped.
+
+        Raises:
+            Conflict: `sentinel.still_running`: the time is up; jobs go on as if nothing had been asked.
+        """
+        try:
+            ended = draining.drain(self.home, self._say, timeout_seconds=self._wait_seconds)
+        except BaseException:
+            with contextlib.suppress(CasparianError):
+                draining.resume(self.home)
+            raise
+        return ended is not None and not ended.on_demand
 
     def copy(self) -> HomeCopy | None:
         """Copy the control database into `HOME/backups`."""
@@ -74,7 +85,9 @@ class StickHome:
         return str(backups.restore(self.home, file)["aside"])
 
     def wake(self, program: str) -> None:
-        """Start a sentinel by a program, until it is stopped."""
+        """Start the home's service, or a sentinel by a program, until it is stopped."""
+        if manager.restart_after(self.home):
+            return
         _ask(program, self.home, "sentinel", "start")
 
     def deploy(self, program: str, folder: str) -> list[ParserOutcome]:
