@@ -175,7 +175,7 @@ remark() { # name: its value in the head of the signed list
   sed -n "s/^# $1 //p" "$stage/SHA256SUMS" | head -n 1
 }
 version=$(remark version)
-machine=$(uname -s | tr 'A-Z' 'a-z')-$(uname -m)
+machine=$(uname -s | tr '[:upper:]' '[:lower:]')-$(uname -m)
 archive='' kib=0
 if [ -z "$verify_only" ]; then
   offer=$(remark "payload $machine")
