@@ -186,6 +186,12 @@ $(VENV)/.native: $(VENV)/.runtime $(NATIVE_SOURCES)
 	@$(BIN)/python -m compileall -q casparian   # our processes write no byte code, and would compile all of it at each start
 	@touch $@
 
+# What compiles and relocates the appliance.
+$(VENV)/.appliance: $(VENV)/.native requirements/appliance.txt
+	@echo 'installing the locked tools that make the appliance'
+	@$(PIP) install --quiet --require-hashes -r requirements/appliance.txt
+	@touch $@
+
 # The readers that `make bench` compares with live by themselves; nothing of ours depends on them.
 $(BENCH_BASELINES)/.installed: $(VENV)/.tools requirements/bench.txt
 	@echo 'installing the locked baselines of the benchmark'

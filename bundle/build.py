@@ -21,7 +21,9 @@ from bundle.facts import TreeUnusable
 from bundle.folder import NotForAStick, StickWriter
 from bundle.make import Inputs, NotBuilt, Report, build_appliance, build_trust
 from bundle.source import describe
+from bundle.spdx import NotAllowed
 from bundle.ustar import NotPackable
+from bundle.wheelfile import BadWheel
 from casparian.errors import CasparianError
 
 
@@ -36,6 +38,8 @@ def main(arguments: list[str] | None = None) -> int:
         NotPackable,
         TreeUnusable,
         NotBuilt,
+        NotAllowed,
+        BadWheel,
         FileExistsError,
         FileNotFoundError,
     ) as error:

@@ -167,7 +167,8 @@ if ! cmp -s "$stage/listed" "$stage/there"; then
   odd=$(sort "$stage/there" "$stage/listed" "$stage/listed" | uniq -u | head -n 1)
   [ -z "$odd" ] || refuse 4 "a file is there that was not signed: $odd"
   odd=$(sort "$stage/listed" "$stage/there" "$stage/there" | uniq -u | head -n 1)
-  refuse 4 "a file is missing: ${odd:-or listed twice}"
+  [ -z "$odd" ] || refuse 4 "a file is missing: $odd"
+  refuse 4 'a name stands twice, in the signed list or on the stick'
 fi
 
 remark() { # name: its value in the head of the signed list

@@ -6,17 +6,18 @@ import hashlib
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
-from bundle import card, facts, sample, ustar
+from bundle import card, facts, licences, provenance, sample, sbom, ustar, wheelfile
 from bundle.folder import StickWriter
 from bundle.source import ROOT, Source, tracked
 from casparian import __version__
-from casparian.appliance.stick import layout, sshsig
+from casparian.appliance.stick import layout, sshsig, staging, verify
+from casparian.appliance.stick.folder import StickFolder
 from casparian.trust.keys import PrivateKey
 
 _ROOT_FILE: Final = re.compile(r"[1-9][0-9]{0,8}\.root\.json\Z")
@@ -98,15 +99,22 @@ def build_appliance(inputs: Inputs, writer: StickWriter) -> Report:
         made = Path(folder)
         sources = {path: inputs.tree / path for path in ustar.list_tree(inputs.tree)}
         _check_tree(sources)
-        documents = _write_share(made)
+        held = [wheelfile.read(wheel) for wheel in wheels if wheel.suffix == ".whl"]
+        _write_share(made)
+        _write_licences(held, made / "licences")
+        inputs.say("hashing what is described")
+        tree = sbom.tree_document(inputs.tree)
+        _describe(inputs, made, sources, tree, known, held, wheels)
+        documents = ustar.list_tree(made)
         sources.update({f"share/{path}": made / path for path in documents})
         inputs.say("packing the program")
         with writer.open(f"{name}.tar") as stream:
             files, _ = ustar.pack(sources, stream, inputs.source.date, _progress(inputs, "packing"))
-        glibc = inputs.glibc or facts.glibc_floor(sources)
+        glibc = inputs.glibc or tree.get("glibc") or facts.glibc_floor(sources)
+        kernel = tree.get("kernel") or facts.KERNEL
         for path in sorted(documents):
             top = path.partition("/")[0]
-            if top in ("docs", "licences", "sbom", "provenance"):
+            if top in ("docs", "licences", "sbom"):
                 writer.copy(path, made / path)
     writer.write(f"{name}.files.json", _encode(layout.PayloadFiles(files=files)))
     for wheel in wheels:
@@ -118,12 +126,12 @@ def build_appliance(inputs: Inputs, writer: StickWriter) -> Report:
         files=f"{name}.files.json",
         frozen=(inputs.tree / "app").is_dir(),
         python=known.python,
-        needs=layout.Needs(glibc=glibc, kernel=facts.KERNEL, disk_bytes=disk),
+        needs=layout.Needs(glibc=glibc, kernel=kernel, disk_bytes=disk),
     )
     stick = _stick(inputs, "appliance", known.version, known.database_schema, (payload,))
     writer.copy(layout.INSTALLER, ROOT / "bundle" / "install.sh")
     remark = {f"payload {platform}": f"{payload.archive} {disk // 1024 + 1}"}
-    return _finish(inputs, writer, stick, remark, glibc)
+    return _finish(inputs, writer, stick, remark, glibc, tree)
 
 
 def build_trust(inputs: Inputs, writer: StickWriter) -> Report:
@@ -147,6 +155,7 @@ def _finish(
     stick: layout.Stick,
     remarks: Mapping[str, str],
     glibc: str | None,
+    tree: Mapping[str, Any] | None = None,
 ) -> Report:
     key = inputs.key.public
     _add_parsers(inputs, writer)
@@ -157,9 +166,14 @@ def _finish(
     writer.write("README.txt", card.readme_text(stick, fingerprint).encode())
     text = card.card_text(key, stick.version, stick.release, development=stick.development)
     writer.write("CARD.txt", text.encode())
+    given = _hashes(
+        [*inputs.parsers, *(sorted(inputs.trust.rglob("*.json")) if inputs.trust else ())]
+    )
+    built = _built(inputs, stick.kind, stick.version, tree or {}, given, writer.sums)
+    writer.write("provenance/build.dsse.json", provenance.make_provenance(built, inputs.key))
     inputs.say("checking the finished stick")
     remarks = {"version": stick.version, "release": str(stick.release), **remarks}
-    writer.finish(inputs.key, remarks, lambda folder: _check_sums(folder, writer.sums))
+    writer.finish(inputs.key, remarks, _check_finished)
     size = sum(path.stat().st_size for path in writer.out.rglob("*") if path.is_file())
     return Report(
         out=str(writer.out),
@@ -214,13 +228,75 @@ def _wheels(folder: Path) -> list[Path]:
     if folder / "lock.txt" not in found:
         raise NotBuilt(f"{folder} holds no lock.txt")
     for path in found:
-        if path.suffix not in (".whl", ".txt"):
-            raise NotBuilt(f"{path} is neither a wheel nor a text")
+        if path.suffix not in (".whl", ".txt") and path.name != "SHA256SUMS":
+            raise NotBuilt(f"{path} is neither a wheel nor a list of them")
     return found
 
 
-def _write_share(into: Path) -> list[str]:
-    """Documents, licences, the service's files and the sample below a folder; their paths."""
+def _describe(
+    inputs: Inputs,
+    made: Path,
+    sources: Mapping[str, Path],
+    tree: Mapping[str, Any],
+    known: facts.Facts,
+    held: Sequence[wheelfile.Wheel],
+    wheels: Sequence[Path],
+) -> None:
+    """Write the bill of materials, and the statement about the files of the version: neither can hold its own hash."""
+    own = {f"share/{path}": made / path for path in ustar.list_tree(made)}
+    wheelhouse = {f"{layout.WHEELS}/{path.name}": path for path in wheels}
+    files = _digests({**sources, **own, **wheelhouse})
+    about = sbom.Described(
+        version=known.version,
+        release=inputs.number,
+        platform=facts.host_platform(),
+        python=known.python,
+        source=inputs.source,
+        tree=tree,
+        files=files,
+    )
+    bill = sbom.make_sbom(about, held)
+    _write(made / "sbom" / "casparian.cdx.json", bill)
+    files["share/sbom/casparian.cdx.json"] = hashlib.sha256(bill).hexdigest()
+    given = {path.name: files[name] for name, path in wheelhouse.items()}
+    built = _built(inputs, "version", known.version, tree, given, files)
+    _write(made / "provenance" / "version.dsse.json", provenance.make_provenance(built, inputs.key))
+
+
+def _built(
+    inputs: Inputs,
+    kind: str,
+    version: str,
+    tree: Mapping[str, Any],
+    given: Mapping[str, str],
+    subjects: Mapping[str, str],
+) -> provenance.Built:
+    return provenance.Built(
+        version=version,
+        release=inputs.number,
+        kind=kind,
+        source=inputs.source,
+        tree=tree,
+        inputs=given,
+        subjects=subjects,
+    )
+
+
+def _write_licences(held: Sequence[wheelfile.Wheel], into: Path) -> None:
+    """The texts of each wheel's licences, under names that FAT holds."""
+    for wheel in held:
+        taken: set[str] = set()
+        for path, content in sorted(licences.of_wheel(wheel).files.items()):
+            plain = re.sub(r"[^A-Za-z0-9._/-]", "_", path).strip("./") or "LICENCE"
+            name = re.sub(r"(?:^|(?<=/))[.-]+|[.]+(?=/|$)", "_", plain.replace("/", "__"))
+            while name.casefold() in taken:
+                name += "_"
+            taken.add(name.casefold())
+            _write(into / f"{wheel.named.name}-{wheel.version}" / name, content)
+
+
+def _write_share(into: Path) -> None:
+    """Documents, our own licence, the service's files and the sample below a folder."""
     for path in tracked(ROOT, "docs"):
         if path.endswith((".md", ".svg")):
             _copy(ROOT / path, into / path)
@@ -228,10 +304,7 @@ def _write_share(into: Path) -> list[str]:
     for path in tracked(ROOT, "share/service"):
         _copy(ROOT / path, into / path.removeprefix("share/"))
     for path, content in sample.sample_files().items():
-        target = into / "sample" / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(content)
-    return ustar.list_tree(into)
+        _write(into / "sample" / path, content)
 
 
 def _add_parsers(inputs: Inputs, writer: StickWriter) -> None:
@@ -257,18 +330,39 @@ def _add_trust(inputs: Inputs, writer: StickWriter) -> None:
         raise NotBuilt(f"{inputs.trust} holds no root and no policy")
 
 
-def _check_sums(folder: Path, sums: Mapping[str, str]) -> None:
-    """Read every file back: what the medium holds is what was signed."""
-    found = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-    assert found == sums.keys() | {layout.SUMS, layout.SIGNATURE}
-    for path, digest in sums.items():
-        with open(folder / path, "rb") as stream:
-            if hashlib.file_digest(stream, "sha256").hexdigest() != digest:
-                raise NotBuilt(f"{path} reads back as something else than was written")
+def _check_finished(folder: Path) -> None:
+    """Read all of it back as an installed program would: signature, list, documents, every file, the archive's members.
+
+    Raises:
+        CasparianError: `stick.…`: what the medium holds is not what was written, or an installation would refuse it.
+    """
+    with StickFolder(folder) as opened:
+        signed = verify.read_signed(opened)
+        for payload in signed.stick.payloads:
+            staging.read_archive(opened, signed, payload)
+        archives = [payload.archive for payload in signed.stick.payloads]
+        verify.check_files(opened, signed, leave_out=archives)
 
 
 def _encode(document: layout.Document) -> bytes:
     return msgspec.json.format(msgspec.json.encode(document, order="sorted"), indent=1) + b"\n"
+
+
+def _hashes(paths: Sequence[Path]) -> dict[str, str]:
+    return _digests({path.name: path for path in paths})
+
+
+def _digests(paths: Mapping[str, Path]) -> dict[str, str]:
+    found = {}
+    for name, path in paths.items():
+        with open(path, "rb") as stream:
+            found[name] = hashlib.file_digest(stream, "sha256").hexdigest()
+    return found
+
+
+def _write(target: Path, content: bytes) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_bytes(content)
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -1,7 +1,8 @@
 """Build our own wheel for this machine, the same bytes for the same commit, with the tag that its symbols ask for.
 
 What could differ is held: the date is the commit's, the paths of sources and of cargo's registry are replaced in the module, the
-profile and the crates are locked. maturin looks at the symbols of the linked module and refuses a tag that they do not keep.
+profile and the crates are locked, and the archive is written again in order. maturin looks at the symbols of the linked module
+and refuses a tag that they do not keep.
 The release key comes by `CASPARIAN_RELEASE_KEY_FILE`, which the native build reads.
 """
 
@@ -15,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from bundle import platforms, wheelfile
+from bundle import platforms, rewheel, wheelfile
 from bundle.platforms import ROOT, Platform
 from bundle.steps import Failed, run, say
 
@@ -61,6 +62,7 @@ def build(
             raise Failed(f"maturin made {len(made)} wheels instead of one")
         for old in out.glob("casparian-*.whl"):
             old.unlink()
+        rewheel.rewrite(made[0], source_date(root), root)
         final = out / made[0].name
         os.replace(made[0], final)
     final.chmod(0o644)

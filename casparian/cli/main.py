@@ -61,11 +61,17 @@ COMMANDS: Final[dict[str, Entry]] = {
     "env": Entry("Work", "env", "Prepare the packages that parsers import, and make room."),
     "trust": Entry("Trust", "trust", "Decide who may sign what: keys, root, policy, revocation."),
     "sentinel": Entry("Runtime", "sentinel", "Start, stop and look at the sentinel."),
+    "service": Entry("Runtime", "service", "Run the sentinel as a service of systemd."),
     "doctor": Entry("Runtime", "doctor", "Check this machine, this home and its outputs."),
     "bundle": Entry(
         "Runtime",
         "bundle",
         "Check a stick, install from it, update, roll back, verify what is installed.",
+    ),
+    "uninstall": Entry(
+        "Runtime",
+        "uninstall",
+        "Remove the program and its services from this machine; homes, tables and evidence stay.",
     ),
     "config": Entry("Runtime", "config", "Show and change settings."),
     "completion": Entry("Runtime", "completion", "Print the completion script for a shell."),

@@ -14,12 +14,12 @@ import select
 import socket
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NoReturn
 
 from casparian import clock, config, processes
 from casparian.control.client import Client, open_socket
 from casparian.display import show
-from casparian.errors import CasparianError, SentinelUnreachable
+from casparian.errors import CasparianError, Conflict, SentinelUnreachable
 from casparian.paths import Home
 from casparian.protocol import control
 
@@ -98,6 +98,38 @@ def start(
             return _launch(home, arguments, notice)
         except _EndedEarlyError as error:
             raise error.as_unreachable(home) from error
+
+
+def serve(home: Home, *, workers: int = 0) -> NoReturn:
+    """Become the sentinel of a home, until it is told to stop: for service managers. Does not return.
+
+    One that was started on demand makes way, after what it commits; one that runs until it is stopped does not.
+
+    Raises:
+        Conflict: `sentinel.running`.
+    """
+    _make_home(home)
+    try:
+        with Client.connect(home) as client:
+            status = client.hello()
+    except SentinelUnreachable as error:
+        if error.code == "sentinel.version":
+            raise
+    else:
+        if not status.on_demand:
+            raise Conflict(
+                f"a sentinel (process {status.pid}) runs on `{home.root}` already",
+                code="sentinel.running",
+                hint="`casparian sentinel stop`, or leave it",
+            )
+        stop(home)
+    arguments = ["--workers", str(workers)] if workers else []
+    environment = processes.host_environment() | _settings_environment()
+    if "NOTIFY_SOCKET" in os.environ:  # the sentinel says when it is ready
+        environment["NOTIFY_SOCKET"] = os.environ["NOTIFY_SOCKET"]
+    command = processes.command("sentinel", home, *arguments)
+    os.chdir("/")
+    os.execve(command[0], command, environment)  # noqa: S606 - our own program
 
 
 def stop(home: Home) -> control.SentinelStatus | None:

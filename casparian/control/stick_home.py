@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from casparian import ids, processes
+from casparian.appliance.service import manager
 from casparian.appliance.stick.home_side import HomeCopy, ParserOutcome, outcome_of
 from casparian.control import autostart, backups, draining
 from casparian.control.client import Client
@@ -84,7 +85,9 @@ class StickHome:
         return str(backups.restore(self.home, file)["aside"])
 
     def wake(self, program: str) -> None:
-        """Start a sentinel by a program, until it is stopped."""
+        """Start the home's service, or a sentinel by a program, until it is stopped."""
+        if manager.restart_after(self.home):
+            return
         _ask(program, self.home, "sentinel", "start")
 
     def deploy(self, program: str, folder: str) -> list[ParserOutcome]:

@@ -22,6 +22,7 @@ from casparian.protocol.engine import current_engine_hash
 from casparian.sentinel import candidates
 from casparian.sentinel.events import StopAsked, Tick
 from casparian.sentinel.io import SentinelIO
+from casparian.sentinel.notify import ServiceManager
 from casparian.sentinel.recovery import recover
 from casparian.sentinel.state import State
 from casparian.sentinel.step import step
@@ -44,6 +45,7 @@ def serve(home: Home, *, on_demand: bool, workers: int | None = None) -> None:
         log.configure(home, "sentinel")
     except OSError as error:
         raise unwritable(home, error.strerror or str(error)) from error
+    manager = ServiceManager()
     lock = HomeLock(home)
     settings = config.load(home).settings
     cores = len(os.sched_getaffinity(0))
@@ -80,8 +82,10 @@ def serve(home: Home, *, on_demand: bool, workers: int | None = None) -> None:
         )
         try:
             io.perform(recovered.effects)
+            manager.ready()
             _loop(io, state, idle_ns=settings.idle_seconds * 1_000_000_000)
         finally:
+            manager.stopping()
             io.close()
             _LOG.info("sentinel stopped", extra={"fields": {"reason": io.stop_reason or "fault"}})
     lock.release()

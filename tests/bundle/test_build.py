@@ -18,6 +18,7 @@ from bundle.make import NotBuilt, build_appliance
 from bundle.release_key import DEVELOPMENT_SEED
 from casparian import _native
 from casparian.appliance.stick import layout, sshsig
+from casparian.errors import CasparianError
 from casparian.trust.keys import PrivateKey
 from tests.factories import small_sticks as sticks
 
@@ -181,15 +182,16 @@ def test_a_file_that_fat_cannot_hold_is_refused(tmp_path, monkeypatch):
 
 
 def test_a_stick_that_reads_back_differently_is_not_finished(tmp_path, monkeypatch):
-    real = make._check_sums
+    real = make._check_finished
 
-    def damaged(folder, sums):
+    def damaged(folder):
         (folder / "README.txt").write_text("other")
-        real(folder, sums)
+        real(folder)
 
-    monkeypatch.setattr(make, "_check_sums", damaged)
-    with pytest.raises(NotBuilt, match=r"README\.txt"):
+    monkeypatch.setattr(make, "_check_finished", damaged)
+    with pytest.raises(CasparianError) as caught:
         sticks.make_stick(tmp_path)
+    assert caught.value.code == "stick.sum"
     assert not (tmp_path / "stick").exists()
 
 
@@ -203,6 +205,7 @@ def test_a_stick_of_parsers_and_trust_has_no_program(tmp_path):
     stick = sticks.make_trust_stick(tmp_path, trust=trust, parsers=(package,))
     assert set(files_below(stick)) == {
         "CARD.txt", "README.txt", "SHA256SUMS", "SHA256SUMS.sig", "parsers/lab-1.0.0.casparian",
+        "provenance/build.dsse.json",
         "stick.json", "trust/policy.json", "trust/release.pub", "trust/roots/1.root.json",
     }  # fmt: skip
     assert json.loads((stick / "stick.json").read_bytes())["kind"] == "trust"

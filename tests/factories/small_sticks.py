@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import zipfile
 from pathlib import Path
 
 from bundle.folder import StickWriter
@@ -59,9 +60,34 @@ def make_tree(root: Path, key: PrivateKey = DEVELOPMENT, *, version: str = "0.1.
 
 
 def make_wheels(root: Path) -> Path:
-    """A wheelhouse of one wheel that is none."""
+    """A wheelhouse of one wheel, which says what is compiled into it."""
     root.mkdir(parents=True, exist_ok=True)
-    (root / "example-1.0-py3-none-any.whl").write_bytes(b"PK\x05\x06" + bytes(18))
+    info = "example-1.0.dist-info"
+    carried = {
+        "bomFormat": "CycloneDX",
+        "specVersion": "1.5",
+        "components": [
+            {
+                "type": "library",
+                "bom-ref": "inner",
+                "name": "inner",
+                "version": "2.0",
+                "purl": "pkg:cargo/inner@2.0",
+                "licenses": [{"expression": "MIT OR Apache-2.0"}],
+            }
+        ],
+    }
+    files = {
+        "example.py": "",
+        f"{info}/METADATA": "Metadata-Version: 2.4\nName: example\nVersion: 1.0\nLicense-Expression: MIT\n",
+        f"{info}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        f"{info}/licenses/LICENSE": "a licence\n",
+        f"{info}/sboms/inner.cdx.json": json.dumps(carried),
+        f"{info}/RECORD": "",
+    }
+    with zipfile.ZipFile(root / "example-1.0-py3-none-any.whl", "w") as archive:
+        for path, content in files.items():
+            archive.writestr(zipfile.ZipInfo(path), content)
     (root / "lock.txt").write_text("example==1.0 --hash=sha256:" + "0" * 64 + "\n")
     return root
 

@@ -55,6 +55,21 @@ def start(app: App, *, workers: int | None) -> None:
     )
 
 
+@command.command("serve")
+@click.option(
+    "--workers", type=click.IntRange(min=1, max=256), help="Worker processes [default: one a core]"
+)
+@pass_app
+def serve(app: App, *, workers: int | None) -> None:
+    """Be the sentinel, in the foreground: for service managers and containers.
+
+    `casparian service install` writes a unit that calls this.
+    """
+    from casparian.control import autostart
+
+    autostart.serve(app.home, workers=workers or app.config.settings.workers)
+
+
 @command.command("stop")
 @click.option("--drain", "first_drain", is_flag=True, help="Let jobs that run finish first")
 @pass_app
