@@ -299,6 +299,18 @@ def test_a_document_beyond_its_limit_is_refused_before_it_is_read_whole(installe
     refuse(installed_place, stick, "stick.too_large")
 
 
+@pytest.mark.parametrize("path", ["README.txt", "payload"])
+def test_a_file_without_end_is_not_read_to_its_end(installed_place, stick, path):
+    """A hole of many gigabytes takes no room on the stick, and hours to read."""
+    if path == "payload":
+        path = stick.stick.payloads[0].archive
+    os.truncate(stick.path / path, 1 << 40)
+    codes = {"README.txt": ("stick.too_large",)}.get(
+        path, ("stick.too_large", "stick.archive_end", "stick.space")
+    )
+    refuse(installed_place, stick, *codes)
+
+
 def test_a_folder_that_is_no_stick_is_refused(place, tmp_path):
     assert place.checked(tmp_path / "none") == "stick.not_a_stick"
     (tmp_path / "empty").mkdir()
