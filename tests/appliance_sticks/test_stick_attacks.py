@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from casparian.appliance.stick import folder as folders
-from casparian.appliance.stick import layout, sshsig
+from casparian.appliance.stick import layout, sshsig, verify
 from casparian.appliance.stick.refusals import REASONS
 from casparian.errors import CasparianError
 from tests.factories.sticks import (
@@ -70,17 +70,20 @@ def test_a_flipped_byte_in_any_file_is_refused(installed_place, tmp_path):
 
 
 @pytest.mark.slow
-def test_every_flipped_bit_of_the_signed_documents_is_refused(installed_place, tmp_path):
+def test_a_flipped_bit_in_each_byte_of_the_signed_documents_is_refused(tmp_path):
     stick = make_stick(tmp_path / "two", version="2.0", release=2, files=SMALL)
     for path in (layout.SUMS, layout.SIGNATURE, layout.RELEASE_KEY, layout.MANIFEST):
         whole = (stick.path / path).read_bytes()
         for position in range(len(whole)):
-            for bit in range(8):
-                raw = bytearray(whole)
-                raw[position] ^= 1 << bit
-                stick.write(path, bytes(raw))
-                assert installed_place.checked(stick) is not None, (path, position, bit)
+            raw = bytearray(whole)
+            raw[position] ^= 1 << position % 8
+            stick.write(path, bytes(raw))
+            with folders.StickFolder(stick.path) as folder, pytest.raises(CasparianError) as caught:
+                verify.read_signed(folder)
+            assert caught.value.code.startswith("stick."), (path, position)
         stick.write(path, whole)
+    with folders.StickFolder(stick.path) as folder:
+        assert verify.read_signed(folder).stick == stick.stick
 
 
 def test_a_removed_file_is_refused(installed_place, stick):
