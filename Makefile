@@ -174,11 +174,6 @@ $(VENV)/.dev: $(VENV)/.runtime requirements/dev.txt
 	@$(PIP) install --quiet --require-hashes -r requirements/dev.txt
 	@touch $@
 
-$(VENV)/.appliance: $(VENV)/.runtime requirements/appliance.txt
-	@echo 'installing what makes the appliance'
-	@$(PIP) install --quiet --require-hashes -r requirements/appliance.txt
-	@touch $@
-
 $(VENV)/.native: $(VENV)/.runtime $(NATIVE_SOURCES)
 	@echo 'building the native module (release)'
 	@VIRTUAL_ENV="$(CURDIR)/$(VENV)" PATH="$(CURDIR)/$(BIN):$$PATH" PIP_QUIET=1 PIP_DISABLE_PIP_VERSION_CHECK=1 \
