@@ -46,7 +46,7 @@ def test_modes_are_the_same_whatever_the_umask(place, tmp_path):
     finally:
         os.umask(before)
     version = Path(place.store.version_path(stick.name))
-    for path in (version, *version.rglob("*")):
+    for path in (Path(place.store.path), version.parent, version, *version.rglob("*")):
         mode = stat.S_IMODE(path.stat().st_mode)
         executable = path.is_dir() or path.parent.name == "bin"
         assert mode == (0o755 if executable else 0o644), path
@@ -141,8 +141,12 @@ def test_leftovers_of_a_cut_off_command_are_removed(place, tmp_path):
     os.makedirs(os.path.join(place.store.path, ".stage-0123", "bin"))
     os.makedirs(os.path.join(place.store.versions, ".gone-0123"))
     os.symlink("versions/x", os.path.join(place.store.path, "current.new-0123456789ab"))
+    os.makedirs(os.path.join(place.store.path, ".install-999999999.0123"))
+    at_work = os.path.join(place.store.path, f".install-{os.getpid()}.abcd")
+    os.makedirs(at_work)
     place.apply(make_stick(tmp_path / "stick"))
     assert not [name for name in place.tree() if "0123" in name]
+    assert os.path.isdir(at_work)
 
 
 def test_a_check_changes_nothing(place, tmp_path):

@@ -44,7 +44,7 @@ def settled(place) -> dict[str, str]:
     return found
 
 
-@pytest.mark.sampled(6)
+@pytest.mark.sampled(10)
 @pytest.mark.parametrize("moment", range(MOMENTS))
 def test_an_update_killed_at_any_moment(place, two, moment):
     one, stick = two
@@ -68,7 +68,7 @@ def test_the_moments_are_all_that_there_are(place, two):
     assert place.store.current == stick.name
 
 
-@pytest.mark.sampled(10)
+@pytest.mark.sampled(16)
 @pytest.mark.parametrize("moment", range(MOMENTS))
 def test_a_first_installation_killed_at_any_moment(place, tmp_path, moment):
     stick = make_stick(tmp_path / "stick", version="1.0", release=1)
@@ -84,7 +84,7 @@ def test_a_first_installation_killed_at_any_moment(place, tmp_path, moment):
     assert len(place.store.recorded().history) == 1
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("moment", range(24))
 @pytest.mark.parametrize("exchange", [True, False])
 def test_a_rollback_killed_at_any_moment(place, two, monkeypatch, moment, exchange):
@@ -101,7 +101,7 @@ def test_a_rollback_killed_at_any_moment(place, two, monkeypatch, moment, exchan
     assert check_whole(place) == stick.name
 
 
-@pytest.mark.sampled(8)
+@pytest.mark.sampled(16)
 @pytest.mark.parametrize("moment", range(MOMENTS))
 def test_a_repair_killed_at_any_moment(place, two, moment):
     """The version in use was altered, and its stick is applied again."""

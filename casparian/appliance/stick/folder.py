@@ -18,6 +18,7 @@ from casparian.appliance.stick.refusals import reading, refused
 from casparian.display import show
 
 BLOCK_BYTES: Final = 1 << 20
+FILE_BYTES_MAX: Final = (4 << 30) - 1  # what FAT holds
 _FILES_MAX: Final = 20_000
 _DEPTH_MAX: Final = 8
 _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -137,6 +138,10 @@ class StickFolder:
         with self.open(path) as descriptor:
             while True:
                 with reading(path):
+                    if os.fstat(descriptor).st_size > FILE_BYTES_MAX or size_bytes > FILE_BYTES_MAX:
+                        raise refused(
+                            "stick.too_large", f"`{show(path)}` is larger than FAT allows"
+                        )
                     block = os.read(descriptor, BLOCK_BYTES)
                 if not block:
                     return hasher.hexdigest(), size_bytes

@@ -29,6 +29,7 @@ STAGE: Final = ".stage-"
 GONE: Final = ".gone-"
 _FOLDER_NAME: Final = re.compile(r"[0-9A-Za-z][0-9A-Za-z.+]{0,63}-\d{1,19}\Z", re.ASCII)
 _LEFTOVER: Final = re.compile(r"(\.stage-|\.gone-)|.+\.new-[0-9a-f]{12}\Z")
+_INSTALLING: Final = re.compile(r"\.install-(\d+)\.", re.ASCII)
 _FILE_BYTES_MAX: Final = 4 << 20
 
 
@@ -95,8 +96,10 @@ class InstallationStore:
         """
         path = os.path.join(self.path, ".lock")
         with writing(path):
-            os.makedirs(self.versions, mode=0o755, exist_ok=True)
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+            for folder in (self.path, self.versions):
+                _make_folder(folder)
+            # For its owner alone: whoever may open a file may lock it.
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -118,7 +121,7 @@ class InstallationStore:
             for folder in (self.path, self.versions, os.path.join(self.path, "bin")):
                 for name in os.listdir(folder) if os.path.isdir(folder) else ():
                     path = os.path.join(folder, name)
-                    if _LEFTOVER.match(name) and path != keep:
+                    if (_LEFTOVER.match(name) and path != keep) or _is_abandoned(name):
                         remove_tree(path)
 
     def new_stage(self) -> str:
@@ -191,7 +194,7 @@ class InstallationStore:
         path = os.path.join(folder, "casparian")
         target = f"../{layout.CURRENT}/bin/casparian"
         with writing(path):
-            os.makedirs(folder, mode=0o755, exist_ok=True)
+            _make_folder(folder)
             if not (os.path.islink(path) and os.readlink(path) == target):
                 durable.replace_link(path, target)
 
@@ -234,12 +237,25 @@ class InstallationStore:
         durable.replace_link(os.path.join(self.path, name), f"{layout.VERSIONS}/{version}")
 
 
+def _make_folder(path: str) -> None:
+    """A folder that others may read, whatever the umask is; one that is there keeps its mode."""
+    if not os.path.isdir(path):
+        os.makedirs(path)
+        os.chmod(path, FOLDER_MODE)
+
+
 def remove_tree(path: str) -> None:
     """Remove a file, a link or a folder with all that is in it."""
     if os.path.isdir(path) and not os.path.islink(path):
         shutil.rmtree(path)
     else:
         os.unlink(path)
+
+
+def _is_abandoned(name: str) -> bool:
+    """Whether this is the private folder of an `install.sh` whose process is no more."""
+    match = _INSTALLING.match(name)
+    return match is not None and not os.path.exists(f"/proc/{match[1]}")
 
 
 def _same(one: layout.Change, other: layout.Change) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -93,6 +94,7 @@ def checklist_for(app: App) -> Checklist:
         app.out.line(f"{mark} {item.check:<18} {show(item.message)}{code}")
         if not item.passed and item.hint:
             app.out.line(f"  hint: {show(item.hint)}")
+        sys.stdout.flush()  # minutes may pass until the next one, also in a pipe
 
     return Checklist(tell)
 
