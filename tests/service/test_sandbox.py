@@ -113,7 +113,7 @@ def test_a_job_runs_in_full_isolation_under_the_unit_and_the_unit_is_in_force(
     result = world.run()
     assert result["jobs"]["completed"] == 1
     assert world.query("SELECT count(*) FROM syslog_events")[0] == [50]
-    (job,) = world.json("jobs", "list", "--all")["jobs"]
+    (job,) = world.json("jobs", "list")["jobs"]
     log = json.dumps(world.json("jobs", "logs", str(job["job_id"])))
     assert '"level": "full"' in log, log[:3000]
 
