@@ -111,9 +111,11 @@ def test_while_it_is_paused_no_sentinel_starts(world: World) -> None:
     home = home_of(world)
     with draining.paused(home) as status:
         assert status is not None
-        refused = world.call("sentinel", "start")
-        assert refused.returncode != 0
-        assert not is_answering(home)
         with pytest.raises(Conflict), draining.paused(home):
             pass
-    assert world.json("sentinel", "start")["started"]
+        waiting = world.start("sentinel", "start")
+        wait_until(lambda: "sentinel.running" in (home.logs / "sentinel.out").read_text())
+        assert not is_answering(home)
+    said, _ = waiting.communicate()
+    assert waiting.returncode == 0, said
+    assert is_answering(home), "who wanted one waited for the end of the pause"

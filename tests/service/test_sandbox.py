@@ -122,7 +122,8 @@ def test_a_job_runs_in_full_isolation_under_the_unit_and_the_unit_is_in_force(
     elsewhere.chmod(0o777)
     world.file("more", syslog_lines(host="b", count=5))
     failed = world.run("--sink", f"parquet:{elsewhere}", code=None)
-    assert failed["jobs"]["completed"] == 0, "only the home is writable"
+    completed = failed.get("jobs", {}).get("completed", 0)
+    assert not completed, "only the home is writable"
     assert not list(elsewhere.rglob("*.parquet"))
 
     stop = unit_sandbox.words(
