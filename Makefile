@@ -174,16 +174,17 @@ $(VENV)/.dev: $(VENV)/.runtime requirements/dev.txt
 	@$(PIP) install --quiet --require-hashes -r requirements/dev.txt
 	@touch $@
 
-$(VENV)/.appliance: $(VENV)/.runtime requirements/appliance.txt
-	@echo 'installing what makes the appliance'
-	@$(PIP) install --quiet --require-hashes -r requirements/appliance.txt
-	@touch $@
-
 $(VENV)/.native: $(VENV)/.runtime $(NATIVE_SOURCES)
 	@echo 'building the native module (release)'
 	@VIRTUAL_ENV="$(CURDIR)/$(VENV)" PATH="$(CURDIR)/$(BIN):$$PATH" PIP_QUIET=1 PIP_DISABLE_PIP_VERSION_CHECK=1 \
 	  $(BIN)/maturin develop --quiet --release --locked
 	@$(BIN)/python -m compileall -q casparian   # our processes write no byte code, and would compile all of it at each start
+	@touch $@
+
+# What compiles and relocates the appliance.
+$(VENV)/.appliance: $(VENV)/.native requirements/appliance.txt
+	@echo 'installing the locked tools that make the appliance'
+	@$(PIP) install --quiet --require-hashes -r requirements/appliance.txt
 	@touch $@
 
 # The readers that `make bench` compares with live by themselves; nothing of ours depends on them.

@@ -82,9 +82,13 @@ def build(
         StepFailedError: a step failed.
     """
     environment = dict(os.environ)
+    work, out = work.resolve(), out.resolve()
     if key is not None:
-        environment["CASPARIAN_RELEASE_KEY_FILE"] = str(key.resolve())
-    if wheels is None:
+        key = key.resolve()
+        environment["CASPARIAN_RELEASE_KEY_FILE"] = str(key)
+    if wheels is not None:
+        wheels = wheels.resolve()
+    else:
         name = f"linux-{platform.machine()}"
         wheels = work / "wheels" / name
         _step(
@@ -133,9 +137,8 @@ def _step(name: str, command: list[str], environment: dict[str, str], made: Path
 def _inputs(wheels: Path, *, python: str | None, freeze: bool) -> str:
     """Hash of all that a tree is made of."""
     digest = hashlib.sha256(json.dumps([python, freeze, sys.version]).encode())
-    for path in sorted(wheels.iterdir()):
-        status = path.stat()
-        digest.update(f"{path.name} {status.st_size} {status.st_mtime_ns}\n".encode())
+    for path in sorted(wheels.glob("*.txt")):  # locks, which name every wheel by its hash
+        digest.update(path.read_bytes())
     for command in (["git", "rev-parse", "HEAD"], ["git", "diff", "HEAD"]):
         done = subprocess.run(command, cwd=_REPOSITORY, capture_output=True, check=False)
         digest.update(done.stdout)

@@ -16,7 +16,7 @@ import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from bundle import licences, locks, platforms, spdx, wheelfile
 from bundle.licences import Licence
@@ -59,6 +59,28 @@ class Report:
         """Nothing is wrong; there may be notes."""
         return not self.problems
 
+    def document(self) -> dict[str, Any]:
+        """As JSON has it."""
+        return {
+            "platform": self.platform,
+            "directory": None if self.directory is None else str(self.directory),
+            "ok": self.ok,
+            "problems": self.problems,
+            "notes": self.notes,
+            "size_bytes": self.size_bytes,
+            "wheels": [
+                {
+                    "name": held.wheel.name,
+                    "version": held.wheel.version,
+                    "file": held.wheel.path.name,
+                    "sha256": held.sha256,
+                    "size_bytes": held.size_bytes,
+                    "licence": held.licence.taken,
+                }
+                for held in self.wheels
+            ],
+        }
+
 
 def own_version(root: Path = ROOT) -> str:
     """The version of our own wheel."""
@@ -82,7 +104,7 @@ def verify(
     try:
         files = _files(directory, report)
         expected = locks.of_platform(platform, folder)
-        parsers = _of_parsers_alone(expected)
+        parsers = of_parsers_alone(expected)
         allowed = _check_locks(directory, files, platform, expected, parsers, report)
     except (OSError, BadLock, UnicodeDecodeError) as error:
         report.problems.append(_said(error))
@@ -127,6 +149,39 @@ def verify_locks(platform: Platform, folder: Path = FOLDER, root: Path = ROOT) -
     return report
 
 
+def of_parsers_alone(expected: list[Locked]) -> list[Locked]:
+    """What first-party parsers' locks name and the platform's lock, `expected`, does not."""
+    known = {(each.name, each.version) for each in expected}
+    found: dict[str, Locked] = {}
+    for lock in locks.of_parsers().values():
+        for each in lock:
+            if (each.name, each.version) not in known:
+                found[each.line()] = each
+    return list(found.values())
+
+
+def write_lists(
+    directory: Path, platform: Platform, locked: list[Locked], alone: list[Locked]
+) -> None:
+    """Write lock and checksums of a wheelhouse whose wheels are there.
+
+    Args:
+        directory: the wheelhouse.
+        platform: said in the first line of the lock.
+        locked: the platform's lock and our own wheel.
+        alone: what only first-party parsers' locks name.
+    """
+    (directory / LOCK).write_text(locks.write(locked, floor_of(platform)), "utf-8")
+    if alone:
+        (directory / PARSERS).write_text(locks.write(alone, "of parsers alone"), "utf-8")
+    else:
+        (directory / PARSERS).unlink(missing_ok=True)
+    listed = [path for path in sorted(directory.iterdir()) if path.name != SUMS]
+    (directory / SUMS).write_text(
+        "".join(f"{wheelfile.sha256(path)}  {path.name}\n" for path in listed), "utf-8"
+    )
+
+
 def _files(directory: Path, report: Report) -> dict[str, Path]:
     """The regular files; anything else is a problem."""
     found = {}
@@ -144,17 +199,6 @@ def _files(directory: Path, report: Report) -> dict[str, Path]:
         if other != path.name:
             report.problems.append(f"`{path.name}` and `{other}` differ in case alone")
     return found
-
-
-def _of_parsers_alone(expected: list[Locked]) -> list[Locked]:
-    """What parsers' locks name and the platform's does not."""
-    known = {(each.name, each.version) for each in expected}
-    found: dict[str, Locked] = {}
-    for lock in locks.of_parsers().values():
-        for each in lock:
-            if (each.name, each.version) not in known:
-                found[each.line()] = each
-    return list(found.values())
 
 
 def _check_locks(

@@ -132,10 +132,48 @@ def trust_page() -> str:
     )
 
 
+def stick_page() -> str:
+    """What is on a stick and in an installation, and every reason for which one is refused."""
+    from casparian.appliance.stick import apply, archive, documents, layout, names, refusals
+
+    head = (layout.__doc__ or "").split("\n\n", 1)[1]
+    steps = (apply.__doc__ or "").split("\n\n")[1]
+    spelling = (archive.__doc__ or "").split("\n\n", 1)[1].strip()
+    rows = [
+        f"| `{code}` | {reason.kind.exit_code} | {reason.meaning} | {reason.hint} |"
+        for code, reason in sorted(refusals.REASONS.items())
+    ]
+    limits = [
+        ("`SHA256SUMS`", f"{documents.SUMS_BYTES_MAX} bytes"),
+        ("`stick.json`", f"{documents.MANIFEST_BYTES_MAX} bytes"),
+        ("`NAME.files.json`", f"{documents.FILES_BYTES_MAX} bytes, {documents.FILES_MAX} files"),
+        ("a version, unpacked", f"{documents.VERSION_BYTES_MAX} bytes"),
+        ("a path", f"{names.PATH_CHARACTERS_MAX} characters"),
+    ]
+    return (
+        f"{_NOTE}# Sticks and installations: formats, steps, refusals\n\n"
+        "How to use them: [from a stick to the first table](../how-to/airgap.md),\n"
+        "[update and roll back](../how-to/update-and-roll-back.md); why in this order:\n"
+        "[the appliance](../explanation/appliance.md).\n\n"
+        f"```\n{head.strip()}\n```\n\n"
+        "All JSON is read strictly: an unknown field, a key that stands twice or a number with a fraction refuses the\n"
+        f"document. The signature is SSHSIG by an Ed25519 key, namespace `{layout.NAMESPACE}`, principal\n"
+        f"`{layout.IDENTITY}`.\n\n"
+        f"## The archive\n\n{spelling}\n\n"
+        f"## What `casparian bundle apply` does\n\n```\n{steps}\n```\n\n"
+        "## Refusals\n\nThe first thing that is wrong is the reason.\n\n"
+        "| code | exit | meaning | what to do |\n|---|---|---|---|\n" + "\n".join(rows) + "\n\n"
+        "## Limits\n\n| of | at most |\n|---|---|\n"
+        + "\n".join(f"| {what} | {limit} |" for what, limit in limits)
+        + "\n"
+    )
+
+
 PAGES = {
     "cli.md": cli_page,
     "faults.md": faults_page,
     "settings.md": settings_page,
+    "stick.md": stick_page,
     "trust.md": trust_page,
     "wide-tables.md": wide_tables_page,
 }

@@ -28,6 +28,7 @@ from casparian.errors import ContractError
 
 API_VERSION: Final = "v3.1.0"
 _PREFIX: Final = "casparian"
+_DEPTH_MAX: Final = 32
 _NODES_MAX: Final = 200_000
 _PLAIN: Final = re.compile("[ -~\u00a1-\u1fff]*\\Z")
 
@@ -297,7 +298,12 @@ def _load(raw: bytes, file: str) -> dict[str, Any]:
     try:
         if len(raw) > BYTES_MAX:
             raise ValueError(f"larger than {BYTES_MAX} bytes")
+        depth = 0
         for count, event in enumerate(yaml.parse(raw, Loader=yaml.SafeLoader)):
+            depth += isinstance(event, yaml.CollectionStartEvent)
+            depth -= isinstance(event, yaml.CollectionEndEvent)
+            if depth > _DEPTH_MAX:  # each level costs the scanner more than the one before
+                raise ValueError(f"nested more than {_DEPTH_MAX} deep")
             aliased = isinstance(event, yaml.AliasEvent)  # a few of them can be made a bomb
             if aliased or count > _NODES_MAX:
                 raise ValueError("it has an alias" if aliased else f"more than {_NODES_MAX} values")

@@ -32,11 +32,15 @@ class StickHome:
     Args:
         home: it need not exist.
         say: told in a sentence what is waited for.
+        wait_seconds: how long jobs may take to finish; `None`: as long as it takes.
     """
 
-    def __init__(self, home: Home, say: Say = lambda _text: None) -> None:
+    def __init__(
+        self, home: Home, say: Say = lambda _text: None, wait_seconds: float | None = None
+    ) -> None:
         self.home = home
         self._say = say
+        self._wait_seconds = wait_seconds
 
     def import_trust(self, documents: tuple[bytes, ...]) -> str:
         """Put newer roots and a policy into force; what happened."""
@@ -46,17 +50,18 @@ class StickHome:
         return str(done.message)
 
     def rest(self) -> bool:
-        """Let jobs finish and stop the sentinel; whether it was one that runs until it is stopped.
+        """Let jobs finish and the sentinel end; whether it was one that runs until it is stopped.
 
-        An update that is given up meanwhile leaves a sentinel that works as before.
+        Raises:
+            Conflict: `sentinel.still_running`: the time is up; jobs go on as if nothing had been asked.
         """
         try:
-            drained = draining.drain(self.home, self._say)
+            ended = draining.drain(self.home, self._say, timeout_seconds=self._wait_seconds)
         except BaseException:
             with contextlib.suppress(CasparianError):
                 draining.resume(self.home)
             raise
-        return drained is not None and not drained.on_demand
+        return ended is not None and not ended.on_demand
 
     def copy(self) -> HomeCopy | None:
         """Copy the control database into `HOME/backups`."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from conftest import Casparian
 
 from casparian.control.infer import files_below, run_inference
+
+if TYPE_CHECKING:
+    from conftest import Casparian  # folders of tests have one each: only its type is meant
 
 ROWS = [
     ("2024-03-01 10:00:00", "10.0.0.1", "5", "INFO", "1.25", '"said ""no"", left"'),

@@ -40,8 +40,9 @@ def main() -> int:
     log = Log()
     work = arguments.work.resolve()
     evidence = _evidence(work)
-    # Sticks of another state of the sources are no sticks of these.
-    shutil.rmtree(work / "sticks", ignore_errors=True)
+    if arguments.sticks is None:  # those of another state of the sources are none of these
+        arguments.sticks = work / "sticks"
+        shutil.rmtree(arguments.sticks, ignore_errors=True)
     try:
         for index, suite in enumerate(arguments.rooms.split(",")):
             log.title(f"a room of {suite}")
@@ -59,6 +60,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.appliance", description=__doc__)
     parser.add_argument("--rooms", default=",".join(root_file_systems.SUITES))
     parser.add_argument("--work", type=Path, default=Path("build/appliance"))
+    parser.add_argument("--sticks", type=Path, help="sticks that are made already, named 1 and 2")
     parser.add_argument("--cuts", type=int, default=12, help="power cuts in each room")
     parser.add_argument("--every", type=int, default=1, help="flip bytes in each n-th file only")
     parser.add_argument("--rounds", type=int, default=5, help="of what is measured")
@@ -86,7 +88,7 @@ def _room(
             archive = root_file_systems.debian(suite, work / "rooms", mirror=arguments.mirror)
             root = root_file_systems.unpack(archive, folder / "root")
     room = Room(root, folder, evidence=evidence)
-    sticks = work / "sticks"
+    sticks = arguments.sticks.resolve()
     with room.powered():
         with log.check("no network, an ordinary user, nothing that can be written but a home"):
             room.sh(_BARE)

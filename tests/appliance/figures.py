@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sys
@@ -38,6 +39,14 @@ def measure(room: Room, evidence: Path, rounds: int, log: Log) -> None:
         log: gets the figures.
     """
     stick = room.media / "stick"
+    manifest = json.loads((stick / "stick.json").read_text(encoding="utf-8"))
+    for payload in manifest["payloads"]:
+        form = "compiled" if payload["frozen"] else "a launcher over plain modules (`FREEZE=0`)"
+        log.figure(
+            "program",
+            f"{manifest['version']} for {payload['platform']}, {form}; Python {payload['python']}, "
+            f"glibc {payload['needs']['glibc']} or newer",
+        )
     sizes = [path.stat().st_size for path in stick.rglob("*") if path.is_file()]
     log.figure("stick", f"{sum(sizes) / _MIB:.0f} MiB in {len(sizes)} files")
     parts = {

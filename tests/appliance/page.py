@@ -15,9 +15,10 @@ from types import ModuleType
 from typing import Final
 
 from tests.appliance.log import Log
-from tests.appliance.room import STICK, Room
+from tests.appliance.room import HOME, STICK, Room
 
 REPOSITORY: Final = Path(__file__).resolve().parents[2]
+_RELEASES: Final = ("1", "2")  # that the page makes
 PAGE: Final = REPOSITORY / "docs" / "how-to" / "airgap.md"
 
 
@@ -37,12 +38,17 @@ def walk(room: Room, work: Path, log: Log, *, sticks: Path) -> None:
     stick = room.media / "stick"
     stick.mkdir(exist_ok=True)
 
+    # Where sticks are made, or a place that looks like it.
+    made_before = all((sticks / release).exists() for release in _RELEASES)
+    here = work / "connected" if made_before else REPOSITORY
+    here.mkdir(exist_ok=True)
+
     def kept(line: re.Match[str]) -> str:
         one, made = shlex.quote(str(sticks / line[1])), "build/appliance/stick"
-        if (sticks / line[1]).exists():
+        if made_before:
             return (
-                f"rm -rf {made} && mkdir -p {made} && cp -R {one}/. {made}\n"
-                f"echo the stick is in {made}: $(du -sm {made} | cut -f1) MiB, made before"
+                f"mkdir -p build/appliance && rm -f {made} && ln -s {one} {made}\n"
+                f"echo the stick is in {made}: $(du -sm {made}/ | cut -f1) MiB, made before"
             )
         return f"{line[0]}\nmkdir -p {one} && cp -R {made}/. {one}"
 
@@ -51,7 +57,7 @@ def walk(room: Room, work: Path, log: Log, *, sticks: Path) -> None:
         done = subprocess.run(
             ["sh"],
             input=script,
-            cwd=REPOSITORY,
+            cwd=here,
             env=os.environ | {"STICK": str(stick)},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -71,7 +77,10 @@ def walk(room: Room, work: Path, log: Log, *, sticks: Path) -> None:
         return walkthrough.Ended(ran.code, ran.output)
 
     shells = {"connected": connected, "disconnected": disconnected}
-    states = {"connected": str(work / "connected.environment"), "disconnected": "./.environment"}
+    states = {
+        "connected": str(work / "connected.environment"),
+        "disconnected": f"{HOME}/.environment",
+    }
     machines = {name: (_logged(name, shell, log), states[name]) for name, shell in shells.items()}
     walkthrough.walk(PAGE, work, machines=machines)
 

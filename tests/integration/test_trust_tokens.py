@@ -15,7 +15,9 @@ from casparian.trust.origin import Origin
 from casparian.trust.policy import ExaminerRole
 from casparian.trust.tokens import open_token
 from casparian.trust.verify import verify_parser
+from tests.factories.datasets import document
 from tests.factories.trust import FILES, NOW, Organisation, statement_for
+from tests.support.contract_case import ContractCase
 
 pkcs11 = pytest.importorskip("pkcs11", reason="the extra `casparian[tokens]` is not installed")
 LIBRARIES = [*glob.glob("/usr/lib/softhsm/libsofthsm2.so"), *glob.glob("/usr/lib/*/softhsm/libsofthsm2.so"),
@@ -102,3 +104,44 @@ def test_the_command_line_signs_with_a_token(token, tmp_path, capfd):
     assert run(["parser", "sign", str(tmp_path / "p"), *token_options]) == 0
     printed = capfd.readouterr().out
     assert import_public((tmp_path / "dora.pub").read_bytes())[0].keyid in printed
+
+
+def test_requests_are_accepted_and_rejected_with_a_token(token, tmp_path):
+    """A holder whose key never leaves the token decides as one with a key file does."""
+    (tmp_path / "pin").write_text(f"{PIN}\n")
+    by_token = ("--pkcs11", token, "--token", "lab/p256", "--pin-file", str(tmp_path / "pin"))
+    key = open_token(token, "lab/p256", PIN).public
+    case = ContractCase(tmp_path, token=key)
+    try:
+        asked = case.json("contract", "promote", case.document(document()))
+        number = asked["approval_id"]
+        other = case.json(
+            "approve", "accept", number, "--pkcs11", token, "--token", "lab/p384",
+            "--pin-file", str(tmp_path / "pin"), "--reason", "seen", code=None,
+        )  # fmt: skip
+        assert other["error"]["code"] == "trust.unknown_signer"
+        case.json("approve", "reject", number, *by_token, "--reason", "not yet")
+        asked = case.json("contract", "promote", case.document(document()))
+        accepted = case.json(
+            "approve", "accept", asked["approval_id"], *by_token, "--reason", "seen"
+        )
+        assert accepted["state"] == "accepted"
+        at_once = document(lambda values: values["columns"][2].update(type="int64"))
+        done = case.json(
+            "contract", "amend", "firewall", "--file", case.document(at_once), *by_token,
+            "--reason", "greater numbers",
+        )  # fmt: skip
+        assert done["state"] == "accepted"
+        history = case.json("contract", "history", "firewall")["revisions"]
+        assert [
+            (vote["holders"], vote["keyids"]) for one in history for vote in one["decisions"]
+        ] == [
+            (["dora"], [key.keyid]),
+            (["dora"], [key.keyid]),
+        ]
+        votes = {c["check"]: c["status"] for c in case.json("doctor", code=None)["checks"]}["votes"]
+        assert votes == "ok"
+        neither = case.json("approve", "accept", asked["approval_id"], "--reason", "x", code=2)
+        assert neither["error"]["code"] == "usage.key"
+    finally:
+        case.stop()

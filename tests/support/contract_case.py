@@ -10,7 +10,9 @@ from typing import Any
 from casparian.control import autostart
 from casparian.control.client import Client
 from casparian.paths import Home
+from casparian.trust.keys import PublicKey
 from casparian.trust.policy import ExaminerRole
+from casparian.trust.verdict import release_key
 from tests.factories.datasets import as_bytes
 from tests.factories.laboratory import Laboratory, import_trust
 from tests.factories.trust import QUICK
@@ -20,11 +22,13 @@ PASSPHRASE = "correct horse"
 
 
 class ContractCase(World):
-    """A home whose lead examiner, Alice, decides about the contract of one table alone."""
+    """A home whose lead examiner decides about the contract of one table alone: Alice, or whoever has the token."""
 
-    def __init__(self, directory: Path, *, table: str = "firewall") -> None:
+    def __init__(
+        self, directory: Path, *, table: str = "firewall", token: PublicKey | None = None
+    ) -> None:
         super().__init__(directory)
-        laboratory = Laboratory(directory)
+        self.laboratory = laboratory = Laboratory(directory)
         self.key = directory / "alice.key"
         self.passphrase = directory / "passphrase"
         self.passphrase.write_text(PASSPHRASE + "\n")
@@ -32,16 +36,28 @@ class ContractCase(World):
         laboratory.alice.write(self.key, PASSPHRASE, kdf=QUICK)
         self.stranger = directory / "eve.key"
         laboratory.eve.write(self.stranger, PASSPHRASE, kdf=QUICK)
+        decides = token or laboratory.alice.public
+        keys = [
+            (laboratory.alice.public, "alice"),
+            (release_key().public, "release"),
+            *([(token, "dora")] if token else []),
+        ]
+        parsers = ExaminerRole(
+            name="parsers",
+            keyids=(laboratory.alice.public.keyid,),
+            threshold=1,
+            paths=("parsers/acme.*/*",),
+        )
         role = ExaminerRole(
             name="lead examiner",
-            keyids=(laboratory.alice.public.keyid,),
+            keyids=(decides.keyid,),
             threshold=1,
             paths=(f"contracts/{table}",),
         )
         with self.client() as client:
             import_trust(
                 client,
-                laboratory.policy(roles=(role,)),
+                laboratory.policy(roles=(role, parsers), keys=keys),
                 laboratory.root,
                 fingerprint=laboratory.fingerprint,
             )

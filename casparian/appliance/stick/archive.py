@@ -96,6 +96,8 @@ class Archive:
 
     def _check_header(self, found: bytes, file: PayloadFile) -> None:
         if self._mtime is None:
+            if not any(found):
+                raise refused("stick.archive", "the archive holds nothing")
             self._mtime = _time_of(found)
         try:
             if found == header(file, self._mtime):

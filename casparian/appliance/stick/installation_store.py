@@ -180,6 +180,11 @@ class InstallationStore:
                 self._link(layout.CURRENT, previous)
                 self._link(layout.PREVIOUS, current)
 
+    def set_previous(self, name: str) -> None:
+        """Have `previous` point to a version."""
+        with writing(layout.PREVIOUS):
+            self._link(layout.PREVIOUS, name)
+
     def link_program(self) -> None:
         """`bin/casparian`, for a search path: it follows `current`."""
         folder = os.path.join(self.path, "bin")

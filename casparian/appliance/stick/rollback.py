@@ -66,6 +66,11 @@ def roll_back(
             held.enter_context(store.locked())
             store.sweep()
         current, previous = store.current, store.previous
+        if not dry_run and current is not None and current == previous:
+            before = _finished(store, current)
+            if before is not None:
+                checklist.passed("switched", f"`{before}` -> `{current}`, as was begun")
+                return RolledBack(version=current, before=before)
         if current is None or previous is None or current == previous:
             raise refused("stick.no_previous", f"`{show(store.path)}` has no version to go back to")
         stick = _verified(store, side, previous, checklist, progress)
@@ -95,6 +100,17 @@ def roll_back(
             aside=aside,
             lost=lost,
         )
+
+
+def _finished(store: InstallationStore, current: str) -> str | None:
+    """Put the second link right, after a rollback that was cut off between the two; the version it came from."""
+    history = store.recorded().history
+    if history and history[-1].action == "rollback" and history[-1].version == current:
+        before = history[-1].before
+        if before in store.names() and before is not None:
+            store.set_previous(before)
+            return before
+    return None
 
 
 def _verified(

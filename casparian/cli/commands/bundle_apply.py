@@ -15,13 +15,14 @@ from casparian.cli.commands.bundle_common import (
     running_name,
     running_version,
     store_of,
+    wait_option,
 )
 from casparian.cli.framework import Command, pass_app
 from casparian.display import show
 from casparian.errors import ExitCode
 
 if TYPE_CHECKING:
-    from casparian.appliance.stick.apply import Applied
+    from casparian.appliance.stick.apply import Applied, Options
     from casparian.appliance.stick.checklist import Checklist
 
 _fingerprint = click.option(
@@ -61,11 +62,19 @@ def check(
 @click.argument("stick", type=click.Path())
 @_keep
 @_without_trust
+@wait_option
 @into_option
 @click.option("--dry-run", is_flag=True, help="Check only, as `bundle check` does")
 @pass_app
 def apply(
-    app: App, *, stick: str, keep: int, without_trust: bool, into: str | None, dry_run: bool
+    app: App,
+    *,
+    stick: str,
+    keep: int,
+    without_trust: bool,
+    wait_seconds: float | None,
+    into: str | None,
+    dry_run: bool,
 ) -> int:
     """Update from a stick: verify, stage, test, switch; the version before is kept.
 
@@ -78,7 +87,7 @@ def apply(
     from casparian.appliance.stick.apply import Options
 
     options = Options(keep=keep, without_trust=without_trust, running=running_name())
-    return _apply(app, stick, into, options)
+    return _apply(app, stick, into, options, wait_seconds)
 
 
 @click.command("install", cls=Command)
@@ -138,14 +147,16 @@ def _check(
     return int(ExitCode.REFUSED if fault is None else fault.exit_code)
 
 
-def _apply(app: App, stick: str, into: str | None, options: Any) -> int:
+def _apply(
+    app: App, stick: str, into: str | None, options: Options, wait_seconds: float | None = None
+) -> int:
     from casparian.appliance.stick.apply import Applying
     from casparian.control.stick_home import StickHome
 
     checklist = checklist_for(app)
     # Parsers and policy alone need no installation: any program may take them into its home.
     store = store_of(into, needed=False) if into or running_version() else None
-    side = StickHome(app.home, app.out.say)
+    side = StickHome(app.home, app.out.say, wait_seconds)
     done = Applying(stick, store, side, options, checklist, progress=counted(app)).apply()
     app.out.emit(_document(done, checklist), lambda: _show(app, done))
     return int(ExitCode.DONE if checklist.good else ExitCode.REFUSED)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -30,9 +29,25 @@ def into_option(function: Any) -> Any:
     )(function)
 
 
+def wait_option(function: Any) -> Any:
+    """`--wait SECONDS`."""
+    return click.option(
+        "--wait",
+        "wait_seconds",
+        type=click.FloatRange(min=0),
+        metavar="SECONDS",
+        help="How long jobs may take to finish [default: as long as they take]",
+    )(function)
+
+
 def running_version() -> str | None:
     """Folder of the version that this program runs from; `None` when no stick installed it."""
-    folder = os.path.dirname(os.path.realpath(sys.prefix))
+    from casparian import installation
+
+    root = installation.root()
+    if root is None:
+        return None
+    folder = os.path.realpath(root)
     return folder if os.path.basename(os.path.dirname(folder)) == "versions" else None
 
 

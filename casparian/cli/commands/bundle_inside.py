@@ -10,7 +10,6 @@ import click
 import msgspec
 
 from casparian.cli.app import App, Globals
-from casparian.cli.commands.bundle_common import running_version
 from casparian.cli.framework import Command, pass_app
 from casparian.cli.output import plural
 from casparian.display import show
@@ -98,14 +97,12 @@ def _sample(folder: str) -> tuple[str, dict[str, int] | None]:
     """Evidence to take, and rows by table that it must give; a program without a sample makes the demo's evidence."""
     from pathlib import Path
 
-    share = _share()
-    if share is not None:
-        sample = os.path.join(share, "sample")
-        expected = os.path.join(sample, "expected.json")
-        if os.path.isfile(expected):
-            with open(expected, "rb") as file:
-                tables = msgspec.json.decode(file.read(), type=_Expected).tables
-            return os.path.join(sample, "evidence"), tables
+    from casparian import installation
+
+    share = installation.share()
+    if share is not None and (share / "sample" / "expected.json").is_file():
+        raw = (share / "sample" / "expected.json").read_bytes()
+        return str(share / "sample" / "evidence"), msgspec.json.decode(raw, type=_Expected).tables
     from casparian.demo.world import build_evidence
 
     evidence = os.path.join(folder, "evidence")
@@ -117,11 +114,6 @@ class _Expected(msgspec.Struct, frozen=True, kw_only=True):
     """`share/sample/expected.json`."""
 
     tables: dict[str, int]  # rows
-
-
-def _share() -> str | None:
-    version = running_version()
-    return None if version is None else os.path.join(version, "share")
 
 
 def _rows(own: App) -> dict[str, int]:

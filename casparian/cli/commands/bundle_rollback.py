@@ -6,7 +6,13 @@ import click
 import msgspec
 
 from casparian.cli.app import App
-from casparian.cli.commands.bundle_common import checklist_for, counted, into_option, store_of
+from casparian.cli.commands.bundle_common import (
+    checklist_for,
+    counted,
+    into_option,
+    store_of,
+    wait_option,
+)
 from casparian.cli.framework import Command, pass_app
 from casparian.display import show
 from casparian.errors import ExitCode
@@ -18,10 +24,13 @@ from casparian.errors import ExitCode
     is_flag=True,
     help="What was recorded since the update may go: the newer database is moved aside",
 )
+@wait_option
 @into_option
 @click.option("--dry-run", is_flag=True, help="Say what would happen")
 @pass_app
-def rollback(app: App, *, discard_newer: bool, into: str | None, dry_run: bool) -> int:
+def rollback(
+    app: App, *, discard_newer: bool, wait_seconds: float | None, into: str | None, dry_run: bool
+) -> int:
     """Go back to the version before; once more comes forward again.
 
     The older version is verified first. Where the newer one has changed the schema of this home's control database, the copy
@@ -33,7 +42,7 @@ def rollback(app: App, *, discard_newer: bool, into: str | None, dry_run: bool) 
     checklist = checklist_for(app)
     done = roll_back(
         store_of(into),
-        StickHome(app.home, app.out.say),
+        StickHome(app.home, app.out.say, wait_seconds),
         checklist,
         discard_newer=discard_newer,
         dry_run=dry_run,

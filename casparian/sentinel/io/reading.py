@@ -16,6 +16,7 @@ from casparian.protocol import control
 from casparian.scout.selection import selects_parser, why_not_selected
 from casparian.sentinel import events as ev
 from casparian.sentinel.effects import FindEnd, LoadJob, LoadJobs, ReadRows
+from casparian.sentinel.io.trust_audit import audit_trust
 from casparian.sentinel.planner import failure_of
 from casparian.sentinel.state import JobSpec
 from casparian.trust.library import ParserLibrary, Standing
@@ -193,6 +194,7 @@ class Reading:
             live=frozenset(effect.live),
             at_rest=effect.at_rest,
         )
+        found += audit_trust(self._reader, self._home)
         columns = ("check", "status", "message", "hint", "details")
         return control.Rows(
             columns=columns,
