@@ -103,7 +103,7 @@ def resume(home: Home) -> bool:
 def paused(
     home: Home, say: Say | None = None, *, timeout_seconds: float | None = None
 ) -> Iterator[control.SentinelStatus | None]:
-    """Drain, and keep the home's lock: a sentinel that is started meanwhile ends at once with `sentinel.running`.
+    """Drain, and keep the home's lock: no sentinel starts meanwhile, and commands that want one wait for the end of the block.
 
     Programs that take the lock themselves (a backup without a sentinel, a restore) cannot run inside. A drain that fails is
     taken back. Gives who was drained, or `None`.

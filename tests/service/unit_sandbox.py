@@ -81,7 +81,7 @@ def main() -> None:
     programs = []
     for key, values in unit.items():
         match key:
-            case "ProtectSystem" | "ReadWritePaths" | "RuntimeDirectory" | "ProtectProc":
+            case "ProtectSystem" | "ReadWritePaths" | "RuntimeDirectory":
                 pass
             case "Environment":
                 for value in values:
@@ -126,7 +126,6 @@ def main() -> None:
 def _file_system(unit: dict[str, list[str]], uid: int) -> None:
     """`ProtectSystem=strict` and what goes with it."""
     assert unit["ProtectSystem"] == ["strict"]
-    assert unit["ProtectProc"] == ["invisible"]
     writable = words(unit["ReadWritePaths"][0])
     for path in writable:
         _run("mount", "--bind", path, path)
@@ -144,7 +143,6 @@ def _file_system(unit: dict[str, list[str]], uid: int) -> None:
         _run("mount", "-o", "remount,bind,ro", name)
     _run("mount", "--bind", str(runtime), str(runtime))
     _run("mount", "-o", "remount,bind,rw", str(runtime))
-    _run("mount", "-t", "proc", "-o", "nosuid,nodev,noexec,hidepid=invisible", "proc", "/proc")
     for place in ("/proc/sys", "/sys"):  # kernel tunables, control groups
         _run("mount", "--rbind", place, place)
         _run("mount", "-o", "remount,bind,ro", place)

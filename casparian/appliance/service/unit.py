@@ -3,6 +3,7 @@
 What the sandbox leaves open, and why (`docs/how-to/service.md` has the table):
   * namespaces and the calls for them, Landlock and seccomp: guests are confined by them, inside of what the unit does
   * AF_INET: a worker proves by its own bait that a guest cannot reach it; with `PrivateNetwork` there is nothing else to reach
+  * all of /proc: a guest is not dumpable, and `ProtectProc=invisible` would hide it from the worker that asks the kernel about it
   * all files may be read: evidence can lie anywhere, and disks that are mounted later are seen
 A user's own manager can only do what needs no privilege: those units have the short list.
 """
@@ -147,7 +148,6 @@ _SYSTEM_SANDBOX: Final = (
 _ORDINARY_USER: Final = (
     "CapabilityBoundingSet=",
     "AmbientCapabilities=",
-    "ProtectProc=invisible",
 )
 
 
