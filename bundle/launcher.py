@@ -26,4 +26,4 @@ def write_launcher(tree: Path, *, frozen: bool) -> None:
     path = tree / "bin" / "casparian"
     path.parent.mkdir()
     path.write_text(_FIND + (_FROZEN if frozen else _PLAIN), "ascii")
-    os.chmod(path, 0o755)
+    os.chmod(path, 0o755)  # noqa: S103 - a program is for everybody

@@ -111,7 +111,7 @@ def _wheel(wheel: Wheel, files: Mapping[str, str]) -> Json:
 
 def _carried(part: Json, reference: str) -> Json:
     """A component of a wheel's own bill, with a reference that is unique here."""
-    kept = {
+    kept: Json = {
         key: part[key]
         for key in ("type", "name", "version", "purl", "hashes", "licenses", "scope")
         if key in part
