@@ -102,7 +102,7 @@ def uninstall(room: Room, log: Log) -> None:
         assert not (room.home / "casparian" / "current").exists()
         assert not (room.home / "casparian" / "versions").exists()
         assert sorted(home.rglob("*.parquet")) == tables
-        assert (home / "tape").exists() or list(home.rglob("*.tape*")), "the tape is gone"
+        assert (home / "casparian_flow.duckdb").exists(), "the record, and the tape in it, is gone"
 
 
 def current(room: Room) -> str:
