@@ -57,13 +57,13 @@ walkthrough: $(VENV)/.native
 	@$(BIN)/python docs/walkthrough.py docs/tutorial/signed-parser.md
 
 .PHONY: test
-test: $(VENV)/.dev $(VENV)/.native
+test: $(VENV)/.dev $(VENV)/.native $(VENV)/.appliance
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not slow' $(ARGS)
 	cargo test --locked -p casparian-confine -p casparian-core
 	$(BIN)/python -m tests.instructions
 
 .PHONY: test-all
-test-all: $(VENV)/.dev $(VENV)/.native
+test-all: $(VENV)/.dev $(VENV)/.native $(VENV)/.appliance
 	$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
 	cargo test --locked -p casparian-confine -p casparian-core
 	$(BIN)/python -m tests.instructions

@@ -17,20 +17,21 @@ from tests.appliance.room import STICK, Room
 _INSTALLER_TOO = re.compile(r"(SHA256SUMS(\.sig)?|stick\.json|install\.sh|trust/.*|payload/.*)")
 
 
-def flipped_bytes(room: Room, log: Log, *, every: int = 1) -> None:
+def flipped_bytes(room: Room, log: Log, *, every: int = 1, only: str = "") -> None:
     """Flip one byte of each file of the stick, one file at a time.
 
     Args:
         room: a running room with an installation, and a stick that it accepts.
         log: gets a line.
         every: take each n-th file alone, and all that the installer reads first.
+        only: take the files below this folder alone.
     """
     stick = room.media / "stick"
     files = sorted(str(path.relative_to(stick)) for path in stick.rglob("*") if path.is_file())
     chosen = [
         name
         for index, name in enumerate(files)
-        if index % every == 0 or _INSTALLER_TOO.fullmatch(name)
+        if name.startswith(only) and (index % every == 0 or _INSTALLER_TOO.fullmatch(name))
     ]
     fingerprint = fingerprint_of(room)
     with log.check(

@@ -150,12 +150,12 @@ def furnish(root: Path) -> None:
     """Add the user, and the folders at which a room mounts things."""
     for name in (HOME, "/media", "/evidence", "/small", "/mnt", "/proc", "/sys", "/dev", "/run"):
         (root / name.lstrip("/")).mkdir(parents=True, exist_ok=True)
-    for name, line in (
-        ("passwd", f"{NAME}:x:{USER}:{USER}:{NAME}:{HOME}:/bin/sh\n"),
-        ("group", f"{NAME}:x:{USER}:\n"),
+    for file, line in (
+        ("etc/passwd", f"{NAME}:x:{USER}:{USER}:{NAME}:{HOME}:/bin/sh\n"),
+        ("etc/group", f"{NAME}:x:{USER}:\n"),
     ):
-        with (root / "etc" / name).open("a") as file:
-            file.write(line)
+        with open(root / file, "a", encoding="ascii") as table:
+            table.write(line)
     (root / "etc/resolv.conf").unlink(missing_ok=True)  # that of the machine it was made on
 
 
