@@ -37,8 +37,10 @@ def main() -> None:
     options.add_argument("--home", required=True)
     options.add_argument("--workers", type=int, default=2)
     chosen = options.parse_args()
+    from tests.support import trusting_worker  # keeps the real command, so before it is replaced
     from tests.support.allow import anything
 
+    assert trusting_worker.command is not _command
     verdict.verify = anything
     processes.command = _command  # type: ignore[assignment]
     serve(Home.at(chosen.home), on_demand=False, workers=chosen.workers)
