@@ -693,13 +693,14 @@ def text_dialect(
     quote: str | None = None,
     escape: str | None = None,
     header: bool | None = None,
-    skip_lines: int = 0,
+    skip_lines: int | None = None,
     comment: str | None = None,
     strict: bool = False,
 ) -> str:
-    """Which layouts a text can have, as a JSON document with the evidence against the others. An empty quote is none.
+    """Which layouts a text can have, as a JSON document with the evidence against the others. An empty quote or comment is none.
 
-    `delimiter` and `quote`, both given, are ruled out by records that contradict them only when it is `strict`.
+    What stands above the table is looked for when neither `skip_lines` nor `comment` is given. `delimiter` and `quote`, both
+    given, are ruled out by records that contradict them only when it is `strict`.
     """
 
 @final

@@ -174,7 +174,9 @@ def _delimited(table: Table) -> DelimitedLayout:
         raise table.error(
             "headers", f"has {len(layout.headers)} header rows, expected 1 to {HEADERS_MAX}"
         )
-    if not header and len({len(row) for row in layout.headers}) != len(layout.headers):
+    # With comments there may be `#Fields:` lines, which do tell.
+    is_nameless = not header and comment is None
+    if is_nameless and len({len(row) for row in layout.headers}) != len(layout.headers):
         raise table.error(
             "headers", "has two rows of one width: without a header line nothing tells them apart"
         )

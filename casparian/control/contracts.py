@@ -104,6 +104,7 @@ def from_drifted(
         known = {name: getattr(layout, name) for name in names}
         wanted = {name: value for name, value in known.items() if value is not None}
         wanted["quote"] = layout.quote or ""
+        wanted["comment"] = layout.comment or ""
     files = infer.files_below(paths)
     inferred = infer.run_inference(files, wanted, min_isolation=min_isolation)
     is_delimited = inferred.dialect.get("layout") is not None

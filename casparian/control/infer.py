@@ -46,16 +46,26 @@ class InferenceFailed(CasparianError):
     exit_code = ExitCode.FAILED
 
 
+class Kind(msgspec.Struct, frozen=True, kw_only=True):
+    """Files of one kind: how many there are, and the names of the first ones."""
+
+    kind: str  # as the guest says: `text`, `jsonl`, `json`, `binary`, `evtx`, …
+    files: int
+    names: tuple[str, ...]
+
+
 class Inferred(msgspec.Struct, frozen=True, kw_only=True):
     """What the guest found. `found` is `None` while the dialect is a question.
 
     Args:
         files: as they are named in evidence, in order.
+        kinds: of the files, in the order of the first one of each.
     """
 
     files: tuple[str, ...]
     dialect: dict[str, Any]
     found: dict[str, Any] | None
+    kinds: tuple[Kind, ...] = ()
 
 
 def files_below(paths: Sequence[str]) -> list[str]:
@@ -97,7 +107,7 @@ def run_inference(
     Args:
         files: in the order of their names.
         wanted: what is known already: `delimiter`, `quote` (empty: none), `escape`, `encoding`, `header`, `skip_lines`,
-            `comment`.
+            `comment` (empty: none).
         report: called with the bytes read to their ends and all there are, again and again.
         threads: of the guest; the cores of this machine when it is not given.
         min_isolation: a guest that is confined less gets no evidence.
@@ -113,12 +123,21 @@ def run_inference(
     if answer["found"] is None and layout is not None and "contradiction" not in answer["dialect"]:
         settled = {key: value for key, value in layout.items() if value is not None}
         settled["quote"] = layout["quote"] or ""
+        settled["comment"] = layout["comment"] or ""
         decided = _read(sources, settled, cores, min_isolation, report)
         answer["found"] = decided["found"]
     return Inferred(
         files=tuple(task.display_path for task in sources),
         dialect=answer["dialect"],
         found=answer["found"],
+        kinds=tuple(
+            Kind(
+                kind=kind,
+                files=said["files"],
+                names=tuple(sources[index].display_path for index in said["sources"]),
+            )
+            for kind, said in answer["kinds"].items()
+        ),
     )
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,8 +17,21 @@ from casparian.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
     from casparian.contracts.propose import ColumnFound, Proposal, Question
+    from casparian.control.infer import Inferred, Kind
 
 _EXAMPLES_SHOWN = 3
+_WORDS = {
+    "text": "text",
+    "jsonl": "JSON Lines",
+    "json": "one JSON document, not one a line",
+    "binary": "binary",
+    "evtx": "a Windows event log",
+    "registry": "a Windows registry hive or its log",
+    "compressed": "compressed",
+    "archive": "an archive",
+    "sqlite": "a SQLite database",
+    "xml": "XML",
+}
 
 
 @click.command("infer", cls=Command)
@@ -39,7 +53,11 @@ _EXAMPLES_SHOWN = 3
 )
 @click.option("--delimiter", metavar="TEXT", help="What stands between cells (\\t for a tab)")
 @click.option("--quote", metavar="CHAR", help="What stands around cells, `none` for nothing")
-@click.option("--comment", metavar="TEXT", help="What a line begins with that is no record")
+@click.option(
+    "--comment",
+    metavar="TEXT",
+    help="What a line begins with that is no record, `none` for nothing",
+)
 @click.option(
     "--skip-lines", type=click.IntRange(0, 1 << 20), metavar="N", help="Lines before the records"
 )
@@ -68,7 +86,7 @@ def infer(
     output: str | None,
     force: bool,
 ) -> int:
-    """Propose a contract for unknown text: CSV and its relatives, or JSON Lines.
+    """Propose a contract for unknown text: CSV and its relatives, W3C logs, or JSON Lines.
 
     Every value of every row is read, in a confined guest, and rules out what it contradicts; what remains is the proposal.
     What the files do not say (a zone, the order of day and month) is a question: answer it with `--answer`, on a terminal when
@@ -93,7 +111,7 @@ def infer(
         for key, value in (
             ("delimiter", None if delimiter is None else delimiter.replace("\\t", "\t")),
             ("quote", "" if quote == "none" else quote),
-            ("comment", comment),
+            ("comment", "" if comment == "none" else comment),
             ("skip_lines", skip_lines),
             ("encoding", encoding),
             ("header", header),
@@ -105,7 +123,7 @@ def infer(
     with BytesProgress(app.out, "read") as progress:
         inferred = run_inference(files, wanted, min_isolation=minimum, report=progress)
     if inferred.found is None or "contradiction" in inferred.dialect:
-        return _dialect(app.out, inferred.dialect, inferred.files)
+        return _dialect(app.out, inferred, table)
     from casparian.contracts.propose import propose
 
     def proposed() -> Proposal:
@@ -128,7 +146,12 @@ def infer(
         return int(ExitCode.DONE)
     if output is not None and proposal.document is not None:
         _write(output, proposal.document)
-    app.out.emit(_document(proposal, inferred.dialect), lambda: _print(app.out, proposal, output))
+
+    def human() -> None:
+        _print_left_out(app.out, inferred.dialect, wanted)
+        _print(app.out, proposal, output)
+
+    app.out.emit(_document(proposal, inferred.dialect), human)
     return int(ExitCode.DONE if proposal.complete else ExitCode.CONTRACT)
 
 
@@ -165,42 +188,115 @@ def _write(path: str, document: dict[str, Any]) -> None:
         file.write(to_json(document, pretty=True) + "\n")
 
 
-def _dialect(out: Output, dialect: dict[str, Any], files: Sequence[str]) -> int:
-    """Say which layouts are left, or why none is."""
+def _dialect(out: Output, inferred: Inferred, table: str) -> int:
+    """Say which layouts are left, or why none is, and what to do about it."""
+    dialect, first = inferred.dialect, inferred.files[0]
     against = dialect.get("contradiction")
     if against is not None:
-        against["file"] = files[against.pop("source")]
+        against["file"] = inferred.files[against.pop("source")]
+        if not against["why"]:
+            against["why"] = f"it is {_WORDS.get(against['kind'], against['kind'])}"
     options = dialect.get("options", [])
+    is_table = dialect["form"] in ("delimited", "jsonl")
+    hints = list(_hints(inferred, table)) if against is not None or not options else []
 
     def human() -> None:
         if against is not None:
             out.line("The files are not one table:")
             out.line(f"  {show(against['file'])}: {_why(against)}")
-            out.line("The files before it have:")
+            if options:
+                out.line("The files before it have:")
+            else:
+                out.line(f"The files before it, from {show(first)} on, hold JSON Lines.")
             for one in options:
-                out.line(f"  {_flags(one)}")
-            out.hint("casparian contract infer FILES…", "give files of one dialect at a time")
+                out.line(f"  {_flags(one, options)}")
         elif options:
-            out.line("The files can be read in several ways; say which:")
+            out.line(f"{show(first)} can be read in several ways; say which:")
             for one in options:
-                out.line(f"  {_flags(one)}")
-        else:
-            out.line("No delimiter parts every record of the first file into as many cells:")
+                out.line(f"  {_flags(one, options)}")
+        elif is_table:
+            out.line(f"No delimiter parts every record of {show(first)} into as many cells:")
             _print_ruled_out(out, dialect)
-            out.hint(
-                "casparian contract infer … --delimiter TEXT --quote CHAR",
-                "both are taken as they are, and records that do not fit are set aside",
-            )
+        else:
+            what = _WORDS.get(dialect["form"], dialect["form"])
+            out.line(f"{show(first)} is no table of text: it is {what}.")
+        if len(inferred.kinds) > 1:
+            for kind in inferred.kinds:
+                more = f" and {kind.files - 3} more" if kind.files > 3 else ""
+                names = ", ".join(show(name) for name in kind.names[:3])
+                out.line(
+                    f"{plural(kind.files, 'file')}: {_WORDS.get(kind.kind, kind.kind)}: {names}{more}"
+                )
+        for command, why in hints:
+            out.hint(command, why)
 
-    out.emit({"complete": False, "dialect": dialect, "proposal": None}, human)
+    import msgspec
+
+    document = {
+        "complete": False,
+        "file": first,
+        "dialect": dialect,
+        "kinds": msgspec.to_builtins(inferred.kinds),
+        "hints": [{"command": command, "why": why} for command, why in hints],
+        "proposal": None,
+    }
+    out.emit(document, human)
     return int(ExitCode.CONTRACT)
 
 
-def _flags(one: dict[str, Any]) -> str:
+def _hints(inferred: Inferred, table: str) -> Iterator[tuple[str, str]]:
+    """Commands that fit what the files are, those of a table first."""
+    kinds = {kind.kind: kind for kind in inferred.kinds}
+    several = len(kinds) > 1
+    lines, text = kinds.get("jsonl"), kinds.get("text")
+    if lines is not None and several:
+        yield _infer_only(lines, table), "only the files that hold JSON Lines"
+    if text is not None and several:
+        yield _infer_only(text, table), "only the files of delimited text"
+    elif text is not None and text.files > 1:
+        yield "casparian contract infer FILES…", "give files of one dialect at a time"
+    if text is not None:
+        yield (
+            "casparian contract infer … --delimiter TEXT --quote CHAR",
+            "both are taken as they are, and records that do not fit are set aside",
+        )
+        yield "casparian parser new NAME", "text that no delimiter parts needs a parser of its own"
+    if known := [kind for kind in ("evtx", "registry") if kind in kinds]:
+        folder = os.path.dirname(kinds[known[0]].names[0]) or "."
+        yield f"casparian run {show(folder)}", "these need no contract: the program knows them"
+    if {"compressed", "archive"} & kinds.keys():
+        yield "casparian contract infer FILES…", "unpack them first: the packed bytes say nothing"
+    if "json" in kinds:
+        yield (
+            "jq -c '.[]' FILE.json > FILE.jsonl",
+            "one document is no table; of a list of objects another program makes JSON Lines",
+        )
+
+
+def _infer_only(kind: Kind, table: str) -> str:
+    names = " ".join(shlex.quote(name) for name in kind.names) if kind.files <= 3 else "FILES…"
+    return f"casparian contract infer {show(names)} --table {show(table)}"
+
+
+def _print_left_out(out: Output, dialect: dict[str, Any], wanted: Mapping[str, Any]) -> None:
+    """Say what was found above the table."""
+    layout = dialect.get("layout") or {}
+    if layout.get("comment") and "comment" not in wanted:
+        out.line(f"lines that begin with `{layout['comment']}` are comments")
+    if layout.get("skip_lines") and "skip_lines" not in wanted:
+        out.line(f"the first {plural(layout['skip_lines'], 'line')} stand above the table")
+
+
+def _flags(one: dict[str, Any], options: Sequence[dict[str, Any]]) -> str:
     """The options that choose this layout."""
     header = "--header" if one["header"] else "--no-header"
     quote = one["quote"] or "none"
-    return f"--delimiter {show(repr(one['delimiter']))} --quote {quote!r} {header}"
+    flags = f"--delimiter {show(repr(one['delimiter']))} --quote {quote!r} {header}"
+    if any(other["comment"] != options[0]["comment"] for other in options) or one["comment"]:
+        flags += f" --comment {shlex.quote(one['comment'] or 'none')}"
+    if one["skip_lines"]:
+        flags += f" --skip-lines {one['skip_lines']}"
+    return flags
 
 
 def _why(one: dict[str, Any]) -> str:

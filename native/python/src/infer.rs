@@ -92,10 +92,10 @@ impl JsonlInference {
     }
 }
 
-/// Which layouts a text can have, as a JSON document. The descriptor stays the caller's. An empty quote is none.
+/// Which layouts a text can have, as a JSON document. The descriptor stays the caller's. An empty quote or comment is none.
 #[pyfunction]
 #[pyo3(signature = (
-    fd, size, *, encoding = None, delimiter = None, quote = None, escape = None, header = None, skip_lines = 0,
+    fd, size, *, encoding = None, delimiter = None, quote = None, escape = None, header = None, skip_lines = None,
     comment = None, strict = false
 ))]
 #[allow(
@@ -111,7 +111,7 @@ pub(crate) fn text_dialect(
     quote: Option<&str>,
     escape: Option<&str>,
     header: Option<bool>,
-    skip_lines: u64,
+    skip_lines: Option<u64>,
     comment: Option<String>,
     strict: bool,
 ) -> PyResult<String> {
@@ -121,8 +121,9 @@ pub(crate) fn text_dialect(
         delimiter,
         quote: quote.map(quote_of).transpose()?,
         escape: escape.map(escape_of).transpose()?,
-        skip_lines,
-        comment,
+        above_is_known: skip_lines.is_some() || comment.is_some(),
+        skip_lines: skip_lines.unwrap_or_default(),
+        comment: comment.filter(|prefix| !prefix.is_empty()),
         strict,
     };
     detached(py, || infer::form(&source, &asked, header))

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use arrow_array::RecordBatch;
 use memchr::memchr;
 
+use super::directive;
 use super::drift::header_difference;
 use super::{Fault, Kind, Record, Records};
 use crate::dataset::{Column, Dataset, Misfit, Output, Rows, Source, TextForm, cell_index};
@@ -13,8 +14,8 @@ use crate::source::ReadAt;
 
 /// Decodes one source, batch by batch.
 ///
-/// The first record decides which of the contract's headers the file has; when it is none of them, the source as a whole fails. After
-/// that a record is a row, or is set aside with the first reason that holds: `text.too_long`, `text.quote`, `text.encoding`,
+/// The first record, or a comment that names the cells, decides which of the contract's headers the file has; when it is none of
+/// them, the source as a whole fails. After that a record is a row, or is set aside with the first reason that holds: `text.too_long`, `text.quote`, `text.encoding`,
 /// `text.nul`, `text.cells`, `contract.type`.
 #[derive(Debug)]
 pub struct DelimitedDecoder<S> {
@@ -32,6 +33,20 @@ struct Plan {
     cells: usize,
     /// Of each column; none where this header lacks it.
     sources: Vec<Option<usize>>,
+}
+
+impl Plan {
+    fn of(dataset: &Dataset, header: &[String]) -> Self {
+        let source = |source: &Source| match source {
+            Source::Cell(name) => cell_index(header, name),
+            Source::Path(_) => None,
+        };
+        let columns = dataset.columns.iter();
+        Self {
+            cells: header.len(),
+            sources: columns.map(|column| source(&column.source)).collect(),
+        }
+    }
 }
 
 impl<S: ReadAt> DelimitedDecoder<S> {
@@ -77,6 +92,9 @@ impl<S: ReadAt> DelimitedDecoder<S> {
                 continue;
             };
             if !matches!(record.kind, Kind::Row | Kind::Faulty(_)) {
+                if let Some(named) = plan_of_directive(&self.dataset, &record)? {
+                    self.plan = Some(named);
+                }
                 continue;
             }
             let plan = match &self.plan {
@@ -117,8 +135,14 @@ fn plan(dataset: &Dataset, record: &Record<'_>) -> Result<(Plan, bool), CoreErro
         known.ok_or_else(|| drift(header_difference(&found, headers)))?
     } else {
         let width = record.len();
-        let known = headers.iter().find(|header| header.len() == width);
-        known.ok_or_else(|| {
+        let mut known = headers.iter().filter(|header| header.len() == width);
+        let first = known.next();
+        if first.is_some() && known.next().is_some() {
+            return Err(drift(format!(
+                "nothing names the {width} cells of its records, and the contract knows several such headers"
+            )));
+        }
+        first.ok_or_else(|| {
             let widths: Vec<_> = headers
                 .iter()
                 .map(|header| header.len().to_string())
@@ -129,20 +153,24 @@ fn plan(dataset: &Dataset, record: &Record<'_>) -> Result<(Plan, bool), CoreErro
             ))
         })?
     };
-    let source = |source: &Source| match source {
-        Source::Cell(name) => cell_index(header, name),
-        Source::Path(_) => None,
+    Ok((Plan::of(dataset, header), layout.header))
+}
+
+/// What a comment that names cells says of the records below it.
+fn plan_of_directive(dataset: &Dataset, record: &Record<'_>) -> Result<Option<Plan>, CoreError> {
+    let TextForm::Delimited { layout, headers } = &dataset.form else {
+        return Ok(None);
     };
-    let sources = dataset
-        .columns
-        .iter()
-        .map(|column| source(&column.source))
-        .collect();
-    let plan = Plan {
-        cells: header.len(),
-        sources,
+    let Some(found) = directive::names(record, layout) else {
+        return Ok(None);
     };
-    Ok((plan, layout.header))
+    match headers.iter().find(|header| **header == found) {
+        Some(header) => Ok(Some(Plan::of(dataset, header))),
+        None => Err(CoreError::Drift {
+            difference: header_difference(&found, headers),
+            offset: record.offset,
+        }),
+    }
 }
 
 /// The texts of a header's cells.

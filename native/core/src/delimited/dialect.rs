@@ -51,6 +51,9 @@ pub struct Asked {
     pub skip_lines: u64,
     /// What a line begins with that is no record.
     pub comment: Option<String>,
+    /// Whether it is known what stands above the table, be it nothing: else `skip_lines` and `comment` are looked for
+    /// ([`crate::infer::form`]).
+    pub above_is_known: bool,
     /// Whether `delimiter`, `quote` and `escape` must hold nevertheless: another file of the same table.
     pub strict: bool,
 }

@@ -12,9 +12,11 @@
 //! * A record that has not ended after [`RECORD_BYTES_MAX`] bytes ends with the line that it is in there.
 //! * A record of one cell without quotes that holds nothing but spaces and tabs is blank. A line that begins with the comment
 //!   prefix, where a record could begin, is a comment. The first `skip_lines` lines are skipped, whatever is in them.
+//! * Where records have no header, a comment that goes on with `Fields:` names the cells of those below it, as in W3C logs.
 
 mod decoder;
 pub mod dialect;
+mod directive;
 mod drift;
 mod encoding;
 mod layout;
@@ -26,6 +28,7 @@ mod split;
 mod window;
 
 pub use decoder::DelimitedDecoder;
+pub(crate) use directive::names as names_of_directive;
 pub(crate) use drift::{RENAMED_PERCENT, similarity};
 pub use encoding::Encoding;
 pub use layout::{Escape, Layout, LayoutError};

@@ -67,7 +67,8 @@ impl<'a> Record<'a> {
         self.cells.is_empty()
     }
 
-    /// The unit's text as UTF-8, where it is valid, with quotes and terminator; empty when it ended with a line.
+    /// The unit's text as UTF-8, where it is valid, with quotes and terminator; empty when it ended with a line, but for a comment
+    /// that is not very long.
     pub fn text(&self) -> &'a [u8] {
         self.text
     }

@@ -12,6 +12,8 @@ use crate::source::ReadAt;
 
 const BLOCK_BYTES: usize = 256 << 10;
 const MARK: &[u8] = "\u{FEFF}".as_bytes();
+/// A comment that is longer is passed over without its text.
+const COMMENT_TEXT_MAX: usize = 64 << 10;
 
 /// Reads the units of a text.
 #[derive(Debug)]
@@ -233,7 +235,7 @@ impl<S: ReadAt> Records<S> {
         look.record()
     }
 
-    /// A unit that ends with a line: the first that ends at `from` of the text or behind. Nothing of it is kept.
+    /// A unit that ends with a line: the first that ends at `from` of the text or behind. Only a comment's text is kept.
     fn line(&mut self, kind: Kind, from: usize) -> Result<Record<'_>, CoreError> {
         let (mut search, mut passed) = (from, 0);
         let end = loop {
@@ -251,20 +253,30 @@ impl<S: ReadAt> Records<S> {
                 None if last => break text.len(),
                 None => search = text.len(),
             }
-            // What was searched is not needed again, but for a CR behind which a LF may come.
-            passed += self.window.raw_length(self.start..search);
-            self.start = search;
-            self.mark = self.marks_before(search);
+            let is_kept =
+                kind == Kind::Comment && passed == 0 && search - self.start < COMMENT_TEXT_MAX;
+            if !is_kept {
+                // What was searched is not needed again, but for a CR behind which a LF may come.
+                passed += self.window.raw_length(self.start..search);
+                self.start = search;
+                self.mark = self.marks_before(search);
+            }
+            search -= self.start;
             self.refill()?;
-            search = 0;
         };
+        let begin = self.start;
         let raw = passed + self.window.raw_length(self.start..end);
         let (offset, length) = self.advance(end, raw);
+        let text = if kind == Kind::Comment && passed == 0 {
+            &self.window.text()[begin..end]
+        } else {
+            &[]
+        };
         Ok(Record {
             offset,
             length,
             kind,
-            text: &[],
+            text,
             cells: &[],
             quote: 0,
             escape: Escape::None,

@@ -7,7 +7,7 @@ use super::column::Column;
 use super::readings::{Reading, readings};
 use super::report::{Json, cells};
 use super::witness::Place;
-use crate::delimited::{Borders, Kind, Layout, Records};
+use crate::delimited::{Borders, Kind, Layout, Records, names_of_directive};
 use crate::error::CoreError;
 use crate::source::ReadAt;
 use crate::text::{Format, Spec};
@@ -62,8 +62,12 @@ impl DelimitedInference {
         let mut start = 0;
         let mut header: Vec<Box<[u8]>> = Vec::new();
         let mut records = Records::new(source, layout)?;
+        let mut named = Vec::new();
         while let Some(record) = records.next()? {
             if record.kind != Kind::Row {
+                if let Some(names) = names_of_directive(&record, layout) {
+                    named = names;
+                }
                 continue;
             }
             if record.len() > COLUMNS_MAX {
@@ -76,6 +80,8 @@ impl DelimitedInference {
             for index in 0..record.len() {
                 header.push(if layout.header {
                     record.cell(index).as_ref().into()
+                } else if named.len() == record.len() {
+                    named[index].as_bytes().into()
                 } else {
                     format!("c{}", index + 1).into_bytes().into()
                 });

@@ -3,10 +3,11 @@
 //! [`crate::delimited::dialect`] finds the dialects. Where cells alone do not tell whether the first record is a header, the types
 //! of the columns do: a header is a first record that contradicts the type of a column.
 
+use super::above;
 use super::delimited::DelimitedInference;
 use super::report::Json;
 use crate::delimited::Escape;
-use crate::delimited::dialect::{Asked, Header, Survivor, examine};
+use crate::delimited::dialect::{Asked, Header, Survivor};
 use crate::error::CoreError;
 use crate::source::{ReadAt, SliceSource};
 use crate::text::is_json;
@@ -29,21 +30,26 @@ pub fn form<S: ReadAt>(
         json.object(|json| json.key("form").string("jsonl"));
         return Ok(json.finish());
     }
-    let report = examine(source, SAMPLE_BYTES, asked)?;
+    let reports = above::readings(source, &sample, SAMPLE_BYTES, asked)?;
     if source.len() > SAMPLE_BYTES
         && let Some(end) = memchr::memrchr(b'\n', &sample)
     {
         sample.truncate(end + 1);
     }
     let mut headers = Vec::new();
-    for one in &report.survivors {
+    for one in reports.iter().flat_map(|report| &report.survivors) {
+        let named = above::named(&sample, &one.layout)?;
         headers.push(match header {
             Some(true) => Header::Yes("it was given".to_owned()),
             Some(false) => Header::No("it was given".to_owned()),
+            None if named.is_some_and(|names| names.len() == one.cells) => {
+                Header::No("a comment names the cells".to_owned())
+            }
             None if one.header == Header::Open => header_by_types(&sample, one)?,
             None => one.header.clone(),
         });
     }
+    let report = &reports[0];
     json.object(|json| {
         json.key("form").string("delimited");
         json.key("encoding").string(report.encoding.name());
@@ -51,7 +57,8 @@ pub fn form<S: ReadAt>(
         json.key("bytes").number(report.bytes);
         json.key("records").number(report.records);
         json.key("layouts").array(|json| {
-            for (one, header) in report.survivors.iter().zip(&headers) {
+            let survivors = reports.iter().flat_map(|report| &report.survivors);
+            for (one, header) in survivors.zip(&headers) {
                 let (left, why): (&[bool], _) = match header {
                     Header::Yes(why) => (&[true], Some(why.as_str())),
                     Header::No(why) => (&[false], Some(why.as_str())),
@@ -64,6 +71,8 @@ pub fn form<S: ReadAt>(
                         one.layout.quote,
                         one.layout.escape,
                     );
+                    json.key("comment").optional(one.layout.comment.as_deref());
+                    json.key("skip_lines").number(one.layout.skip_lines);
                     json.key("cells").number(one.cells);
                     json.key("first").array(|json| {
                         for cell in &one.first {

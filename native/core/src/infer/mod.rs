@@ -7,6 +7,7 @@
 //! The state of a column is small and does not grow with the file. States of parts and files are joined in any order and
 //! give the same, so the answer does not depend on how the work was cut.
 
+mod above;
 mod candidates;
 mod column;
 mod delimited;
