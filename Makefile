@@ -109,6 +109,8 @@ lint: $(VENV)/.dev $(VENV)/.native
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	for program in offline-wheels/*.py; do $(BIN)/mypy "$$program" || exit 1; done
+	$(BIN)/python offline-wheels/licences.py --check
 	$(BIN)/lint-imports
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
