@@ -16,6 +16,7 @@ from typing import Final
 import casparian
 from casparian import _native, config
 from casparian.appliance import (
+    doctor_installation,
     doctor_isolation,
     doctor_outputs,
     doctor_quarantine,
@@ -46,13 +47,19 @@ def checks(home: Home, *, verify: bool = False) -> tuple[Check, ...]:
 
     Args:
         home: looked at, never changed; it may be one that does not exist yet.
-        verify: hash every recorded output file again.
+        verify: hash every recorded output file again, and every file of the installation.
     """
-    return (*machine_checks(home), *home_checks(home, verify=verify))
+    return (*machine_checks(home, verify=verify), *home_checks(home, verify=verify))
 
 
-def machine_checks(home: Home) -> Iterator[Check]:
-    """What does not depend on what was committed: the program, its parsers, confinement, the home, the disk."""
+def machine_checks(home: Home, *, verify: bool = False) -> Iterator[Check]:
+    """What does not depend on what was committed: the program, its parsers, confinement, the home, the disk.
+
+    Args:
+        home: looked at, never changed.
+        verify: hash every file of the installation again.
+    """
+    yield from doctor_installation.check_own(verify=verify)
     yield _versions()
     yield _native_build()
     yield from _engine()

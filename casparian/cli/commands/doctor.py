@@ -47,7 +47,7 @@ def command(app: App, *, verify: bool, repair: bool, dry_run: bool) -> int:
         raise UsageError("`--dry-run` belongs to `--repair`", code="usage.doctor")
     examination = _Examination(app, verify=verify)
     with ThreadPoolExecutor(1) as beside:  # most of it is waiting for a confined process
-        machine = beside.submit(lambda: list(machine_checks(app.home)))
+        machine = beside.submit(lambda: list(machine_checks(app.home, verify=verify)))
         found = examination.make()
     planned = repair_request(found, "")
     repaired: control.Done | None = None
