@@ -159,10 +159,10 @@ if grep -a -v '^#' "$stage/SHA256SUMS" | grep -a -q -v -E "$LISTED"; then
 fi
 grep -a -v '^#' "$stage/SHA256SUMS" >"$stage/sums" || refuse 4 'SHA256SUMS lists nothing'
 cd -- "$stick"
-odd=$(find . ! -type f ! -type d -print | head -n 1)
+odd=$(find . ! -type f ! -type d -print 2>"$stage/said" | head -n 1)
 [ -z "$odd" ] || refuse 4 "$odd is neither a plain file nor a folder"
 { cut -c67- "$stage/sums"; printf 'SHA256SUMS\nSHA256SUMS.sig\n'; } | sort >"$stage/listed"
-find . -type f -print | sed 's|^\./||' | sort >"$stage/there"
+find . -type f -print 2>"$stage/said" | sed 's|^\./||' | sort >"$stage/there"
 if ! cmp -s "$stage/listed" "$stage/there"; then
   odd=$(sort "$stage/there" "$stage/listed" "$stage/listed" | uniq -u | head -n 1)
   [ -z "$odd" ] || refuse 4 "a file is there that was not signed: $odd"

@@ -394,3 +394,23 @@ def test_the_key_that_is_no_secret_is_told(place, stick):
     place.checked(stick)
     (key,) = (item for item in place.checklist.items if item.check == "release key")
     assert "DEVELOPMENT" in key.message
+
+
+def test_the_folder_that_ext4_adds_is_passed_over_where_nobody_may_read_it(installed_place, stick):
+    added = stick.path / "lost+found"
+    added.mkdir(mode=0o700)
+    with folders.StickFolder(stick.path) as folder:
+        listed = folder.files()
+        if os.geteuid() == 0:
+            os.seteuid(65534)
+        else:
+            added.chmod(0)
+        try:
+            assert folder.files() == listed
+        finally:
+            if os.getuid() == 0:
+                os.seteuid(0)
+            added.chmod(0o700)
+    assert installed_place.checked(stick) is None
+    (added / "evil").write_bytes(b"not signed")
+    refuse(installed_place, stick, "stick.extra")

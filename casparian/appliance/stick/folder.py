@@ -20,6 +20,7 @@ from casparian.display import show
 BLOCK_BYTES: Final = 1 << 20
 FILE_BYTES_MAX: Final = (4 << 30) - 1  # what FAT holds
 _FILES_MAX: Final = 20_000
+_OF_EXT4: Final = "lost+found"  # of root alone; nobody else can put a file into it, or read one from it
 _DEPTH_MAX: Final = 8
 _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
@@ -73,8 +74,16 @@ class StickFolder:
             elif stat.S_ISDIR(mode):
                 if depth >= _DEPTH_MAX:
                     raise refused("stick.too_large", f"`{show(path)}` lies too deep")
-                with reading(path):
+                try:
                     inner = os.open(name, _FOLDER, dir_fd=folder)
+                except PermissionError:
+                    if path == _OF_EXT4:
+                        continue
+                    with reading(path):
+                        raise
+                except OSError:
+                    with reading(path):
+                        raise
                 try:
                     self._collect(inner, f"{path}/", found, depth + 1)
                 finally:
