@@ -15,6 +15,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
+from casparian import plain_json
 from casparian.errors import Refused
 from casparian.trust.refusals import refused
 
@@ -29,7 +30,6 @@ LABEL: Final = re.compile(r"[^\W_][\w .,@'()+-]{0,79}\Z")  # a person, an organi
 _TIME: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ\Z", re.ASCII)
 _SEGMENT: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+@ -]*\Z")
 _WINDOWS: Final = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?\Z", re.ASCII)
-_INTEGER_MAX: Final = 2**63 - 1  # what every reader can hold
 
 T = TypeVar("T")
 
@@ -56,13 +56,7 @@ def decode(raw: bytes, what: str, *, canonical: bool = True) -> dict[str, Any]:
             f"{what} has {len(raw)} bytes, at most {DOCUMENT_BYTES_MAX} are read",
         )
     try:
-        document = json.loads(
-            raw.decode("ascii" if canonical else "utf-8"),
-            object_pairs_hook=_no_duplicates,
-            parse_float=_no_number,
-            parse_constant=_no_number,
-            parse_int=_integer,
-        )
+        document = plain_json.read(raw.decode("ascii" if canonical else "utf-8"))
         same = not canonical or encode(document) == raw
     except (ValueError, RecursionError) as error:
         raise malformed(what, f"it is no plain JSON ({type(error).__name__})") from error
@@ -137,21 +131,3 @@ def _is_segment(part: str) -> bool:
         and not part.endswith((".", " "))
         and not _WINDOWS.match(part.casefold())
     )
-
-
-def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a key stands twice")
-    return found
-
-
-def _no_number(text: str) -> Any:
-    raise ValueError(text)
-
-
-def _integer(text: str) -> int:
-    number = int(text)
-    if abs(number) > _INTEGER_MAX:
-        raise ValueError(text)
-    return number

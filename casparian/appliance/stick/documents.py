@@ -6,12 +6,12 @@ two things.
 
 from __future__ import annotations
 
-import json
 import re
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 import msgspec
 
+from casparian import plain_json
 from casparian.appliance.stick import layout
 from casparian.appliance.stick.names import check_archive_paths, check_stick_paths
 from casparian.appliance.stick.refusals import refused
@@ -28,7 +28,6 @@ _SUM: Final = re.compile(r"([0-9a-f]{64})  ([^\n]+)\Z")
 _VERSION: Final = re.compile(r"[0-9A-Za-z][0-9A-Za-z.+]{0,63}\Z")
 _DOTTED: Final = re.compile(r"\d{1,9}(\.\d{1,9}){0,4}\Z", re.ASCII)
 _HEX64: Final = re.compile(r"[0-9a-f]{64}\Z")
-_INTEGER_MAX: Final = 2**63 - 1
 
 T = TypeVar("T")
 
@@ -70,7 +69,7 @@ def read_stick(raw: bytes) -> layout.Stick:
     """
     what = f"`{layout.MANIFEST}`"
     stick = _shaped(raw, layout.Stick, what)
-    if not _VERSION.match(stick.version) or not 0 < stick.release <= _INTEGER_MAX:
+    if not _VERSION.match(stick.version) or not 0 < stick.release <= plain_json.INTEGER_MAX:
         raise _malformed(what, "its version or release is not one")
     if (stick.kind == "appliance") != bool(stick.payloads):
         raise _malformed(what, "its kind does not fit what it holds")
@@ -134,13 +133,7 @@ def dotted(text: str, what: str) -> tuple[int, ...]:
 
 def _shaped(raw: bytes, kind: type[T], what: str) -> T:
     try:
-        document = json.loads(
-            raw.decode("utf-8"),
-            object_pairs_hook=_no_duplicates,
-            parse_float=_no_number,
-            parse_constant=_no_number,
-            parse_int=_integer,
-        )
+        document = plain_json.read(raw.decode("utf-8"))
         return msgspec.convert(document, kind, strict=True)
     except msgspec.ValidationError as error:
         raise _malformed(what, str(error)) from error
@@ -150,21 +143,3 @@ def _shaped(raw: bytes, kind: type[T], what: str) -> T:
 
 def _malformed(what: str, why: str) -> Exception:
     return refused("stick.malformed", f"{what} cannot be used: {why}")
-
-
-def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a key stands twice")
-    return found
-
-
-def _no_number(text: str) -> Any:
-    raise ValueError(text)
-
-
-def _integer(text: str) -> int:
-    number = int(text) if len(text) < 20 else _INTEGER_MAX + 1
-    if abs(number) > _INTEGER_MAX:
-        raise ValueError(text[:20])
-    return number

@@ -20,7 +20,7 @@ from casparian.display import show
 BLOCK_BYTES: Final = 1 << 20
 FILE_BYTES_MAX: Final = (4 << 30) - 1  # what FAT holds
 _FILES_MAX: Final = 20_000
-_OF_EXT4: Final = "lost+found"  # of root alone; nobody else can put a file into it, or read one from it
+_OF_EXT4: Final = "lost+found"  # root's alone: nobody else puts a file into it, or reads one
 _DEPTH_MAX: Final = 8
 _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
