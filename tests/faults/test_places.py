@@ -125,12 +125,12 @@ def test_an_output_directory_that_becomes_read_only_in_the_middle(
 
     with meanwhile(lambda: any(place.glob(".casparian-stage/*/*.*")), freeze):
         code, document = faulty.attempt("--sink", uri_of(kind, place))
+    disk.writable()  # a file that was given its name before is taken back only now, and stopping waits for that
     faulty.stop()
     if code:
         assert_clear(document, "read-only")
     if document.get("outputs"):
         assert_only_whole_sources(faulty.rows("--sink", uri_of(kind, place)), expected)
-    disk.writable()
     assert_recovers(faulty, expected, place, "--sink", uri_of(kind, place))
 
 
