@@ -40,6 +40,10 @@ def card_text(key: PublicKey, version: str, release: int, *, development: bool) 
             "",
             *rows,
             "",
+            "The same fingerprint as a picture, for a reader that is not connected (CARD.svg prints it larger):",
+            "",
+            *(line.rstrip() for line in words.qr_text(fingerprint).strip("\n").splitlines()),
+            "",
             "On the disconnected machine, in the folder of the stick, type these three lines:",
             "",
             f"  (printf '{layout.IDENTITY} '; cat {layout.RELEASE_KEY}) > ~/allowed",
@@ -56,6 +60,11 @@ def card_text(key: PublicKey, version: str, release: int, *, development: bool) 
             "",
         ]
     )
+
+
+def card_picture(key: PublicKey) -> str:
+    """The fingerprint as a QR code, as an SVG document: the same bytes for the same key."""
+    return words.qr_svg(sshsig.fingerprint(key))
 
 
 def readme_text(stick: layout.Stick, fingerprint: str) -> str:

@@ -1,7 +1,8 @@
 """Lock a platform's wheels, and get exactly what is locked: from another folder, or by pip from its index.
 
-What is there and right is left alone, so a run that was interrupted goes on where it ended. pip is told not to read the machine's
-configuration, resolves nothing and builds nothing; every file is hashed here again before it takes its place.
+What is there and right is left alone, so a run that was interrupted goes on where it ended. pip is told not to read the user's
+configuration and variables (the machine's `/etc/pip.conf` may name a mirror), resolves nothing and builds nothing; every file is
+hashed here again before it takes its place.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Final
 from bundle import locks, wheelfile
 from bundle.locks import Locked
 from bundle.platforms import FOLDER, ROOT, Platform, dotted
-from bundle.steps import Failed, run, say
+from bundle.steps import Failed, run, say, scratch
 from bundle.wheelhouse import floor_of
 
 _BATCH: Final = 6  # packages a run of pip: each run that ended is kept
@@ -76,15 +77,15 @@ def _take(missing: Sequence[Locked], sources: Sequence[Path], out: Path) -> None
         if path is None:
             named = ", ".join(str(folder) for folder in sources)
             raise Failed(f"{named} has no wheel of {each.name} {each.version} with the locked hash")
-        with tempfile.TemporaryDirectory(dir=out, prefix=".take-") as fresh:
-            copy = Path(fresh) / path.name
+        with scratch(out) as fresh:
+            copy = fresh / path.name
             shutil.copyfile(path, copy)
             _keep(copy, [each], out)
 
 
 def _download(platform: Platform, batch: Sequence[Locked], out: Path, index: str | None) -> None:
-    with tempfile.TemporaryDirectory(dir=out, prefix=".get-") as fresh:
-        lock = Path(fresh) / "batch.txt"
+    with scratch(out) as fresh:
+        lock = fresh / "batch.txt"
         lock.write_text(locks.write(batch, "of one run"), "utf-8")
         major, minor = platform.python
         command = [
@@ -101,10 +102,10 @@ def _download(platform: Platform, batch: Sequence[Locked], out: Path, index: str
             *("--abi", f"cp{major}{minor}", "--abi", "abi3", "--abi", "none"),
             *(part for tag in platform.pip_platforms() for part in ("--platform", tag)),
             *(("--index-url", index) if index else ()),
-            *("--requirement", str(lock), "--dest", fresh),
+            *("--requirement", str(lock), "--dest", str(fresh)),
         ]
         run(command)
-        made = sorted(Path(fresh).glob("*.whl"))
+        made = sorted(fresh.glob("*.whl"))
         if len(made) != len(batch):
             raise Failed(f"pip brought {len(made)} wheels for {len(batch)} lines of the lock")
         for path in made:
@@ -137,8 +138,8 @@ def lock(
         Failed: uv is missing, something cannot be resolved, or one package has two wheels.
     """
     tell(f"resolving {platform.name}")
-    with tempfile.TemporaryDirectory() as scratch:
-        full = Path(scratch) / "full.txt"
+    with tempfile.TemporaryDirectory() as folder_of_uv:
+        full = Path(folder_of_uv) / "full.txt"
         command = [
             *(_uv(), "pip", "compile", str(folder / "inputs.in"), "--quiet", "--no-config"),
             *(

@@ -14,7 +14,6 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -25,6 +24,8 @@ from bundle.elf import read_elf
 # Parts that stay plain: guests are run by the runtime; the rest is data as much as code, and is seldom run.
 PLAIN: Final = ("guest", "sdk", "demo", "appliance/second_opinion/readers")
 PROGRAM: Final = "casparian"
+# What the compiler must not follow our imports into: an installation in the compiler's own environment would be found there.
+_ELSEWHERE: Final = ("_native", *(plain.replace("/", ".") for plain in PLAIN))
 
 _FLAGS: Final = (
     "--mode=standalone",
@@ -35,6 +36,7 @@ _FLAGS: Final = (
     "--python-flag=dont_write_bytecode",
     "--nofollow-imports",
     f"--include-package={PROGRAM}",
+    *(f"--nofollow-import-to={PROGRAM}.{name}" for name in _ELSEWHERE),
     # Nuitka leaves these accelerators out and would use what they accelerate.
     "--include-module=_json",
     "--include-module=_bisect",
@@ -68,13 +70,20 @@ def compiler() -> str:
 
 
 def freeze(
-    tree: Path, prefix: Path, *, jobs: int, report: Path | None, say: Callable[[str], None]
+    tree: Path,
+    prefix: Path,
+    work: Path,
+    *,
+    jobs: int,
+    report: Path | None,
+    say: Callable[[str], None],
 ) -> None:
     """Make `tree/app` from the package in `tree/runtime`.
 
     Args:
         tree: has its runtime already.
         prefix: the Python that the runtime was copied from.
+        work: a folder to compile in, gone afterwards. When it is always the same, a compiler cache knows its files again.
         jobs: C compilers at a time.
         report: where to leave Nuitka's account of what went in.
         say: told what is being done.
@@ -84,14 +93,18 @@ def freeze(
     """
     compiler()
     site = next((tree / "runtime" / "lib").glob("python3.*")) / "site-packages"
-    with tempfile.TemporaryDirectory(prefix="casparian-freeze-") as folder:
-        work = Path(folder)
+    shutil.rmtree(work, ignore_errors=True)
+    try:
         copy_sources(site / PROGRAM, work / PROGRAM)
         say("compiling our package: this takes minutes")
-        _compile(work, prefix, jobs)
+        _compile(work, prefix, jobs, import_names(site) - {PROGRAM})
         shutil.copytree(work / "out" / f"{PROGRAM}.dist", tree / "app")
+        if doubled := import_names(tree / "app") & import_names(site) - {PROGRAM}:
+            raise FreezeError(f"the compiler took in what the wheels have: {sorted(doubled)}")
         if report is not None:
             shutil.copyfile(work / "report.xml", report)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
     share_libraries(tree)
 
 
@@ -104,7 +117,16 @@ def copy_sources(package: Path, target: Path) -> None:
             shutil.copyfile(path, target / relative)
 
 
-def _compile(work: Path, prefix: Path, jobs: int) -> None:
+def import_names(folder: Path) -> set[str]:
+    """Names that can be imported from a folder: packages, modules and extension modules."""
+    found = {path.name for path in folder.iterdir() if path.is_dir()}
+    found |= {path.name.partition(".")[0] for path in folder.glob("*.py")}
+    found |= {path.name.partition(".")[0] for path in folder.glob("*.so")}
+    return {name for name in found if name.isidentifier() and name != "__pycache__"}
+
+
+def _compile(work: Path, prefix: Path, jobs: int, wheels: set[str]) -> None:
+    """Run the compiler in `work`; `wheels` are the names whose extension modules it would take in, were it not told."""
     python = Path(sys.executable)
     environment = {name: os.environ[name] for name in ("HOME", "CCACHE_DIR") if name in os.environ}
     if Path(sys.base_prefix).resolve() != prefix.resolve():  # the tarball's own, and our packages
@@ -116,9 +138,10 @@ def _compile(work: Path, prefix: Path, jobs: int) -> None:
         "PYTHONHASHSEED": "0",
         "SOURCE_DATE_EPOCH": "0",
         # Time goes into the libraries, not here; and this takes half as long to compile.
-        "CFLAGS": f"-O1 -ffile-prefix-map={work}=.",
+        "CFLAGS": f"-O1 -ffile-prefix-map={work}=. -ffile-prefix-map={sys.prefix}=.",
     }
     command = [str(python), "-m", "nuitka", *_FLAGS, f"--jobs={jobs}"]
+    command += [f"--nofollow-import-to={name}" for name in sorted(wheels)]
     command += ["--output-dir=out", "--report=report.xml", PROGRAM]
     done = subprocess.run(
         command,

@@ -152,6 +152,10 @@ printf '%s namespaces="%s" %s %s\n' "$IDENTITY" "$NAMESPACE" "$kind" "$public" >
 ssh-keygen -Y verify -f "$stage/allowed" -I "$IDENTITY" -n "$NAMESPACE" -s "$stage/SHA256SUMS.sig" \
   <"$stage/SHA256SUMS" >/dev/null 2>&1 || refuse 4 'the signature does not fit SHA256SUMS'
 
+# `ssh-keygen` reads no further than the last line's dashes; what stands behind them was not written by us.
+[ "$(sed -n '$p' "$stage/SHA256SUMS.sig")" = '-----END SSH SIGNATURE-----' ] ||
+  refuse 4 'SHA256SUMS.sig is damaged: it does not end as a signature does'
+
 # -- every listed file is there and is itself, and there is no other ---------------------------------
 
 if grep -a -v '^#' "$stage/SHA256SUMS" | grep -a -q -v -E "$LISTED"; then

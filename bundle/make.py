@@ -166,6 +166,7 @@ def _finish(
     writer.write("README.txt", card.readme_text(stick, fingerprint).encode())
     text = card.card_text(key, stick.version, stick.release, development=stick.development)
     writer.write("CARD.txt", text.encode())
+    writer.write("CARD.svg", card.card_picture(key).encode())
     given = _hashes(
         [*inputs.parsers, *(sorted(inputs.trust.rglob("*.json")) if inputs.trust else ())]
     )

@@ -11,14 +11,14 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-import tempfile
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 from typing import Final
 
-from bundle import platforms, rewheel, wheelfile
+from bundle import locks, platforms, rewheel
 from bundle.platforms import ROOT, Platform
-from bundle.steps import Failed, run, say
+from bundle.steps import Failed, run, say, scratch
 
 TARGET: Final = Path("build/appliance/target")  # of cargo, unless CARGO_TARGET_DIR says otherwise
 _ZIP_EPOCH: Final = 315532800  # 1980: archives hold no date before
@@ -37,7 +37,7 @@ def build(
     Args:
         platform: must be this machine's.
         out: where the wheel goes; a wheel of ours that is there already is replaced.
-        zig: link against the platform's floor with zig, which must be installed, instead of this system's C library.
+        zig: link for the platform's floor with the zig of `requirements/zig.txt`, instead of against this system's C library.
         root: the source tree.
         tell: progress.
 
@@ -49,25 +49,45 @@ def build(
             f"our own wheel of {platform.name} needs a native builder; this is {platforms.host()}"
         )
     tell(f"building our own wheel for {platform.name}")
-    with tempfile.TemporaryDirectory(dir=out, prefix=".own-") as fresh:
-        command = [_maturin(), "build", "--release", "--locked", "--out", fresh]
+    with scratch(out) as fresh:
+        command = [_maturin(), "build", "--release", "--locked", "--out", str(fresh)]
         if zig:
             if platform.glibc is None:
                 raise Failed("zig links for a C library's floor, and this platform has none")
+            _check_zig(root)
             floor = f"manylinux_{platform.glibc[0]}_{platform.glibc[1]}"
             command += ["--zig", "--compatibility", floor]
         run(command, environment(root), root)
-        made = sorted(Path(fresh).glob("*.whl"))
+        made = sorted(fresh.glob("*.whl"))
         if len(made) != 1:
             raise Failed(f"maturin made {len(made)} wheels instead of one")
-        for old in out.glob("casparian-*.whl"):
-            old.unlink()
         rewheel.rewrite(made[0], source_date(root), root)
+        made[0].chmod(0o644)
         final = out / made[0].name
         os.replace(made[0], final)
-    final.chmod(0o644)
+    for other in out.glob("casparian-*.whl"):
+        if other != final:
+            other.unlink()
     tell(f"built {final.name}")
     return final
+
+
+def _check_zig(root: Path) -> None:
+    """Return when the zig that is installed is the one that is locked: another one links other bytes.
+
+    Raises:
+        Failed: it is another, or there is none.
+    """
+    (wanted,) = locks.read(root / "requirements/zig.txt")
+    try:
+        found = metadata.version(wanted.name)
+    except metadata.PackageNotFoundError:
+        found = "none"
+    if found != wanted.version:
+        raise Failed(
+            f"--zig needs {wanted.name} {wanted.version}, here is {found}:"
+            " `pip install --require-hashes -r requirements/zig.txt`"
+        )
 
 
 def environment(root: Path = ROOT) -> dict[str, str]:
@@ -104,16 +124,6 @@ def source_date(root: Path = ROOT) -> int:
     if not (root / ".git").exists():
         return _ZIP_EPOCH
     return max(int(run(["git", "log", "-1", "--format=%ct"], cwd=root)), _ZIP_EPOCH)
-
-
-def needed_glibc(wheel: Path, machine: str) -> tuple[int, int] | None:
-    """The glibc that a wheel's name asks for; `None` where it asks for none."""
-    found = [
-        version
-        for tag in wheelfile.parse_name(wheel.name).tags
-        if (version := platforms.glibc_of(tag[2], machine)) is not None
-    ]
-    return min(found, default=None)
 
 
 def _maturin() -> str:

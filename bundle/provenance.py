@@ -83,4 +83,6 @@ def _described(name: str, digest: str) -> dict[str, Any]:
 
 def _plain(tree: Mapping[str, Any]) -> dict[str, Any]:
     """The tree's document without what only names other files."""
-    return {key: value for key, value in tree.items() if key not in ("packages", "libraries")}
+    return {
+        key: value for key, value in tree.items() if key not in ("packages", "libraries", "inside")
+    }

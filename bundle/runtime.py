@@ -102,7 +102,7 @@ def make_runtime(
     (out / "pruned.json").write_text(json.dumps(pruned.document(), indent=1) + "\n", "utf-8")
     say("compiling byte code")
     _compile(out)
-    version = _run(out, "import platform; print(platform.python_version())").strip()
+    version = ask(out, "import platform; print(platform.python_version())").strip()
     return tuple(packages), libraries, version
 
 
@@ -210,7 +210,12 @@ def _is_python(path: Path) -> bool:
     return True
 
 
-def _run(out: Path, code: str) -> str:
+def ask(out: Path, code: str) -> str:
+    """What code prints that the interpreter of a runtime runs.
+
+    Raises:
+        RuntimeBuildError: it does not run.
+    """
     done = subprocess.run(
         [str(out / "bin" / "python3"), "-I", "-B", "-c", code],
         capture_output=True,

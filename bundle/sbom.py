@@ -1,8 +1,9 @@
 """The bill of materials of a version: CycloneDX 1.6 (ECMA-424), the same bytes for the same inputs.
 
-It names the wheels with what they say is compiled into them (PEP 770), the crates of the native module, CPython and the
-libraries that came along with it, and every file of the installation with its SHA-256. The bill itself and the statement about
-the build, which is made after it, are not in it: the signed list of files has their hashes.
+It names the wheels with what they say is compiled into them (PEP 770) and what `bundle.inside` finds there, the crates of the
+native module, CPython with the libraries in it and those that came along, and every file of the installation with its SHA-256.
+What was found in a wheel that declares nothing is no complete list, and is marked so. The bill itself and the statement about the
+build, which is made after it, are not in it: the signed list of files has their hashes.
 """
 
 from __future__ import annotations
@@ -11,14 +12,14 @@ import json
 import subprocess
 import tomllib
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
 import msgspec
 
-from bundle import licences
+from bundle import inside, licences
 from bundle.source import ROOT, Source
 from bundle.wheelfile import Wheel
 
@@ -49,8 +50,12 @@ def make_sbom(about: Described, wheels: Iterable[Wheel]) -> bytes:
     name = f"casparian-{about.version}-{about.platform}"
     held = [_wheel(wheel, about.files) for wheel in wheels]
     crates = list(_crates())
-    python = _python(about)
-    libraries = [_library(library, about.files) for library in about.tree.get("libraries", ())]
+    within = inside.of_python(about.tree.get("inside", ()))
+    python = _python(about, within)
+    libraries = [
+        _library(library, about.files, inside.of_file(library, within))
+        for library in about.tree.get("libraries", ())
+    ]
     files = [_file(path, digest) for path, digest in sorted(about.files.items())]
     subject = {
         "bom-ref": name,
@@ -80,11 +85,23 @@ def make_sbom(about: Described, wheels: Iterable[Wheel]) -> bytes:
                 ),
             }
         ],
-        "compositions": [{"aggregate": "complete", "assemblies": [name]}],
+        "compositions": list(_compositions(name, [python, *held])),
     }
     content = json.dumps(document, sort_keys=True)
     document["serialNumber"] = f"urn:uuid:{uuid.uuid5(_NAMESPACE, content)}"
     return json.dumps(document, indent=1, sort_keys=True).encode() + b"\n"
+
+
+def _compositions(name: str, holders: Sequence[Json]) -> Iterable[Json]:
+    """What is known to be all of it, and what was only recognised from outside."""
+    yield {"aggregate": "complete", "assemblies": [name]}
+    recognised = [
+        holder["bom-ref"]
+        for holder in holders
+        if any(inside.was_found(part) for part in holder.get("components", ()))
+    ]
+    if recognised:
+        yield {"aggregate": "incomplete", "assemblies": sorted(recognised)}
 
 
 def _wheel(wheel: Wheel, files: Mapping[str, str]) -> Json:
@@ -104,6 +121,8 @@ def _wheel(wheel: Wheel, files: Mapping[str, str]) -> Json:
         for name, document in sorted(wheel.sboms.items())
         for number, part in enumerate(document.get("components", ()))
     ]
+    declared = {str(part.get("name")) for part in carried}
+    carried += [each.component(f"{path}#{each.name}") for each in inside.of_wheel(wheel, declared)]
     if carried:
         component["components"] = carried
     return component
@@ -163,7 +182,7 @@ def _crate_licences() -> dict[tuple[str, str], str]:
     }
 
 
-def _python(about: Described) -> Json:
+def _python(about: Described, within: Sequence[inside.Library]) -> Json:
     component: Json = {
         "bom-ref": "cpython",
         "type": "platform",
@@ -172,6 +191,8 @@ def _python(about: Described) -> Json:
         "purl": f"pkg:generic/cpython@{about.python}",
         "licenses": [{"license": {"id": "Python-2.0"}}],
     }
+    if within:
+        component["components"] = [each.component(f"cpython#{each.name}") for each in within]
     if digest := about.files.get("runtime/bin/python3"):
         component["hashes"] = [_sha256(digest)]
     if origin := about.tree.get("python_origin"):
@@ -181,9 +202,14 @@ def _python(about: Described) -> Json:
     return component
 
 
-def _library(name: str, files: Mapping[str, str]) -> Json:
+def _library(name: str, files: Mapping[str, str], known: inside.Library | None) -> Json:
     """A library that the interpreter needs, brought along from the machine it was built on."""
     component: Json = {"bom-ref": f"library:{name}", "type": "library", "name": name}
+    if known is not None:
+        component["licenses"] = [{"expression": known.licence}]
+        component["properties"] = _properties(part_of=f"cpython#{known.name}")
+        if known.version is not None:
+            component["version"] = known.version
     if digest := files.get(f"runtime/lib/{name}"):
         component["hashes"] = [_sha256(digest)]
     return component

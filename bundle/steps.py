@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 _LINES_SHOWN: Final = 12
+_SCRATCH: Final = ".fresh-"
 
 
 class Failed(Exception):
@@ -26,6 +30,19 @@ def say(text: str) -> None:
 def emit(document: Mapping[str, Any]) -> None:
     """One JSON document on stdout."""
     sys.stdout.write(json.dumps({"schema_version": 1, **document}, indent=2, sort_keys=True) + "\n")
+
+
+@contextlib.contextmanager
+def scratch(folder: Path) -> Iterator[Path]:
+    """A private folder within another, so that what is made there takes its place by a rename."""
+    with tempfile.TemporaryDirectory(dir=folder, prefix=_SCRATCH) as fresh:
+        yield Path(fresh)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what a run that was killed has left of `scratch`."""
+    for left in folder.glob(f"{_SCRATCH}*"):
+        shutil.rmtree(left)
 
 
 def run(

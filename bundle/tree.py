@@ -23,7 +23,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from bundle import freeze, launcher, runtime
+from bundle import freeze, inside, launcher, runtime
 from bundle.elf import BadElfError, dotted, elf_files
 from bundle.freeze import FreezeError
 from bundle.runtime import RuntimeBuildError
@@ -93,7 +93,9 @@ def make_tree(
                 tree / "runtime", prefix, wheelhouse, _say
             )
             if frozen:
-                freeze.freeze(tree, prefix, jobs=jobs, report=report, say=_say)
+                work = out.with_name(f".{out.name}-freeze")
+                freeze.freeze(tree, prefix, work, jobs=jobs, report=report, say=_say)
+        held = inside.ask(lambda code: runtime.ask(tree / "runtime", code))
         launcher.write_launcher(tree, frozen=frozen)
         _settle(tree)
         document = {
@@ -108,6 +110,7 @@ def make_tree(
             "kernel": KERNEL,
             "packages": list(packages),
             "libraries": list(libraries),
+            "inside": held,
             **_extent(tree),
         }
         os.rename(tree, out)

@@ -678,8 +678,8 @@ class JsonlInference:
     """Infers the columns of JSON Lines by elimination, file after file in the order of their names."""
 
     def __new__(cls) -> JsonlInference: ...
-    def add(self, fd: int, size: int) -> None:
-        """Take a file into account."""
+    def add(self, fd: int, size: int, *, threads: int = 1) -> None:
+        """Take a file into account; the answer does not depend on the number of threads."""
 
     def report(self) -> str:
         """What was found so far, as a JSON document: by path its kinds, readings, facts and evidence."""

@@ -12,13 +12,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from bundle import fetch, locks, own_wheel, platforms, wheelfile, wheelhouse
 from bundle.locks import BadLock, Locked
 from bundle.platforms import ROOT, Platform
-from bundle.steps import Failed, emit, say
+from bundle.steps import Failed, emit, say, sweep
 from bundle.wheelfile import BadWheel
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The program; its exit code."""
-    asked = _parser().parse_args(arguments)
+    parser = _parser()
+    asked = parser.parse_args(arguments)
+    if asked.lock and (asked.take_from or asked.dry_run):
+        parser.error("--lock asks the package index: it goes with neither --from nor --dry-run")
     known = platforms.load()
     if asked.platform not in known:
         say(
@@ -38,6 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _make(platform: Platform, out: Path, asked: argparse.Namespace) -> int:
+    sweep(out)
     if asked.lock:
         fetch.lock(platform, out, index=asked.index_url)
     locked = locks.of_platform(platform)
@@ -98,7 +102,11 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         help="take the wheels from this folder, without network; may be given again",
     )
-    parser.add_argument("--index-url", help="package index to use; pip's configuration is not read")
+    parser.add_argument(
+        "--index-url",
+        help="package index; default: the one of the machine's /etc/pip.conf, else PyPI."
+        " The user's settings of pip are not read",
+    )
     parser.add_argument(
         "--zig", action="store_true", help="link our own wheel for the glibc floor, with zig"
     )

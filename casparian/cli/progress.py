@@ -63,6 +63,7 @@ class RunProgress:
         self._running_since_ns = self._started_ns
         self._said_ns = self._started_ns
         self._said_tenth = 0
+        self._reasons_said: set[str] = set()
         self.run_id: str | None = None
         self.planned: control.Planned | None = None
 
@@ -90,6 +91,8 @@ class RunProgress:
                 self._plan(event)
             case control.Preparing():
                 self.note(f"prepare  environment {event.env_hash[:12]}: {show(event.message)}")
+            case control.CommitWaits():
+                self._commit_waits(event)
             case control.Progress():
                 self._progress(event)
 
@@ -115,6 +118,15 @@ class RunProgress:
         self.note(plan_line(event))
         for parser, files in sorted(event.by_parser.items()):
             self.note(f"parser {show(parser)}  {plural(files, 'file')}")
+
+    def _commit_waits(self, event: control.CommitWaits) -> None:
+        if event.message not in self._reasons_said:  # each once, however many jobs meet it
+            self._reasons_said.add(event.message)
+            seconds = event.pause_ns / 1e9
+            self.note(
+                f"waiting  job {event.job_id} is read and cannot be committed: {show(event.message)}; "
+                f"tried again in {seconds:.1f} s, and then ever more seldom"
+            )
 
     def _progress(self, event: control.Progress) -> None:
         self.run_id = event.run_id

@@ -31,7 +31,7 @@ NAME_CHARACTERS_MAX: Final = 128
 PATTERN_CHARACTERS_MAX: Final = 1_000
 _TYPE_NAMES: Final = (
     *("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
-    *("float32", "float64", "utf8", "binary", "date32", "decimal128(18, 2)"),
+    *("float32", "float64", "utf8", "binary", "date32", "time64[us]", "decimal128(18, 2)"),
     *(f"timestamp[{unit}]" for unit in ("s", "ms", "us", "ns")),
     *(f"timestamp[{unit}, UTC]" for unit in ("s", "ms", "us", "ns")),
     *("list<utf8>", "list<uint8>", "list<int64>"),

@@ -37,6 +37,7 @@ _LOGICAL: Final = (
     (re.compile(r"(float|decimal)"), "number"),
     (re.compile(r"bool\Z"), "boolean"),
     (re.compile(r"date32\Z"), "date"),
+    (re.compile(r"time64\["), "time"),
     (re.compile(r"timestamp"), "timestamp"),
     (re.compile(r"list<"), "array"),
 )
@@ -197,6 +198,8 @@ _PLAIN_TYPES: Final = {
     "integer": "int64",
     "number": "float64",
     "boolean": "bool",
+    "date": "date32",
+    "time": "time64[us]",
 }
 
 

@@ -132,8 +132,11 @@ def serve(home: Home, *, workers: int = 0) -> NoReturn:
     os.execve(command[0], command, environment)  # noqa: S606 - our own program
 
 
-def stop(home: Home) -> control.SentinelStatus | None:
-    """Ask the sentinel to finish and wait until its process is gone; `None` when none runs."""
+def stop(home: Home, notice: Notice | None = None) -> control.SentinelStatus | None:
+    """Ask the sentinel to finish and wait until its process is gone; `None` when none runs.
+
+    `notice` is told of commits that it has to leave to the next one, because their sink cannot be written.
+    """
     try:
         client = Client.connect(home)
     except SentinelUnreachable as error:
@@ -144,7 +147,9 @@ def stop(home: Home) -> control.SentinelStatus | None:
         status = client.hello()
         watched = _watch(status.pid)
         try:
-            client.ask(control.Shutdown(), control.Done)
+            done = client.ask(control.Shutdown(), control.Done)
+            if notice is not None and done.fields.get("left"):
+                notice(done.message)
         except SentinelUnreachable as error:
             if error.code != "sentinel.lost":  # it may hang up as its last act
                 raise

@@ -3,6 +3,7 @@
     drain(home, say)      wait for that; what still runs is said now and then
     resume(home)          take a drain back
     paused(home, say)     a block in which no sentinel runs on the home, and none can start
+    locked(home)          the same where none runs now; one that runs is left alone
 
 A drain that was asked for stays in force when its asker leaves or loses patience: `StillRunningError` names what runs, and the
 caller decides whether to wait again, to take it back, or to stop at once (`autostart.stop`: what runs goes back to the queue).
@@ -75,7 +76,11 @@ def drain(
         status = client.hello()
         watched = _watch(status.pid)
         try:
-            client.ask(control.Drain(), control.Done, on_event=waiting.heard, on_tick=waiting.check)
+            done = client.ask(
+                control.Drain(), control.Done, on_event=waiting.heard, on_tick=waiting.check
+            )
+            if say is not None and done.fields.get("left"):
+                say(done.message)
             waiting.gone(watched)
         except SentinelUnreachable as error:
             if error.code != "sentinel.lost":  # it may hang up as its last act
@@ -114,9 +119,28 @@ def paused(
         with contextlib.suppress(CasparianError):
             resume(home)
         raise
-    descriptor = _take_lock(home)
-    try:
+    with _holding(_take_lock(home)):
         yield status
+
+
+@contextlib.contextmanager
+def locked(home: Home) -> Iterator[bool]:
+    """Keep the home's lock, so that no sentinel starts.
+
+    Gives whether it is ours: not so where a sentinel holds it already, on another user's home, or where none was ever used.
+    """
+    try:
+        descriptor = _take_lock(home)
+    except (Conflict, PermissionError):
+        descriptor = None
+    with _holding(descriptor):
+        yield descriptor is not None
+
+
+@contextlib.contextmanager
+def _holding(descriptor: int | None) -> Iterator[None]:
+    try:
+        yield
     finally:
         if descriptor is not None:
             os.close(descriptor)

@@ -149,11 +149,13 @@ def _deployed(client: Client) -> set[str]:
 
 
 def _copy_of(found: dict[str, Any]) -> HomeCopy:
+    # A copy that an older program has made knows no other end.
+    end = "tape" if found.get("work_seq") is None else "work"
     return HomeCopy(
         file=found["file"],
         schema=found["schema"],
-        tape_seq=found["tape_seq"],
-        tape_hash=found["tape_hash"],
+        tape_seq=found[f"{end}_seq"],
+        tape_hash=found[f"{end}_hash"],
     )
 
 

@@ -307,6 +307,26 @@ class RecordDecision(_Operation, frozen=True, kw_only=True):
     fields: dict[str, str | int]
 
 
+class ProgramChange(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of an installation's history, and what came of it."""
+
+    at: str
+    action: str  # install, apply, rollback, remove
+    version: str  # which it was about, as its folder is called: `1.2.0-7`
+    release: int
+    before: str | None  # which was in use until then
+    key: str  # the release key's fingerprint
+    by: str
+    outcome: str  # switched, not_switched, removed
+
+
+class RecordProgramChanges(_Operation, frozen=True, kw_only=True):
+    """Take an installation's history onto the tape, from where it was left. Result: how many entries that made."""
+
+    installation: str
+    changes: tuple[ProgramChange, ...]  # oldest first
+
+
 class SaveTrustDocument(_Operation, frozen=True, kw_only=True):
     """A root or policy comes into force."""
 
@@ -383,6 +403,7 @@ Operation = (
     | DeleteRule
     | TagPaths
     | RecordDecision
+    | RecordProgramChanges
     | SaveTrustDocument
     | SaveDeployment
     | RetireDeployment

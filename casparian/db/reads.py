@@ -230,10 +230,10 @@ VIEWS: Final[dict[str, View]] = {
         order="sequence",
         filters={"kind": "kind = ?"},
     ),
-    # What was decided about trust, from the tape.
+    # What was decided about trust, from the tape; the program's own versions came by a key as well.
     "trust_log": View(
         "SELECT * FROM (SELECT seq, entry FROM cf_tape WHERE "
-        'regexp_matches(entry, \'"kind":"(trust|parser|approval)[.]\')) decisions',
+        'regexp_matches(entry, \'"kind":"(trust|parser|approval|program)[.]\')) decisions',
         order="seq",
     ),
     # Jobs whose parser a key signed, or that ran an artifact, and the tables that hold their living rows.

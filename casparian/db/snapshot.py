@@ -28,10 +28,12 @@ import msgspec
 
 import casparian
 from casparian import clock
+from casparian.db.program_writer import KIND
 from casparian.db.rows import first_row, scalar
 from casparian.errors import CasparianError, IntegrityError, UsageError
 from casparian.paths import Home
 
+_TAPE: Final = "SELECT seq, hash FROM cf_tape"
 KEPT: Final = 3  # snapshots before migrations
 _FICLONE: Final = 0x40049409
 _BLOCK_BYTES: Final = 1 << 20
@@ -52,6 +54,9 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     tape_seq: int
     tape_hash: str
     version: str
+    # Where the tape ends without changes of the program, which a restored copy takes up again by itself. Not in older copies.
+    work_seq: int | None = None
+    work_hash: str | None = None
 
 
 class Restored(msgspec.Struct, frozen=True, kw_only=True):
@@ -202,7 +207,7 @@ def _take(
             raise CasparianError(
                 "the sentinel ended while its database was copied", code="backup.interrupted"
             )
-        schema, home_id, tape_seq, tape_hash = _prove(fresh)
+        schema, home_id, (tape_seq, tape_hash), (work_seq, work_hash) = _prove(fresh)
         if fresh_log.exists():
             raise IntegrityError(
                 "the copy did not take its log in", code="backup.broken", path=str(fresh)
@@ -223,6 +228,8 @@ def _take(
             tape_seq=tape_seq,
             tape_hash=tape_hash,
             version=casparian.__version__,
+            work_seq=work_seq,
+            work_hash=work_hash,
         )
         _write_durably(_sidecar(target), msgspec.json.format(msgspec.json.encode(snapshot)))
         os.rename(fresh, target)
@@ -323,20 +330,25 @@ def _record_restore(fresh: Path, snapshot: Snapshot, aside: Path, why: str) -> N
         connection.close()
 
 
-def _prove(path: Path) -> tuple[int, str, int, str]:
-    """Open a copy, take its log in, and read what it is: schema, home, end of the tape."""
+def _prove(path: Path) -> tuple[int, str, tuple[int, str], tuple[int, str]]:
+    """Open a copy, take its log in, and read what it is: schema, home, end of the tape, and of the work on it."""
     connection = _connect(path)
     try:
         connection.execute("CHECKPOINT")
         schema = scalar(connection, "SELECT max(number) FROM cf_schema_version")
         home = first_row(connection, "SELECT value FROM cf_meta WHERE name = 'home_id'")
-        end = first_row(connection, "SELECT seq, hash FROM cf_tape ORDER BY seq DESC LIMIT 1")
+        end = first_row(connection, f"{_TAPE} ORDER BY seq DESC LIMIT 1")
+        work = first_row(
+            connection,
+            f"{_TAPE} WHERE NOT contains(entry, ?) ORDER BY seq DESC LIMIT 1",
+            [f'"kind":"{KIND}"'],
+        )
     except duckdb.Error as error:
         raise _broken(path, error) from error
     finally:
         connection.close()
-    tape_seq, tape_hash = (int(end[0]), str(end[1])) if end else (0, "")
-    return schema, str(home[0]) if home else "", tape_seq, tape_hash
+    ends = [(int(row[0]), str(row[1])) if row else (0, "") for row in (end, work)]
+    return schema, str(home[0]) if home else "", ends[0], ends[1]
 
 
 def _connect(path: Path) -> duckdb.DuckDBPyConnection:

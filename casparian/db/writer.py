@@ -12,6 +12,7 @@ from casparian.db import operations as op
 from casparian.db.approvals import ApprovalWriter
 from casparian.db.buffer import Buffer, StaleStep
 from casparian.db.job_writer import JobWriter, stored_reply
+from casparian.db.program_writer import ProgramWriter
 from casparian.db.quarantine import QuarantineWriter
 from casparian.db.rows import first_row, scalar
 from casparian.db.trust_writer import TrustWriter
@@ -50,6 +51,7 @@ class DatabaseWriter:
             op.PromoteDataset: self._promote_dataset,
             op.RemoveIntents: self._remove_intents,
             **TrustWriter(connection, self._tape).handlers,
+            **ProgramWriter(connection, self._tape).handlers,
         }
 
     def apply(self, groups: Sequence[Sequence[op.Operation]]) -> list[list[Any] | Exception]:

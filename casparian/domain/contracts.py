@@ -1,7 +1,7 @@
 """What a table promises: columns, types, constraints, and what happens to a value that breaks them.
 
 Type names are the vocabulary that may cross the bridge: `bool`, `int8` … `uint64`, `float32`, `float64`, `utf8`, `binary`,
-`date32`, `timestamp[s|ms|us|ns]` and the same with `, UTC`, `decimal128(p, s)`, `list<T>`.
+`date32`, `time64[us]`, `timestamp[s|ms|us|ns]` and the same with `, UTC`, `decimal128(p, s)`, `list<T>`.
 """
 
 from __future__ import annotations

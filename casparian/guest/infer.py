@@ -64,7 +64,7 @@ def _add(given: Input, job: GuestJob) -> dict[str, Any]:
     if _STATE.contradicted:
         return answer
     if _STATE.lines is not None:
-        _STATE.lines.add(given.descriptor, given.source.size_bytes)
+        _STATE.lines.add(given.descriptor, given.source.size_bytes, threads=job.threads)
         answer["found"] = json.loads(_STATE.lines.report())
     elif _STATE.delimited is not None:
         _STATE.delimited.add(given.descriptor, given.source.size_bytes, threads=job.threads)

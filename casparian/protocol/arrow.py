@@ -36,6 +36,7 @@ _SIMPLE: Final[dict[str, pa.DataType]] = {
     "utf8": pa.utf8(),
     "binary": pa.binary(),
     "date32": pa.date32(),
+    "time64[us]": pa.time64("us"),
 }
 _TIMESTAMP: Final = re.compile(r"timestamp\[(s|ms|us|ns)(, UTC)?\]\Z")
 _DECIMAL: Final = re.compile(r"decimal128\((\d{1,2}), ?(\d{1,2})\)\Z")

@@ -52,7 +52,7 @@ class Scan(msgspec.Struct, frozen=True, kw_only=True, tag="scan"):
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True, tag="run"):
-    """Evidence to committed tables. Reply: `RunResult`; events: `Discovering`, `Planned`, `Progress`."""
+    """Evidence to committed tables. Reply: `RunResult`; events: all but `Draining`."""
 
     request_id: RequestId
     evidence: bytes  # absolute path
@@ -500,6 +500,16 @@ class Preparing(msgspec.Struct, frozen=True, kw_only=True, tag="preparing"):
     message: str
 
 
+class CommitWaits(msgspec.Struct, frozen=True, kw_only=True, tag="commit_waits"):
+    """A job is read whole, and its sink cannot be written just now; it is tried again after a pause."""
+
+    job_id: int
+    code: str
+    message: str
+    tried: int  # times
+    pause_ns: int
+
+
 class Progress(msgspec.Struct, frozen=True, kw_only=True, tag="progress"):
     """At most four a second."""
 
@@ -538,7 +548,7 @@ class Draining(msgspec.Struct, frozen=True, kw_only=True, tag="draining"):
     running: tuple[RunningJob, ...]  # the first of the jobs
 
 
-Event = Discovering | Planned | Preparing | Progress | Draining
+Event = Discovering | Planned | Preparing | CommitWaits | Progress | Draining
 
 
 def opcode_of(message: Request) -> Opcode:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from datetime import date, datetime
+from datetime import date, datetime, time
 from decimal import Decimal
 from itertools import chain
 from typing import Any, Final, NamedTuple
@@ -86,6 +86,8 @@ def _misfit(value: Any, kind: pa.DataType) -> str | None:
             return f"{shown(value)} names a time zone, the column is {kind}"
         if value.microsecond % _MICROSECONDS.get(kind.unit, 1):
             return f"{shown(value)} is finer than a {kind.unit}, the column is {kind}"
+    if isinstance(value, time) and value.tzinfo is not None:
+        return f"{shown(value)} names a time zone, the column is {kind}"
     if pa.types.is_float32(kind) and math.isfinite(value) and abs(value) > _FLOAT32_MAX:
         return f"{shown(value)} is out of range, the column is {kind}"
     try:
@@ -113,6 +115,8 @@ def _accepted(kind: pa.DataType) -> set[type]:
         return {Decimal, int}
     if pa.types.is_date(kind):
         return {date}
+    if pa.types.is_time(kind):
+        return {time}
     return {list, tuple}
 
 
@@ -138,6 +142,8 @@ def _harmless(values: Iterable[Any], kind: pa.DataType) -> bool:
             (value.tzinfo is not None) is aware and value.microsecond % step == 0
             for value in values
         )
+    if pa.types.is_time(kind):  # pyarrow drops a zone without a word
+        return all(value.tzinfo is None for value in values)
     if pa.types.is_float32(kind):
         return not any(abs(value) > _FLOAT32_MAX and math.isfinite(value) for value in values)
     if pa.types.is_list(kind):
@@ -151,6 +157,8 @@ def _same_family(one: pa.DataType, other: pa.DataType) -> bool:
         return True
     if types.is_timestamp(one) and types.is_timestamp(other):
         return bool(one.tz == other.tz)
+    if types.is_time(one) and types.is_time(other):
+        return True
     textual = (types.is_string, types.is_large_string, types.is_string_view)
     if any(test(one) for test in textual) and types.is_string(other):
         return True

@@ -7,6 +7,7 @@ stays RUNNING, can be cancelled, and asks again when the other one has ended. No
 
 A promotion that meets a passing fault (a locked sink, a full disk) stays COMMITTING and is tried again with a growing pause,
 `PROMOTES_MAX` times in all; any other fault takes everything back and fails the job. A failed fsync is such another fault.
+What cannot even be taken back (its disk became read-only) is tried on, and nobody who stops the sentinel waits for it.
 """
 
 from __future__ import annotations
@@ -249,9 +250,10 @@ def promote_failed(turn: Turn, event: ev.PromoteFailed) -> None:
 def _wait_for_promotion(turn: Turn, job: JobEntry, event: ev.PromoteFailed) -> None:
     promotes = job.promotes + 1
     pause = retrying.back_off(job.job_id, promotes)
-    turn.put_job(
+    job = turn.put_job(
         structs.replace(job, promotes=promotes, not_before_ns=turn.state.monotonic_ns + pause)
     )
+    totals.commit_waits(turn, job, event.code, event.message, pause)
     turn.persist(
         NoteJob(
             at_ns=turn.state.now_ns,
@@ -270,14 +272,22 @@ def _what_follows(promotes: int) -> str:
     return "it stays committing until it can be taken back"
 
 
+def rests(job: JobEntry) -> bool:
+    """Whether a commit waits for its sink with nothing of it under way: the next sentinel takes it up as after a crash."""
+    return job.state is JobState.COMMITTING and job.promotes > 0 and job.not_before_ns > 0
+
+
+def is_stuck(job: JobEntry) -> bool:
+    """Whether a commit can be neither completed nor taken back until somebody sees to its sink."""
+    return rests(job) and job.promotes >= PROMOTES_MAX
+
+
 def promote_again(turn: Turn) -> None:
     """Promotions whose pause is over."""
+    if turn.state.stopping:
+        return
     now = turn.state.monotonic_ns
-    due = [
-        job
-        for job in turn.state.jobs.values()
-        if job.promotes and job.state is JobState.COMMITTING and 0 < job.not_before_ns <= now
-    ]
+    due = [job for job in turn.state.jobs.values() if rests(job) and job.not_before_ns <= now]
     for job in due:
         job = turn.put_job(structs.replace(job, not_before_ns=0))
         _promote(turn, job, give_up=job.promotes + 1 >= PROMOTES_MAX)

@@ -5,6 +5,7 @@ Rules:
   * No queued job is given out; what workers were given ahead and have not begun goes back to the queue.
   * Plans, decisions, environments and publications under way are finished; their jobs wait in the queue, which is on disk.
   * Requests that would begin such work are refused; reads, cancelling and small changes are not.
+  * A commit that can be neither completed nor taken back until somebody sees to its sink is left to the next sentinel.
   * Then it stops as by any other stop (`requests.stop`), with nothing left that could be cut short. Killed at any moment, the
     next sentinel finds what any crash leaves.
 """
@@ -16,8 +17,8 @@ from typing import Final
 from casparian.domain.jobs import JobState
 from casparian.errors import ExitCode
 from casparian.protocol import control
+from casparian.sentinel import committing, scheduling
 from casparian.sentinel import events as ev
-from casparian.sentinel import scheduling
 from casparian.sentinel.state import RunState, State
 from casparian.sentinel.turn import Turn
 
@@ -89,7 +90,10 @@ def works(state: State) -> bool:
     """Whether jobs, plans, decisions or environments are under way, beside what only waits in the queue."""
     return (
         bool(state.planning or state.considering)
-        or any(job.state is not JobState.QUEUED for job in state.jobs.values())
+        or any(
+            job.state is not JobState.QUEUED and not committing.is_stuck(job)
+            for job in state.jobs.values()
+        )
         or any(worker.preparing for worker in state.workers.values())
     )
 

@@ -11,7 +11,7 @@ from typing import Final
 import duckdb
 import msgspec
 
-from casparian import clock, config, log
+from casparian import clock, config, installation, log
 from casparian.db import reads
 from casparian.db.connection import ControlDatabase, HomeLock, open_fault, unwritable
 from casparian.db.writer import DatabaseWriter
@@ -22,6 +22,7 @@ from casparian.protocol.engine import current_engine_hash
 from casparian.sentinel import candidates
 from casparian.sentinel.events import StopAsked, Tick
 from casparian.sentinel.io import SentinelIO
+from casparian.sentinel.io.program import record_changes
 from casparian.sentinel.notify import ServiceManager
 from casparian.sentinel.recovery import recover
 from casparian.sentinel.state import State
@@ -66,6 +67,7 @@ def serve(home: Home, *, on_demand: bool, workers: int | None = None) -> None:
         recovered = recover(
             initial, database.writer, writer, candidates.quarantine_sink(home), now_ns=started_ns
         )
+        record_changes(writer, installation.root(), now_ns=started_ns)
         state = _with_breakers(recovered.state, reads.breakers(database.writer))
         io = SentinelIO(
             home,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 from msgspec import structs
@@ -18,6 +19,7 @@ from casparian.sentinel import (
     approvals,
     breaking,
     cancelling,
+    committing,
     draining,
     preparing,
     quarantining,
@@ -36,7 +38,7 @@ from casparian.sentinel.effects import (
     ReadRows,
     Stop,
 )
-from casparian.sentinel.state import WorkerState
+from casparian.sentinel.state import JobEntry, WorkerState
 from casparian.sentinel.turn import Turn
 
 _STOPPED: Final = control.Failure(
@@ -351,21 +353,34 @@ def stop(turn: Turn) -> None:
 
 
 def settle_stop(turn: Turn) -> None:
-    """Leave once nothing commits any more and every worker is reaped."""
+    """Leave once every worker is reaped and nothing commits any more, but for what waits until its sink can be written."""
     state = turn.state
     if not state.stopping or state.workers or state.publishing:
         return
-    if any(job.state not in (JobState.QUEUED, JobState.ABORTED) for job in state.jobs.values()):
+    left = [job for job in state.jobs.values() if committing.rests(job)]
+    at_rest = (JobState.QUEUED, JobState.ABORTED)
+    if any(job.state not in at_rest and job not in left for job in state.jobs.values()):
         return
     for run in state.runs.values():
         answering.answer(turn, run.run_id, _STOPPED)
     if state.stop_reply is not None:
-        turn.reply(*state.stop_reply, control.Done(message="stopped", count=1))
+        turn.reply(*state.stop_reply, _done("stopped", left))
     for client_id, number in state.drainers:
-        turn.reply(client_id, number, control.Done(message="drained and stopped", count=1))
+        turn.reply(client_id, number, _done("drained and stopped", left))
     turn.change(runs={}, jobs={}, stop_reply=None, drainers=(), stopping=True)
     if not any(type(getattr(e, "then", None)) is after.AfterStop for e in turn.effects):
         turn.persist(then=after.AfterStop())
+
+
+def _done(what: str, left: Sequence[JobEntry]) -> control.Done:
+    """The last reply, with the commits that are left to the next sentinel."""
+    if not left:
+        return control.Done(message=what, count=1)
+    named = ", ".join(str(job.job_id) for job in left[: draining.SHOWN_MAX])
+    more = f" and {len(left) - draining.SHOWN_MAX} more" if len(left) > draining.SHOWN_MAX else ""
+    jobs = f"job {named}" if len(left) == 1 else f"jobs {named}{more}"
+    message = f"{what}; {jobs} could not be committed while the sink cannot be written: the next sentinel goes on with it"
+    return control.Done(message=message, count=1, fields={"left": len(left)})
 
 
 def stopped(turn: Turn) -> None:

@@ -147,6 +147,15 @@ def job_ended(turn: Turn, job: JobEntry, how: str) -> None:
     report_progress(turn, job.run_ids)
 
 
+def commit_waits(turn: Turn, job: JobEntry, code: str, message: str, pause_ns: int) -> None:
+    """Tell who waits for the job that its sink cannot be written just now."""
+    said = control.CommitWaits(
+        job_id=job.job_id, code=code, message=message, tried=job.promotes, pause_ns=pause_ns
+    )
+    for run in _waiting(turn, job):
+        turn.tell(run.client_id, run.number, said)
+
+
 def report_progress(turn: Turn, run_ids: Iterable[str]) -> None:
     """Tell waiting clients, at most four times a second."""
     for run in _runs_of(turn, run_ids):

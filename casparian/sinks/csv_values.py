@@ -4,6 +4,7 @@ bool, integers, floats    as they are (`nan`, `inf`, `-inf`)         unquoted
 utf8                      as it is                                   quoted
 timestamp                 `2024-05-01T10:20:30.123456700Z`           always nine digits; `Z` only when the column is UTC
 date32                    `2024-05-01`
+time64[us]                `10:20:30.123456`                           always six digits
 decimal                   as it is
 binary                    lower-case hex
 list<…>                   JSON text; elements without a JSON form of their own are strings of the forms above
@@ -23,6 +24,7 @@ _DIGITS: Final = {"s": 0, "ms": 3, "us": 6, "ns": 9}
 _CONTROL: Final = "[\x00-\x1f]"
 _WRAPPER: Final = ('{"v":', "}\n")
 _TWO: Final = pa.scalar(2, pa.int32())  # hex digits a byte
+_EPOCH_DAY: Final = "1970-01-01T"
 _SECONDS_TEXT: Final = 19  # `2024-05-01T10:20:30`
 
 
@@ -53,6 +55,8 @@ def from_text(column: pa.Array, kind: pa.DataType) -> pa.Array:
     """
     if pa.types.is_timestamp(kind):
         return _timestamps(column, kind)
+    if pa.types.is_time(kind):
+        return _times_of_day(column, kind)
     if pa.types.is_binary(kind):
         return _unhex(column)
     if pa.types.is_list(kind):
@@ -85,6 +89,12 @@ def _timestamps(column: pa.Array, kind: pa.DataType) -> pa.Array:
         # Unchecked: near the first nanosecond of 1677 the product alone overflows, the sum does not.
         ticks = pc.add(pc.multiply(whole, 10**digits), fraction.cast(pa.int64()))
     return ticks.cast(kind)
+
+
+def _times_of_day(column: pa.Array, kind: pa.DataType) -> pa.Array:
+    """Arrow reads texts as times on a date only."""
+    moments = pc.binary_join_element_wise(_EPOCH_DAY, column, "").cast(pa.timestamp("us"))
+    return moments.cast(pa.int64()).cast(kind)
 
 
 # bytes

@@ -32,6 +32,7 @@ _SIMPLE: Final = {
     "utf8": "VARCHAR",
     "binary": "BLOB",
     "date32": "DATE",
+    "time64[us]": "TIME",
     "timestamp[s]": "TIMESTAMP_S",
     "timestamp[ms]": "TIMESTAMP_MS",
     "timestamp[us]": "TIMESTAMP",

@@ -135,7 +135,12 @@ _CHUNKS_MAX: Final = 64  # beyond it, one copy is cheaper than the per-chunk wor
 
 
 def _is_growing(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_int64(kind) or pa.types.is_uint64(kind) or pa.types.is_timestamp(kind))
+    return bool(
+        pa.types.is_int64(kind)
+        or pa.types.is_uint64(kind)
+        or pa.types.is_timestamp(kind)
+        or pa.types.is_time64(kind)
+    )
 
 
 def _is_filtered_by(kind: pa.DataType) -> bool:

@@ -156,7 +156,8 @@ def test_a_w3c_log_is_inferred_promoted_and_read_and_other_fields_are_drift(
     case.run()
     names = "date, time, c_ip, sc_status"
     (first,) = case.query(f"SELECT {names} FROM web ORDER BY time LIMIT 1")
-    assert [str(value) for value in first] == ["2026-03-01", "10:00:00", "10.0.0.1", "200"]
+    assert [str(value) for value in first] == ["2026-03-01", "10:00:00.000000", "10.0.0.1", "200"]
+    assert case.column("SELECT typeof(time) FROM web LIMIT 1") == ["TIME"]
 
     swapped = W3C.replace(b"date time c-ip sc-status", b"date time sc-status c-ip")
     case.file("u_ex2.log", swapped)

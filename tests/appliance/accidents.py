@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import time
 from pathlib import Path
 
@@ -14,7 +15,7 @@ _PROGRAM = "casparian/bin/casparian"
 
 
 def power_cuts(room: Room, log: Log, *, cuts: int) -> None:
-    """Cut the power at moments spread over an update, each time from the older version.
+    """Cut the power during an update, each time from the older version: all along it, and around the switch.
 
     Args:
         room: a running room whose installation is older than its stick.
@@ -23,9 +24,15 @@ def power_cuts(room: Room, log: Log, *, cuts: int) -> None:
     """
     with log.check("an update from the older version"):
         before = current(room)
+        for other in set(os.listdir(room.home / "casparian" / "versions")) - {before}:
+            _forget(room, other)
+        known = {before}
         started = time.monotonic()
-        room.run(_PROGRAM, "bundle", "apply", STICK)
-        whole = time.monotonic() - started
+        process = room.start(_PROGRAM, "bundle", "apply", STICK)
+        _until_staged(room, process, known)
+        staged = time.monotonic()
+        process.communicate()
+        whole, last = time.monotonic() - started, time.monotonic() - staged
         after = current(room)
         assert after != before, "the update changed nothing"
     outcomes = {before: 0, after: 0}
@@ -34,7 +41,12 @@ def power_cuts(room: Room, log: Log, *, cuts: int) -> None:
             _back_to(room, before)
             _forget(room, after)
             process = room.start(_PROGRAM, "bundle", "apply", STICK)
-            time.sleep(1.2 * whole * (cut + 0.5) / cuts)  # the last ones find it done, or nearly
+            part = (cut + 0.5) / cuts
+            if cut % 2:  # from the version in its place to the end: there it is switched
+                _until_staged(room, process, known)
+                time.sleep(1.1 * last * part)
+            else:
+                time.sleep(whole * part)
             room.power_cut()
             process.communicate()
             room.power_on()
@@ -108,6 +120,13 @@ def uninstall(room: Room, log: Log) -> None:
 def current(room: Room) -> str:
     """Name of the version in use."""
     return os.path.basename(os.readlink(room.home / "casparian" / "current"))
+
+
+def _until_staged(room: Room, process: subprocess.Popen[str], known: set[str]) -> None:
+    """Wait until an update has a new version in its place, whole and not yet in use; or has ended."""
+    versions = room.home / "casparian" / "versions"
+    while process.poll() is None and set(os.listdir(versions)) <= known:
+        time.sleep(0.001)
 
 
 def _apply(room: Room) -> Ran:

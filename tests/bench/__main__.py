@@ -30,7 +30,7 @@ def main() -> None:
     parser.add_argument("--rerun-files", type=int, help="1,000, fewer below 256 MB of large logs")
     parser.add_argument("--slow-mb", type=int, default=1, help="of the log for the slow readers")
     parser.add_argument(
-        "--csv-mb", type=int, default=1000, help="of the file whose types are inferred"
+        "--csv-mb", type=int, default=1000, help="of each file whose types are inferred"
     )
     parser.add_argument("--baselines", help="Python of the environment with the baselines")
     parser.add_argument(

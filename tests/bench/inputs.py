@@ -121,6 +121,19 @@ class InputMaker:
 
         return self._made(f"csv-{size_mb}", write)
 
+    def jsonl(self, *, size_mb: int) -> Inputs:
+        """One file of JSON Lines of an invented service: moments, numbers, texts, lists, nested objects; the same for a size."""
+
+        def write(directory: Path) -> int:
+            rows = 0
+            with open(directory / "service.jsonl", "wb") as file:
+                while file.tell() < size_mb * 1_000_000:
+                    file.write("".join(_json_row(row) for row in range(rows, rows + 4096)).encode())
+                    rows += 4096
+            return rows
+
+        return self._made(f"jsonl-{size_mb}", write)
+
     def real_logs(self) -> Inputs | None:
         """The logs of the corpus as they are, but for those on which its independent readers disagree."""
         if self._corpus is None:
@@ -276,4 +289,21 @@ def _csv_row(number: int) -> str:
         f"10.{dice % 256}.{dice // 256 % 256}.{dice // 65536 % 256},{user},{('GET', 'POST', 'HEAD')[dice % 3]},"
         f"/a/{dice % 10_000}/{dice % 77},{(200, 200, 304, 404, 500)[dice % 5]},{dice % 3_000_000},"
         f"{dice % 90}.{dice % 1000:03},{agent}\n"
+    )
+
+
+def _json_row(number: int) -> str:
+    """One line; what looks random is multiplied out of its number."""
+    dice = number * 2_654_435_761 % (1 << 32)
+    second = number // 7
+    clock = f"{second // 3600 % 24:02}:{second // 60 % 60:02}:{second % 60:02}"
+    error = ', "error": null' if dice % 11 else f', "error": {{"code": {dice % 90}, "retry": true}}'
+    tags = ", ".join(f'"{tag}"' for tag in ("net", "auth", "dns")[: dice % 4])
+    return (
+        f'{{"id": {number}, "time": "2024-{1 + dice % 12:02}-{1 + dice % 28:02}T{clock}.{dice % 1000:03}Z", '
+        f'"host": "ws-{dice % 500:04}", "level": "{("info", "warning", "error")[dice % 3]}", '
+        f'"user": {{"name": "user{dice % 500}", "sid": "S-1-5-21-{dice}-{dice % 9999}"}}, '
+        f'"client": "10.{dice % 256}.{dice // 256 % 256}.{dice // 65536 % 256}", "bytes": {dice % 3_000_000}, '
+        f'"seconds": {dice % 90}.{1 + dice % 999}, "ok": {"true" if dice % 5 else "false"}, "tags": [{tags}], '
+        f'"message": "closed \\"/a/{dice % 10_000}\\" in C:\\\\Temp\\\\{dice % 77}"{error}}}\n'
     )

@@ -85,6 +85,20 @@ def infer_csv(paths: list[str], *, check: bool) -> dict[str, Any]:
     return {"records": rows, "ids": None}
 
 
+def infer_jsonl(paths: list[str], *, check: bool) -> dict[str, Any]:
+    """Types of every key of JSON Lines from every value in it, on all cores that are given."""
+    del check
+    inference = _native.JsonlInference()
+    for path in paths:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            size = os.fstat(descriptor).st_size
+            inference.add(descriptor, size, threads=len(os.sched_getaffinity(0)))
+        finally:
+            os.close(descriptor)
+    return {"records": json.loads(inference.report())["rows"], "ids": None}
+
+
 def delimited(paths: list[str], *, check: bool) -> dict[str, Any]:
     """Delimited text to Arrow, typed as its contract says; with `check` what was set aside fails it."""
     count = 0
@@ -104,6 +118,7 @@ READERS: dict[str, tuple[Callable[..., dict[str, Any]], str]] = {
     "delimited": (delimited, "TextReader"),
     "blake3_files": (blake3_files, "digest_files"),
     "infer_csv": (infer_csv, "DelimitedInference"),
+    "infer_jsonl": (infer_jsonl, "JsonlInference"),
 }
 """Each with what it needs of the native module."""
 

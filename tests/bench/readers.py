@@ -319,6 +319,22 @@ def duckdb_sniffed(paths):
     return {"records": count, "ids": None}
 
 
+def duckdb_json_sniffed(paths):
+    """DuckDB's sniffer over all lines of JSON, and its reader over every value of every key at the top."""
+    duckdb = importlib.import_module("duckdb")
+    count = 0
+    for path in paths:
+        connection = duckdb.connect(config={"threads": len(os.sched_getaffinity(0))})
+        row = connection.execute(
+            "SELECT count(*), max(COLUMNS(*))::VARCHAR "
+            "FROM read_json_auto(?, format='newline_delimited', sample_size=-1)",
+            [path],
+        ).fetchone()
+        count += row[0]
+        connection.close()
+    return {"records": count, "ids": None}
+
+
 def pyarrow_csv(paths):
     """pyarrow's reader of CSV on one thread: typed columns in Arrow."""
     pyarrow, reader = importlib.import_module("pyarrow"), importlib.import_module("pyarrow.csv")
@@ -371,6 +387,7 @@ READERS = {
     "blake3_tree": (blake3_tree, ("blake3",)),
     "query_parquet": (query_parquet, ("duckdb",)),
     "duckdb_sniffed": (duckdb_sniffed, ("duckdb",)),
+    "duckdb_json_sniffed": (duckdb_json_sniffed, ("duckdb",)),
     "pyarrow_csv": (pyarrow_csv, ("pyarrow.csv",)),
     "duckdb_csv": (duckdb_csv, ("duckdb", "pyarrow")),
     "regrs": (regrs, ("regrs",)),

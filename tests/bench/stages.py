@@ -33,7 +33,7 @@ class Options:
         small_files: number of one-chunk logs.
         rerun_mb: size of the files of the rerun, in `rerun_files` files.
         slow_mb: size of the log that the slow readers are given.
-        csv_mb: size of the file whose types are inferred.
+        csv_mb: size of each file whose types are inferred.
         baselines: Python of the environment that the baselines are installed in; None when there is none.
         work: a directory for what runs write.
     """
@@ -290,29 +290,47 @@ def hive(bench: Bench) -> StageResult:
 
 def infer(bench: Bench) -> StageResult:
     """Types of a CSV file from all of its rows, beside DuckDB's sniffer and reader over all rows: wall time, two cores."""
-    result = StageResult(name="infer")
-    absent = bench.why_absent("duckdb_sniffed")
+    return _inferred(bench, StageResult(name="infer"), reader="infer_csv", baseline="duckdb_sniffed",
+                     make=bench.inputs.csv, ratio="infer_vs_duckdb_csv")  # fmt: skip
+
+
+def infer_jsonl(bench: Bench) -> StageResult:
+    """The same of JSON Lines with nested objects and lists."""
+    return _inferred(bench, StageResult(name="infer_jsonl"), reader="infer_jsonl", baseline="duckdb_json_sniffed",
+                     make=bench.inputs.jsonl, ratio="infer_vs_duckdb_jsonl")  # fmt: skip
+
+
+def _inferred(
+    bench: Bench,
+    result: StageResult,
+    *,
+    reader: str,
+    baseline: str,
+    make: Callable[..., Inputs],
+    ratio: str,
+) -> StageResult:
+    absent = bench.why_absent(baseline)
     if absent:
         return result.missing(absent)
-    inputs = bench.inputs.csv(size_mb=bench.options.csv_mb)
+    inputs = make(size_mb=bench.options.csv_mb)
     result.input = asdict(inputs)
-    mine = "casparian infer_csv"
+    mine = f"casparian {reader}"
 
     def of_ours() -> Figure:
-        return processes.reader(bench.native("infer_csv", inputs.paths), cores=2)
+        return processes.reader(bench.native(reader, inputs.paths), cores=2)
 
     def of_theirs() -> Figure:
-        return processes.reader(bench.baseline("duckdb_sniffed", inputs.paths), cores=2)
+        return processes.reader(bench.baseline(baseline, inputs.paths), cores=2)
 
     try:
-        take_turns(result, bench.options.runs, {mine: of_ours, "duckdb_sniffed": of_theirs})
+        take_turns(result, bench.options.runs, {mine: of_ours, baseline: of_theirs})
     except CommandFailed as failed:
         result.status = "failed"
         result.notes.append(str(failed))
         return result
     result.found = {name: figures[0].found for name, figures in result.figures.items()}
     compare_found(result, inputs.records)
-    add_ratios(result, "infer_vs_duckdb_csv", "duckdb_sniffed", mine, "seconds")
+    add_ratios(result, ratio, baseline, mine, "seconds")
     return result
 
 

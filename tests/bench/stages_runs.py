@@ -238,6 +238,7 @@ STAGES: dict[str, Callable[[Bench], StageResult]] = {
     "query": query,
     "hive": stages.hive,
     "infer": stages.infer,
+    "infer_jsonl": stages.infer_jsonl,
     "delimited": stages.delimited,
 }
 """All stages, in the order in which they run."""

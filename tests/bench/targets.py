@@ -63,6 +63,11 @@ TARGETS: dict[str, Target] = {
         wanted=0.5,
         stretch=1.0,
     ),
+    "infer_vs_duckdb_jsonl": Target(
+        text="types of JSON Lines from all lines, two cores: DuckDB's sniffer and reader over all lines",
+        wanted=0.5,
+        stretch=1.0,
+    ),
     "peak_rss_mb": Target(
         text="anonymous memory of the greatest process, MB", wanted=300.0, less_is_better=True
     ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import subprocess
 import tarfile
 from pathlib import Path
@@ -51,6 +52,57 @@ def test_the_commands_of_the_card_accept_it(stick, tmp_path):
     assert done.stdout.rstrip().endswith(fingerprint)
     assert fingerprint in card
     assert "DEVELOPMENT" in card
+
+
+def _read_picture(rows):
+    """What an independent reader of QR codes finds in rows of dark (true) and light modules."""
+    import zxingcpp
+
+    scale, quiet = 4, 4
+    width = len(rows[0]) + 2 * quiet
+    light = [[False] * width] * quiet
+    padded = [[False] * quiet + list(row) + [False] * quiet for row in rows]
+    pixels = b"".join(
+        b"".join((b"\0" if dark else b"\xff") * scale for dark in row) * scale
+        for row in (*light, *padded, *light)
+    )
+    image = memoryview(pixels).cast("B", [len(pixels) // (width * scale), width * scale])
+    return [(found.text, found.format) for found in zxingcpp.read_barcodes(image)]
+
+
+def test_the_picture_on_the_card_is_read_as_the_fingerprint(stick):
+    from zxingcpp import BarcodeFormat
+
+    lines = (stick / "CARD.txt").read_text("utf-8").splitlines()
+    blocks = [line for line in lines if line.strip() and not set(line) - set(" █▀▄")]
+    width = max(map(len, blocks))
+    rows = [
+        [block in dark for block in line.ljust(width)] for line in blocks for dark in ("█▀", "█▄")
+    ]
+    expected = [(sshsig.fingerprint(sticks.DEVELOPMENT.public), BarcodeFormat.QRCode)]
+    assert _read_picture(rows) == expected
+    broken = [[not dark for dark in row] if 8 < n < 28 else row for n, row in enumerate(rows)]
+    assert _read_picture(broken) != expected
+
+
+def test_the_picture_beside_the_card_is_the_same_one(stick):
+    text = (stick / "CARD.svg").read_text("utf-8")
+    scale, border = 6, 4
+    path = re.search(r' d="([^"]+)"', text)[1]
+    size = int(re.search(r'width="(\d+)"', text)[1]) // scale - 2 * border
+    rows = [[False] * size for _ in range(size)]
+    x = y = 0.0
+    # Strokes along the middle of each row: `M` and `m` move, `h` draws dark modules.
+    for step, given in re.findall(r"([Mmh])([-0-9. ]+)", path):
+        numbers = [float(one) for one in re.findall(r"-?(?:\d+\.?\d*|\.\d+)", given)]
+        if step == "h":
+            for column in range(int(x) - border, int(x + numbers[0]) - border):
+                rows[int(y) - border][column] = True
+            x += numbers[0]
+        else:
+            x, y = numbers if step == "M" else (x + numbers[0], y + numbers[1])
+    ((found, _),) = _read_picture(rows)
+    assert found == sshsig.fingerprint(sticks.DEVELOPMENT.public)
 
 
 def test_only_a_development_stick_says_so(tmp_path):
@@ -204,7 +256,7 @@ def test_a_stick_of_parsers_and_trust_has_no_program(tmp_path):
     package.write_bytes(b"package")
     stick = sticks.make_trust_stick(tmp_path, trust=trust, parsers=(package,))
     assert set(files_below(stick)) == {
-        "CARD.txt", "README.txt", "SHA256SUMS", "SHA256SUMS.sig", "parsers/lab-1.0.0.casparian",
+        "CARD.svg", "CARD.txt", "README.txt", "SHA256SUMS", "SHA256SUMS.sig", "parsers/lab-1.0.0.casparian",
         "provenance/build.dsse.json",
         "stick.json", "trust/policy.json", "trust/release.pub", "trust/roots/1.root.json",
     }  # fmt: skip

@@ -191,6 +191,11 @@ def test_a_flipped_byte_in_each_of_the_important_files_is_refused(room):
         _check_flipped(room, path, random.randrange((room.stick / path).stat().st_size))
 
 
+def test_what_stands_behind_the_signature_is_refused(room):
+    size = (room.stick / layout.SIGNATURE).stat().st_size
+    _check_flipped(room, layout.SIGNATURE, size - 1)  # the line's end: `ssh-keygen` takes it
+
+
 @pytest.mark.slow
 def test_a_flipped_byte_in_any_file_at_any_place_is_refused(room):
     for path in _paths(room.stick):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import zipfile
+from base64 import urlsafe_b64encode
 from pathlib import Path
 
 from bundle import locks, wheelfile, wheelhouse
@@ -46,13 +47,21 @@ def wheel(
         f"{info}/METADATA": metadata.encode(),
         f"{info}/WHEEL": f"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: {said_tag or tag}\n".encode(),
         **({f"{info}/licenses/LICENSE": b"do as you like\n"} if text else {}),
-        f"{info}/RECORD": b"",
     }
+    content[f"{info}/RECORD"] = _record(content, f"{info}/RECORD")
     path = folder / f"{name}-{version}-{tag}.whl"
     with zipfile.ZipFile(path, "w") as archive:
         for member, data in content.items():
             archive.writestr(zipfile.ZipInfo(member), data)
     return path
+
+
+def _record(content: dict[str, bytes], own: str) -> bytes:
+    lines = [
+        f"{name},sha256={urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b'=').decode()},{len(data)}"
+        for name, data in content.items()
+    ]
+    return "\n".join([*lines, f"{own},,", ""]).encode()
 
 
 def locked(path: Path) -> Locked:

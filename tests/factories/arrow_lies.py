@@ -28,6 +28,7 @@ OUTPUT = OutputContract(
         Column(name="time", type="timestamp[ns, UTC]"),
         Column(name="price", type="decimal128(20, 4)"),
         Column(name="day", type="date32"),
+        Column(name="clock", type="time64[us]"),
         Column(name="yes", type="bool"),
     ),
 )
@@ -51,6 +52,7 @@ def honest_batch(rows: int = 50) -> pa.RecordBatch:
         "time": list(range(rows)),
         "price": [None if n % 4 else n for n in range(rows)],
         "day": list(range(rows)),
+        "clock": [n * 1_000_003 for n in range(rows)],
         "yes": [bool(n % 2) for n in range(rows)],
     }
     columns = [pa.array(values[field.name], field.type) for field in SCHEMA]

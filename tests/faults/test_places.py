@@ -125,8 +125,8 @@ def test_an_output_directory_that_becomes_read_only_in_the_middle(
 
     with meanwhile(lambda: any(place.glob(".casparian-stage/*/*.*")), freeze):
         code, document = faulty.attempt("--sink", uri_of(kind, place))
-    disk.writable()  # a file that was given its name before is taken back only now, and stopping waits for that
-    faulty.stop()
+    faulty.stop()  # a file that was given its name before cannot be taken back now; nobody waits for that
+    disk.writable()
     if code:
         assert_clear(document, "read-only")
     if document.get("outputs"):

@@ -37,6 +37,7 @@ _SIMPLE: dict[str, list[Any]] = {
     "utf8": ["", None, NASTY, "null", "NaN", " x ", "[]", "\ufeff"],
     "binary": [b"", None, bytes(range(256))],
     "date32": [dt.date(1, 1, 1), None, dt.date(9999, 12, 31)],
+    "time64[us]": [dt.time(0), None, dt.time(23, 59, 59, 999_999), dt.time(14, 3, 22, 120_000)],
     "timestamp[ns]": [-(2**63) + 1, None, 2**63 - 2, 0, -1],
     "decimal128(38, 10)": [Decimal("1E-10"), None, Decimal("-9" * 1 + "9" * 27)],
     "decimal128(5, 2)": [Decimal("999.99"), Decimal("-0.01"), None],

@@ -203,9 +203,15 @@ def test_copies_of_a_chunk_are_other_content_with_records_of_their_own(tmp_path:
     assert records == made.records
 
 
-def test_inference_is_compared_with_duckdb_over_the_same_rows(quick: dict[str, Any]) -> None:
-    result = stage(quick, "infer")
+@pytest.mark.parametrize(
+    ("name", "ratio"),
+    [("infer", "infer_vs_duckdb_csv"), ("infer_jsonl", "infer_vs_duckdb_jsonl")],
+)
+def test_inference_is_compared_with_duckdb_over_the_same_rows(
+    quick: dict[str, Any], name: str, ratio: str
+) -> None:
+    result = stage(quick, name)
     assert result["status"] == "measured", result["notes"]
     rows = {found["records"] for found in result["found"].values()}
     assert rows == {result["input"]["records"]}
-    assert len(result["ratios"]["infer_vs_duckdb_csv"]) == 1
+    assert len(result["ratios"][ratio]) == 1

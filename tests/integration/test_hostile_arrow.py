@@ -295,7 +295,8 @@ def test_a_lie_costs_the_guest_its_source_and_nobody_else(world: World, attack: 
 
 
 def test_an_honest_batch_in_the_same_way_is_taken(world: World) -> None:
-    """The control: what the attacks differ from."""
+    """The control: what the attacks differ from. Its guest sleeps after its own END, until it is idle for too long."""
+    world.limits = Limits(memory_mb=1024, idle_seconds=5)
     world.source(b"EVIL!" + sent(message().raw) + end(3, index=0))
     world.source(b"second\n")
     receipt = world.run()

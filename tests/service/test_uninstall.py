@@ -2,69 +2,25 @@
 
 from __future__ import annotations
 
+import fcntl
+import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
-import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-import casparian
 from casparian.appliance.service import removal
 from casparian.appliance.service.manager import Manager
 from casparian.appliance.service.unit import Unit
-from casparian.appliance.stick.installation_store import InstallationStore
 from casparian.errors import Conflict, UsageError
+from casparian.paths import Home
+from tests.factories.running_installation import NEW, OLD, PACKAGE, Appliance, fake_installation
 from tests.support.small import syslog_lines
-from tests.support.world import World
-
-OLD, NEW = "1.0.0-1", "1.0.0-2"
-PACKAGE = Path(casparian.__file__).parent
-
-
-def fake_installation(place: Path, *names: str) -> InstallationStore:
-    """Folders and links as an installation has them; nothing in it runs."""
-    for name in names:
-        (place / "versions" / name / "bin").mkdir(parents=True)
-        (place / "versions" / name / "bin" / "casparian").write_text("#!/bin/sh\n")
-    (place / "bin").mkdir()
-    (place / "bin" / "casparian").symlink_to("../current/bin/casparian")
-    (place / "current").symlink_to(f"versions/{names[-1]}")
-    if len(names) > 1:
-        (place / "previous").symlink_to(f"versions/{names[-2]}")
-    (place / "installation.json").write_text('{"schema_version":1,"floor":2}')
-    return InstallationStore(place)
-
-
-class Appliance:
-    """An installation that runs: an interpreter of its own, and the package as files in it."""
-
-    def __init__(self, place: Path) -> None:
-        self.place = place
-        self.store = fake_installation(place, OLD, NEW)
-        version = place / "versions" / NEW
-        runtime = version / "runtime"
-        subprocess.run(
-            [sys.executable, "-m", "venv", "--without-pip", "--copies", str(runtime)], check=True
-        )
-        name = f"python{sys.version_info.major}.{sys.version_info.minor}"
-        site = runtime / "lib" / name / "site-packages"
-        shutil.copytree(PACKAGE, site / "casparian", ignore=shutil.ignore_patterns("__pycache__"))
-        shutil.copytree(PACKAGE.parent / "parsers", site / "parsers")
-        for found in Path(sysconfig.get_path("purelib")).glob("casparian*.dist-info"):
-            shutil.copytree(found, site / found.name)
-        (site / "others.pth").write_text(sysconfig.get_path("purelib") + "\n")
-        program = version / "bin" / "casparian"
-        program.write_text(
-            '#!/bin/sh\nhere=$(cd "$(dirname "$(readlink -f "$0")")/.." && pwd -P)\n'
-            'exec "$here/runtime/bin/python3" -I -B -m casparian "$@"\n'
-        )
-        program.chmod(0o755)
-        self.program = place / "bin" / "casparian"
+from tests.support.world import World, wait_until
 
 
 @pytest.fixture
@@ -180,16 +136,87 @@ def test_units_of_this_installation_go_and_others_stay(tmp_path: Path) -> None:
     assert (tmp_path / "one").is_dir()
 
 
-def test_nothing_is_removed_under_a_sentinel_that_was_started_meanwhile(
+@pytest.mark.parametrize("running", [None, NEW])
+def test_a_sentinel_that_starts_while_versions_are_removed_keeps_its_program(
+    appliance: tuple[Appliance, World], running: str | None
+) -> None:
+    """Of a home that nobody has told the removal about: it is found once its version cannot start another."""
+    made, world = appliance
+    world.file("messages", syslog_lines(host="a", count=20))
+    planned = removal.plan(made.store, version=None, managers=())
+
+    def step(path: str) -> None:
+        if path.endswith(OLD):
+            world.json("sentinel", "start")
+
+    if running is None:  # all go together
+        world.json("sentinel", "start")
+    with pytest.raises(Conflict) as caught:
+        removal.carry_out(made.store, planned, running=running, step=step)
+    assert caught.value.code == "uninstall.running"
+    (sentinel,) = world.processes("sentinel")
+    assert str(sentinel) in caught.value.message
+    assert str(world.home) in (caught.value.hint or "")
+    assert made.store.names() == ([OLD, NEW] if running is None else [NEW])
+    assert made.store.current == NEW
+    assert world.run()["jobs"]["completed"] == 1, "it works as before"
+    assert world.processes("sentinel") == [sentinel]
+    again = world.json("uninstall", "--yes")
+    assert again["everything"]
+    assert not made.place.exists()
+
+
+def test_no_sentinel_starts_on_a_known_home_while_the_installation_goes(
+    appliance: tuple[Appliance, World],
+) -> None:
+    """The removal is held at its first word, by a pipe that is full; another program starts a sentinel then."""
+    made, world = appliance
+    world.file("messages", syslog_lines(host="a", count=20))
+    assert world.run()["jobs"]["completed"] == 1
+    world.stop()
+    said, written = os.pipe()
+    fcntl.fcntl(written, fcntl.F_SETPIPE_SZ, 4096)
+    os.write(written, b"\n" * fcntl.fcntl(written, fcntl.F_GETPIPE_SZ))
+    uninstall = subprocess.Popen(
+        [*world.program, "--home", str(world.home), "uninstall", "--yes"],
+        stdout=subprocess.DEVNULL,
+        stderr=written,
+    )
+    os.close(written)
+    wait_until(lambda: list((made.place / "versions").glob(".gone-*")))
+    held = os.open(Home.at(world.home).lock_file, os.O_RDWR)
+    with pytest.raises(BlockingIOError):
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    world.program = [sys.executable, "-m", "casparian"]  # another program, for one home
+    starter = world.start("sentinel", "start", "--json")
+    log = world.home / "logs" / "sentinel.out"
+    before = log.stat().st_size
+    wait_until(lambda: b"holds this home" in log.read_bytes()[before:])
+    wait_until(lambda: not world.processes("sentinel"))
+
+    with open(said, "rb") as pipe:
+        heard = pipe.read().decode()
+    assert uninstall.wait() == 0, heard
+    assert "removing" in heard
+    assert not made.place.exists()
+    os.close(held)
+    answer, _ = starter.communicate()
+    assert json.loads(answer)["running"], "it has waited for the end"
+    assert len(world.processes("sentinel")) == 1
+    assert world.query("SELECT count(*) FROM syslog_events")[0] == [20]
+
+
+def test_another_programs_sentinel_works_on_though_its_home_is_ours_too(
     appliance: tuple[Appliance, World],
 ) -> None:
     made, world = appliance
-    planned = removal.plan(made.store, version=None, managers=())
+    ours, world.program = world.program, [sys.executable, "-m", "casparian"]
     world.json("sentinel", "start")
-    with pytest.raises(Conflict) as caught:
-        removal.carry_out(made.store, planned, running=None)
-    assert caught.value.code == "uninstall.running"
-    assert made.store.names() == [OLD, NEW]
+    serving = world.processes("sentinel")
+    world.program = ours
+    assert world.json("uninstall", "--yes")["everything"]
+    assert not made.place.exists()
+    assert world.processes("sentinel") == serving
 
 
 def test_what_is_no_installation_is_refused(tmp_path: Path) -> None:

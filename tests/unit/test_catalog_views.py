@@ -35,7 +35,17 @@ def file(number: int, output: OutputContract | None = None) -> CatalogFile:
     )
 
 
-TYPES = ["bool", "int8", "uint64", "float32", "utf8", "binary", "date32", "timestamp[ns]"]
+TYPES = [
+    "bool",
+    "int8",
+    "uint64",
+    "float32",
+    "utf8",
+    "binary",
+    "date32",
+    "timestamp[ns]",
+    "time64[us]",
+]
 TYPES += ["timestamp[ns, UTC]", "timestamp[us, UTC]", "decimal128(38, 9)", "list<utf8>"]
 TYPES += ["list<list<uint8>>", "list<decimal128(5,2)>", "list<timestamp[ns, UTC]>"]
 

@@ -60,6 +60,7 @@ CHANGES: dict[str, tuple[Callable[[dict[str, Any]], None], str, Effect]] = {
     "narrower": (_column(2, type="int16"), "column.type", B),
     "unsigned": (_column(2, type="uint64"), "column.type", B),
     "another type": (_column(2, type="utf8", minimum=None), "column.type", B),
+    "time of day": (_column(1, type="time64[us]"), "column.type", B),
     "format": (_column(0, format="%Y-%d-%m %H:%M:%S"), "column.format", B),
     "zone": (_column(0, zone="Europe/Berlin"), "column.zone", B),
     "group": (_column(2, format="decimal group ,"), "column.format", B),

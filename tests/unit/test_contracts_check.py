@@ -215,6 +215,7 @@ UNIQUE_TYPES: dict[str, list[Any]] = {
     "binary": [b"", b"\x00", b"\x00\x00"],
     "decimal128(10, 2)": [Decimal("1.00"), Decimal("-1.00"), Decimal("0.10")],
     "date32": [dt.date(1970, 1, 1), dt.date(2026, 1, 1)],
+    "time64[us]": [dt.time(0), dt.time(0, 0, 0, 1), dt.time(23, 59, 59, 999_999)],
     "timestamp[us, UTC]": [
         dt.datetime(1960, 1, 1, tzinfo=dt.UTC),
         dt.datetime(2026, 1, 1, 1, 2, 3, 4, tzinfo=dt.UTC),

@@ -21,7 +21,7 @@ from tests.factories.datasets import EVENTS, FIREWALL, dataset, document
 _TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8)
 _NAMES = st.text(
     "abcdefghijklmnopqrstuvwxyzäöü _-'\"#:&*!%@`{}[],0123456789~", min_size=1, max_size=10
-).filter(lambda name: name.strip() == name and not name.startswith("@"))
+).filter(lambda name: name.strip() == name and not name.startswith(("@", "_cf_")))
 _TYPES: dict[str, dict[str, Any]] = {
     "utf8": {
         "pattern": st.sampled_from([None, "a+", "[^x]*"]),
@@ -44,6 +44,7 @@ _TYPES: dict[str, dict[str, Any]] = {
         "zone": st.sampled_from(["UTC", "Europe/Berlin", "+02:00"]),
     },
     "date32": {"format": st.just("%Y-%m-%d")},
+    "time64[us]": {"format": st.sampled_from([None, "iso8601", "%-I:%M %p"])},
 }
 
 
@@ -247,3 +248,16 @@ def test_a_changed_document_is_another_contract() -> None:
         msgspec.structs.replace(c, minimum=5) if c.name == "n" else c for c in dataset().columns
     ]
     assert list(read.columns) == columns
+
+
+def test_dates_and_times_of_day_are_read_in_the_words_of_the_standard_alone() -> None:
+    def say_more(values: dict[str, Any]) -> None:
+        values["columns"][1] |= {"type": "time64[us]"}
+        values["columns"][2] |= {"type": "date32", "minimum": None}
+
+    contract = dataset(say_more)
+    document = yaml.safe_load(odcs.export(contract, revision=1))
+    _, time, date = document["schema"][0]["properties"]
+    assert (time["logicalType"], date["logicalType"]) == ("time", "date")
+    del time["physicalType"], date["physicalType"]
+    assert odcs.read(yaml.safe_dump(document).encode()) == contract

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from enum import IntEnum
 from typing import Any
@@ -33,6 +33,8 @@ FITS = [
     ("utf8", "", ""),
     ("binary", b"\xff", b"\xff"),
     ("date32", date(2024, 2, 29), date(2024, 2, 29)),
+    ("time64[us]", time(14, 3, 22, 123456), time(14, 3, 22, 123456)),
+    ("list<time64[us]>", [time(0), None], [time(0), None]),
     ("timestamp[us, UTC]", NOON, NOON),
     ("timestamp[us, UTC]", NOON.astimezone(timezone(timedelta(hours=2))), NOON),
     ("timestamp[us]", datetime(2024, 2, 29), datetime(2024, 2, 29)),
@@ -62,6 +64,11 @@ MISFITS = [
     ("binary", "text"),
     ("date32", datetime(2024, 2, 29)),
     ("date32", 5),
+    ("time64[us]", time(14, 3, tzinfo=UTC)),
+    ("time64[us]", NOON),
+    ("time64[us]", "14:03"),
+    ("time64[us]", 5),
+    ("list<time64[us]>", [time(14, 3, tzinfo=UTC)]),
     ("timestamp[ns, UTC]", "2024-02-29"),
     ("timestamp[ns, UTC]", 1.5),
     ("timestamp[ns, UTC]", True),

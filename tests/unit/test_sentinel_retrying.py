@@ -7,17 +7,19 @@ from msgspec import structs
 
 from casparian.db import operations as op
 from casparian.domain.jobs import ATTEMPTS_MAX, JobState
+from casparian.protocol import control
 from casparian.protocol import worker as messages
 from casparian.sentinel import effects as eff
 from casparian.sentinel import events as ev
 from casparian.sentinel.committing import PROMOTES_MAX
 from casparian.sentinel.retrying import BACK_OFF_NS, back_off
-from casparian.sentinel.state import State
+from casparian.sentinel.state import RunEntry, RunState, State
 from tests.support.sentinel_state import (
     RECEIPT,
     conclude,
     operations,
     persisted,
+    replies,
     running,
     take,
 )
@@ -118,6 +120,70 @@ def test_the_last_promotion_gives_up() -> None:
     assert state.jobs[7].state is JobState.FAILED
     state, effects = persisted(state, effects)
     assert 7 not in state.jobs
+
+
+def test_who_waits_for_the_run_hears_why_it_is_not_committed() -> None:
+    run = RunEntry(
+        run_id="r",
+        request=control.Run(request_id="q", evidence=b"/evidence"),
+        actor="examiner(0)",
+        client_id=1,
+        number=4,
+        started_ns=0,
+        root="/evidence",
+        state=RunState.RUNNING,
+        jobs_open=frozenset({7}),
+    )
+    state = committing()
+    job = structs.replace(state.jobs[7], run_ids=("r",))
+    state, effects = take(structs.replace(state, jobs={7: job}, runs={"r": run}), fault())
+    (told,) = [e.event for e in effects if isinstance(e, eff.SendEvent)]
+    assert isinstance(told, control.CommitWaits)
+    assert (told.job_id, told.code, told.tried) == (7, "sink.locked", 1)
+    assert told.pause_ns == state.jobs[7].not_before_ns - 1
+
+
+def shut_down(state: State) -> tuple[State, list[eff.Effect]]:
+    return take(state, ev.ClientAsked(client_id=1, number=1, request=control.Shutdown()))
+
+
+def test_who_stops_the_sentinel_does_not_wait_for_a_sink_that_cannot_be_written() -> None:
+    state, _ = take(committing(), fault())
+    state, effects = shut_down(state)
+    (done,) = replies(effects)
+    _, effects = persisted(state, effects)
+    assert any(isinstance(e, eff.Stop) for e in effects)
+    assert isinstance(done, control.Done)
+    assert done.fields == {"left": 1}
+    assert "job 7" in done.message
+    assert "next sentinel" in done.message
+
+
+def test_a_promotion_under_way_is_waited_for_and_left_when_it_fails() -> None:
+    state, effects = shut_down(committing())
+    assert effects == []
+    state, effects = take(state, fault())
+    assert state.jobs == {}, "the database has it, committing"
+    assert any(isinstance(o, op.NoteJob) for o in operations(effects))
+    _, effects = persisted(state, effects)
+    assert any(isinstance(e, eff.Stop) for e in effects)
+
+
+def test_no_promotion_begins_after_the_stop_was_asked_for() -> None:
+    state, _ = take(structs.replace(committing(), stopping=True, publishing=True), fault())
+    state, effects = take(state, ev.Tick(), at_ns=FAR)
+    assert not any(isinstance(e, eff.Promote) for e in effects)
+
+
+def test_a_drain_waits_for_promotions_until_one_could_not_be_taken_back() -> None:
+    state, at = structs.replace(committing(), draining=True), 1
+    for _ in range(PROMOTES_MAX):
+        assert not state.stopping
+        state, _ = take(state, fault(), at_ns=at)
+        at += FAR
+        if not state.stopping:
+            state, _ = take(state, ev.Tick(), at_ns=at)
+    assert state.stopping
 
 
 def test_any_other_fault_of_a_promotion_fails_the_job_at_once() -> None:

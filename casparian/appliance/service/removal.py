@@ -4,9 +4,11 @@ Rules:
   * Removed is what a stick has brought: versions, links, `installation.json`, and units that call this installation. Whatever
     else lies in the folder stays, and the folder with it.
   * Homes, tables, tape, evidence and trust are never touched.
-  * Nothing is removed under a sentinel that runs: it is drained first, by whoever may speak to it.
-  * The order lets a removal that was cut off be repeated: other versions, then links, then the version that runs this. That
-    one goes by one rename, so that it is whole or gone; what can be left of it is a folder `versions/.gone-…`.
+  * Nothing is removed under a sentinel that runs: it is drained first, by whoever may speak to it. Whoever calls keeps the
+    locks of the homes that it knows; for the rest a version is set aside by one rename before sentinels are looked for. From
+    then on none can start from it, and one that was quicker is found: the version gets its name back, and works on.
+  * The order lets a removal that was cut off be repeated: other versions, then the version that runs this, then links. What can
+    be left of a version is a folder `versions/.gone-…`, which the next removal or installation there takes away.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import select
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
@@ -27,6 +30,7 @@ from casparian.appliance.stick.installation_store import GONE, InstallationStore
 from casparian.errors import CasparianError, Conflict, UsageError
 
 _LOCK: Final = ".lock"
+_ENDING_SECONDS: Final = 3.0  # a sentinel that cannot begin has ended by then
 Step = Callable[[str], None]
 
 
@@ -125,31 +129,20 @@ def carry_out(
     """
     with _removing(store.path):
         with store.locked():
-            left = running_from(store.versions)
-            wanted = [store.version_path(name) for name in removal.versions]
-            if any(_is_below(_program(found.pid), wanted) for found in left):
-                raise Conflict(
-                    "a sentinel was started from what is to be removed",
-                    code="uninstall.running",
-                    hint="`casparian sentinel drain`, then again",
-                )
             store.sweep()
             last = [name for name in removal.versions if name == running]
+            others = [name for name in removal.versions if name != running]
+            _remove_versions(store, others, step)
             if not removal.everything:
                 for link in removal.links:
                     _unlink(store.path, link, step)
-            for name in removal.versions:
-                if name not in last:
-                    _remove_version(store, name, step)
-            if not removal.everything:
                 change = store.change("remove", removal.versions[0], None, "")
                 store.record(floor=0, change=change)
                 return
-            for link in removal.links:
+            aside = _set_aside(store, last)
+            for link in (*removal.links, layout.INSTALLATION):
                 _unlink(store.path, link, step)
-            _unlink(store.path, layout.INSTALLATION, step)
-            for name in last:
-                _remove_version(store, name, step)
+            _remove_set_aside(store, aside, step)
         _unlink(store.path, _LOCK, step)
         for folder in (os.path.join(store.path, "bin"), store.versions, store.path):
             with contextlib.suppress(OSError):  # somebody else's files are in it, or it is gone
@@ -157,7 +150,7 @@ def carry_out(
 
 
 def running_from(folder: str) -> Iterator[RunningSentinel]:
-    """Sentinels whose program lies below a folder."""
+    """Sentinels whose program lies below a folder; of another user's, what its command line says must do."""
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
             continue
@@ -167,20 +160,18 @@ def running_from(folder: str) -> Iterator[RunningSentinel]:
             continue
         if "casparian.sentinel" not in words or "--home" not in words[:-1]:
             continue
-        if _is_below(_program(int(entry.name)), [folder]):
+        if _program(entry, words[0]).startswith(os.path.realpath(folder) + os.sep):
             home = words[words.index("--home") + 1]
             yield RunningSentinel(pid=int(entry.name), home=home)
 
 
-def _program(pid: int) -> str:
+def _program(process: Path, named: str) -> str:
     try:
-        return os.readlink(f"/proc/{pid}/exe")
+        return os.readlink(process / "exe")
+    except PermissionError:
+        return os.path.join(os.path.realpath(os.path.dirname(named)), os.path.basename(named))
     except OSError:
-        return ""
-
-
-def _is_below(path: str, folders: list[str]) -> bool:
-    return any(path.startswith(os.path.realpath(folder) + os.sep) for folder in folders)
+        return ""  # it has ended
 
 
 def _units(installation: str, managers: tuple[Manager, ...]) -> Iterator[FoundUnit]:
@@ -192,12 +183,51 @@ def _units(installation: str, managers: tuple[Manager, ...]) -> Iterator[FoundUn
                 yield FoundUnit(name=unit.name, scope=manager.scope, home=unit.home)
 
 
-def _remove_version(store: InstallationStore, name: str, step: Step) -> None:
-    path = store.version_path(name)
-    step(path)
-    gone = os.path.join(store.versions, f"{GONE}{secrets.token_hex(8)}")
-    os.rename(path, gone)
-    remove_tree(gone)
+def _remove_versions(store: InstallationStore, names: list[str], step: Step) -> None:
+    _remove_set_aside(store, _set_aside(store, names), step)
+
+
+def _set_aside(store: InstallationStore, names: list[str]) -> dict[str, str]:
+    """Rename versions so that nothing starts from them any more; name -> where it is now.
+
+    Raises:
+        Conflict: `uninstall.running`: a sentinel runs from one; all have their names back.
+    """
+    aside: dict[str, str] = {}
+    try:
+        for name in names:
+            gone = os.path.join(store.versions, f"{GONE}{secrets.token_hex(8)}")
+            os.rename(store.version_path(name), gone)
+            aside[name] = gone
+        started = [found for gone in aside.values() for found in running_from(gone)]
+        # Another user's is known by its command line only, which keeps the old name.
+        started += [f for name in names for f in running_from(store.version_path(name))]
+        for found in started:
+            if not _ends_by_itself(found.pid):
+                raise _running(found)
+    except BaseException:
+        for name, gone in aside.items():
+            os.rename(gone, store.version_path(name))
+        raise
+    return aside
+
+
+def _ends_by_itself(pid: int) -> bool:
+    """Whether a process that has begun ends: its home's lock is held by somebody else, or its own files are gone."""
+    try:
+        watched = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        return bool(select.select([watched], [], [], _ENDING_SECONDS)[0])
+    finally:
+        os.close(watched)
+
+
+def _remove_set_aside(store: InstallationStore, aside: dict[str, str], step: Step) -> None:
+    for name, gone in aside.items():
+        step(store.version_path(name))
+        remove_tree(gone)
 
 
 def _unlink(folder: str, name: str, step: Step) -> None:
@@ -219,6 +249,14 @@ def _removing(path: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise _refused(path, error.strerror or str(error)) from error
+
+
+def _running(found: RunningSentinel) -> Conflict:
+    return Conflict(
+        f"process {found.pid}, a sentinel of `{found.home}`, was started from what is to be removed",
+        code="uninstall.running",
+        hint=f"`casparian --home {found.home} sentinel drain`, then again",
+    )
 
 
 def _refused(path: str, why: str) -> CasparianError:

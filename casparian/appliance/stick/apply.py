@@ -20,16 +20,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import msgspec
 
 from casparian.appliance.stick import (
-    acceptance,
     installed,
     layout,
-    preflight,
+    parsers,
     selftest,
     staging,
     verify,
@@ -38,8 +36,9 @@ from casparian.appliance.stick.checklist import Checklist
 from casparian.appliance.stick.folder import StickFolder
 from casparian.appliance.stick.home_side import HomeCopy, HomeSide, ParserOutcome
 from casparian.appliance.stick.installation_store import InstallationStore, remove_tree
+from casparian.appliance.stick.judge import Judge
 from casparian.appliance.stick.preflight import Machine
-from casparian.appliance.stick.refusals import refused, writing
+from casparian.appliance.stick.refusals import refused
 from casparian.appliance.stick.verify import Signed
 from casparian.display import show
 from casparian.errors import CasparianError
@@ -119,7 +118,16 @@ class Applying:
         self._list = checklist
         self._progress = progress
         self._step = step
-        self._machine = machine or Machine.this()
+        self._judge = Judge(
+            stick,
+            store,
+            side.home,
+            checklist,
+            machine or Machine.this(),
+            fingerprint=options.fingerprint,
+            unpacked=options.staged is not None,
+            take_trust=None if options.without_trust else side.import_trust,
+        )
 
     def check(self) -> Signed:
         """Verify everything and look at machine and place; nothing is written. What failed is in the checklist.
@@ -128,8 +136,8 @@ class Applying:
             CasparianError: the stick is refused; a machine or place that does not fit is told by the checklist alone.
         """
         with StickFolder(self._stick) as folder:
-            signed, _ = self._accepted(folder, dry_run=True)
-            payload = self._payload(signed)
+            signed, _ = self._judge.accept(folder, dry_run=True)
+            payload = self._judge.payload(signed)
             with self._list.step("every file") as say:
                 read = verify.check_files(folder, signed, progress=self._counted("reading"))
                 say(f"{len(signed.sums)} files, {read} bytes are what was signed")
@@ -138,7 +146,7 @@ class Applying:
                     files = signed.files[payload.platform].files
                     staging.read_archive(folder, signed, payload)
                     say(f"{len(files)} plain files, nothing else")
-                self._preflight(signed, payload)
+                self._judge.fit(signed, payload)
             return signed
 
     def apply(self) -> Applied:
@@ -158,25 +166,24 @@ class Applying:
     # -- the steps
 
     def _apply(self, folder: StickFolder, store: InstallationStore) -> Applied:
-        signed, told = self._accepted(folder, dry_run=False)
+        signed, told = self._judge.accept(folder, dry_run=False)
         self._step("accepted")
-        payload = self._payload(signed)
+        payload = self._judge.payload(signed)
         if payload is None:
-            return self._trust_of(folder, signed, told, program=None)
+            return self._trust_of(folder, signed, told)
         name, before = layout.version_folder(signed.stick), store.current
         copied = {payload.archive, *staging.wheels_of(signed, payload.platform)}
-        parsers = verify.below(signed.sums, layout.PARSERS)
         with self._list.step("every other file") as say:
             read = verify.check_files(
                 folder, signed, leave_out=copied, progress=self._counted("reading")
             )
             say(f"{len(signed.sums) - len(copied)} files, {read} bytes are what was signed")
-        self._preflight(signed, payload)
+        self._judge.fit(signed, payload)
         if failed := [item for item in self._list.items if not item.passed]:
             raise refused(failed[0].code or "stick.failed", failed[0].message, hint=failed[0].hint)
         self._step("checked")
         copy = self._replace(folder, signed, payload, store, before)
-        outcomes = self._deploy(folder, signed, parsers, self._program(store))
+        outcomes = self._deploy(folder, signed, self._program(store))
         self._step("deployed")
         removed = store.prune(self._options.keep, self._options.running)
         return Applied(
@@ -293,54 +300,6 @@ class Applying:
             found = selftest.run(version)
             say(str(found.get("message") or "passed"))
 
-    # -- what is asked of the stick
-
-    def _accepted(self, folder: StickFolder, *, dry_run: bool) -> tuple[Signed, str]:
-        with self._list.step("signature") as say:
-            signed = verify.read_signed(folder)
-            say(f"{signed.stick.version}, release {signed.stick.release}, of {signed.stick.built}")
-        trust = acceptance.load(self._side.home)
-        told = "left, as asked"
-        with self._list.step("roots and policy") as say:
-            if not self._options.without_trust:
-                found = acceptance.news(trust, signed.roots, signed.policy)
-                trust, told = found.state, found.message
-                if found.documents and not dry_run:
-                    told = self._side.import_trust(found.documents)
-            say(told)
-        with self._list.step("release key") as say:
-            say(acceptance.check_key(signed.key, trust, fingerprint=self._options.fingerprint))
-        return signed, told
-
-    def _payload(self, signed: Signed) -> layout.Payload | None:
-        if signed.stick.kind == "trust":
-            return None
-        with self._list.step("platform") as say:
-            payload = verify.payload_for(signed, self._machine.platform)
-            say(payload.platform)
-        with self._list.step("floor") as say:
-            say(_check_floor(self._store, signed.stick))
-        return payload
-
-    def _preflight(self, signed: Signed, payload: layout.Payload) -> None:
-        preflight.check_machine(self._list, payload, signed.stick, self._machine)
-        if self._store is None:
-            return
-        files = signed.files[payload.platform]
-        wheels = staging.wheels_of(signed, payload.platform)
-        with StickFolder(self._stick) as folder:
-            others = sum(folder.size_bytes(path) for path in (*wheels, payload.files))
-        unpacked = self._options.staged is not None
-        preflight.check_place(
-            self._list,
-            self._store.path,
-            bytes_needed=others
-            if unpacked
-            else preflight.room_needed(files, others, payload.needs.disk_bytes),
-            files_needed=len(wheels) + (0 if unpacked else 2 * len(files.files)),
-            home=self._side.home if self._store.current else None,
-        )
-
     def _is_complete(self, store: InstallationStore, name: str, signed: Signed) -> bool:
         """Whether the very version is there, whole: a command that was cut off has left it, or it is in use."""
         if name not in store.names():
@@ -361,19 +320,16 @@ class Applying:
     # -- parsers
 
     def _trust_alone(self, folder: StickFolder) -> Applied:
-        signed, told = self._accepted(folder, dry_run=False)
+        signed, told = self._judge.accept(folder, dry_run=False)
         if signed.stick.kind != "trust":
             raise refused("stick.no_installation", "the stick brings a program")
-        return self._trust_of(folder, signed, told, program=None)
+        return self._trust_of(folder, signed, told)
 
-    def _trust_of(
-        self, folder: StickFolder, signed: Signed, told: str, *, program: str | None
-    ) -> Applied:
+    def _trust_of(self, folder: StickFolder, signed: Signed, told: str) -> Applied:
         with self._list.step("every file") as say:
             read = verify.check_files(folder, signed, progress=self._counted("reading"))
             say(f"{len(signed.sums)} files, {read} bytes are what was signed")
-        parsers = verify.below(signed.sums, layout.PARSERS)
-        outcomes = self._deploy(folder, signed, parsers, program or "")
+        outcomes = self._deploy(folder, signed, "")
         return Applied(
             kind=signed.stick.kind,
             version=None,
@@ -385,25 +341,11 @@ class Applying:
             parsers=tuple(outcomes),
         )
 
-    def _deploy(
-        self, folder: StickFolder, signed: Signed, parsers: list[str], program: str
-    ) -> list[ParserOutcome]:
-        """Deploy from a private copy, whose bytes were hashed as they were written."""
-        if not parsers or self._options.without_trust:
+    def _deploy(self, folder: StickFolder, signed: Signed, program: str) -> list[ParserOutcome]:
+        """Have the stick's parsers deployed; by ourselves when no program is named."""
+        if self._options.without_trust:
             return []
-        with _private_folder() as inside:
-            for path in parsers:
-                target = os.path.join(inside, path.rpartition("/")[2])
-                staging.copy_verified(folder, signed, path, target)
-            outcomes = self._side.deploy(program, inside)
-        for outcome in outcomes:
-            if outcome.outcome == "refused":
-                error = refused("stick.trust", outcome.message, hint=outcome.hint)
-                error.code = outcome.code or error.code
-                self._list.failed(f"parser {outcome.package}", error)
-            else:
-                self._list.passed(f"parser {outcome.package}", outcome.message)
-        return outcomes
+        return parsers.deploy(folder, signed, self._side, self._list, program)
 
     def _program(self, store: InstallationStore) -> str:
         return os.path.join(store.path, layout.CURRENT, "bin", "casparian")
@@ -412,41 +354,7 @@ class Applying:
         return lambda done, total: self._progress(what, done, total)
 
 
-def _check_floor(store: InstallationStore | None, stick: layout.Stick) -> str:
-    """Refuse what is older than the floor, and another build under a release that was used.
-
-    Raises:
-        Refused: `stick.older`, `stick.fork`.
-    """
-    if store is None:
-        return f"release {stick.release}"
-    recorded, name = store.recorded(), layout.version_folder(stick)
-    if stick.release < recorded.floor:
-        raise refused(
-            "stick.older",
-            f"the stick is release {stick.release}, {recorded.floor} was installed here",
-        )
-    used = {change.version for change in recorded.history} | set(store.names())
-    for other in sorted(used - {name}):
-        if other.rpartition("-")[2] == str(stick.release):
-            raise refused(
-                "stick.fork",
-                f"`{other}` was installed here under the same release, the stick is `{name}`",
-            )
-    return f"release {stick.release}, the floor is {recorded.floor}"
-
-
 def _drop(stage: str) -> None:
     """Give back the room of a stage that came to nothing; one that became a version has another name by now."""
     if os.path.isdir(stage):
         remove_tree(stage)
-
-
-@contextlib.contextmanager
-def _private_folder() -> Iterator[str]:
-    with writing(tempfile.gettempdir()):
-        path = tempfile.mkdtemp(prefix="casparian-stick-")
-    try:
-        yield path
-    finally:
-        remove_tree(path)

@@ -10,7 +10,10 @@ from casparian.paths import Home
 
 
 class HomeCopy(msgspec.Struct, frozen=True, kw_only=True):
-    """A copy of a home's control database, and how far its record reached."""
+    """A copy of a home's control database, and how far its record reached.
+
+    Changes of the program count for nothing there: whatever serves the copy takes them up again.
+    """
 
     file: str
     schema: int

@@ -2,7 +2,7 @@
 
 A stick (regular files and folders only; names of ASCII, unique after case folding, so that FAT holds them):
 
-    README.txt  CARD.txt  install.sh
+    README.txt  CARD.txt  CARD.svg  install.sh
     SHA256SUMS                  every other file of the stick, as `sha256sum -c` reads it
     SHA256SUMS.sig              SSHSIG by the release key, as `ssh-keygen -Y verify` reads it
     stick.json                  `Stick`: what this is

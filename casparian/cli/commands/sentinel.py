@@ -39,7 +39,7 @@ def start(app: App, *, workers: int | None) -> None:
         with Client.connect(app.home) as client:
             status = client.hello()
         if status.on_demand:  # it would stop when idle: the asked-for one takes its place
-            autostart.stop(app.home)
+            autostart.stop(app.home, app.out.say)
             running = False
     if not running:
         wanted = workers or app.config.settings.workers
@@ -74,13 +74,16 @@ def serve(app: App, *, workers: int | None) -> None:
 @click.option("--drain", "first_drain", is_flag=True, help="Let jobs that run finish first")
 @pass_app
 def stop(app: App, *, first_drain: bool) -> None:
-    """Stop the sentinel: what is being committed is finished, the rest waits for the next one."""
+    """Stop the sentinel: what is being committed is finished, the rest waits for the next one.
+
+    Nor does it wait for a commit whose sink cannot be written just now: it names it and leaves it.
+    """
     from casparian.control import autostart
 
     if first_drain:
         _drain(app, None)
         return
-    status = autostart.stop(app.home)
+    status = autostart.stop(app.home, app.out.say)
 
     def human() -> None:
         if status is None:

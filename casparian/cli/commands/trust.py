@@ -176,7 +176,7 @@ def show_trust(app: App) -> None:
 @click.option("--limit", type=click.IntRange(min=1), help="Only the newest so many")
 @pass_app
 def log(app: App, *, limit: int | None) -> None:
-    """List every decision about trust, from the tape, oldest first."""
+    """List every decision about trust and each change of the program, from the tape, oldest first."""
     rows = [
         {"seq": row["seq"], **msgspec.json.decode(row["entry"])} for row in app.read("trust_log")
     ]

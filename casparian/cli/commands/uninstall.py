@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from typing import TYPE_CHECKING, Any
@@ -57,8 +58,11 @@ def command(app: App, *, version: str | None, folder: str | None, dry_run: bool,
     _rest(app, planned)
     removal.remove_units(planned, managers)
     document = _document(planned, kept, dry_run=False)
-    _load_what_the_end_needs(app, document)
-    removal.carry_out(store, planned, running=_running_version(store), step=_said(app))
+    with contextlib.ExitStack() as held:
+        if planned.everything:
+            _keep_from_starting(_homes(app, planned), held)
+        _load_what_the_end_needs(app, document)
+        removal.carry_out(store, planned, running=_running_version(store), step=_said(app))
 
     def human() -> None:
         app.out.line(
@@ -103,12 +107,9 @@ def _kept(app: App, planned: Removal) -> list[dict[str, str]]:
     from casparian.errors import CasparianError
     from casparian.paths import Home
 
-    used = [unit.home for unit in planned.units] + [found.home for found in planned.sentinels]
     kept = []
-    for root in dict.fromkeys([str(app.home.root), *used]):
+    for root in _homes(app, planned):
         home = Home.at(root)
-        if not os.path.isdir(root):
-            continue
         try:
             sink = config.load(home).settings.default_sink
         except CasparianError:
@@ -116,6 +117,15 @@ def _kept(app: App, planned: Removal) -> list[dict[str, str]]:
         tables = sink or str(home.outputs)
         kept.append({"home": root, "tables": tables, "record": str(home.control_database)})
     return kept
+
+
+def _homes(app: App, planned: Removal) -> list[str]:
+    """Homes that are known here, each once."""
+    used = [unit.home for unit in planned.units] + [found.home for found in planned.sentinels]
+    homes: dict[str, str] = {}
+    for root in (str(app.home.root), *used):
+        homes.setdefault(os.path.realpath(root), root)
+    return [root for root in homes.values() if os.path.isdir(root)]
 
 
 def _confirm(app: App, planned: Removal, kept: list[dict[str, str]]) -> None:
@@ -137,6 +147,18 @@ def _rest(app: App, planned: Removal) -> None:
 
     for found in planned.sentinels:
         draining.drain(Home.at(found.home), app.out.say)
+
+
+def _keep_from_starting(homes: list[str], held: contextlib.ExitStack) -> None:
+    """Until the end of `held` no sentinel starts on these homes, by whichever program.
+
+    A home that cannot be locked is served by now, by another program or by this one: `removal.carry_out` tells them apart.
+    """
+    from casparian.control import draining
+    from casparian.paths import Home
+
+    for root in homes:
+        held.enter_context(draining.locked(Home.at(root)))
 
 
 def _load_what_the_end_needs(app: App, document: dict[str, Any]) -> None:

@@ -80,7 +80,7 @@ fn lines_of_json_are_no_table_of_cells() {
 
 fn lines(text: &str) -> Value {
     let mut inference = JsonlInference::default();
-    inference.add(SliceSource(text.as_bytes())).unwrap();
+    inference.add(&SliceSource(text.as_bytes()), 1).unwrap();
     serde_json::from_str(&inference.report()).unwrap()
 }
 
@@ -117,6 +117,8 @@ fn each_kind_of_json_value_is_read_as_what_it_is() {
         ("{\"a\": \"2024-01-02T03:04:05Z\"}", &["timestamp[ns, UTC]"]),
         ("{\"a\": 1700000000}", &["timestamp[ns, UTC]", "int64"]),
         ("{\"a\": \"1700000000\"}", &["timestamp[ns, UTC]", "utf8"]),
+        ("{\"a\": \"14:03:22\"}", &["time64[us]"]),
+        ("{\"a\": \"14:03\"}", &["time64[us]", "utf8"]),
         ("{\"a\": 20240101}", &["int64"]),
         ("{\"a\": \"10.0.0.1\"}", &["utf8 ipv4"]),
         ("{\"a\": [1, 2]}\n{\"a\": []}", &["list<int64>"]),

@@ -80,10 +80,11 @@ impl JsonlInference {
     }
 
     /// Take a file into account. The descriptor stays the caller's.
-    fn add(&mut self, py: Python<'_>, fd: i32, size: u64) -> PyResult<()> {
+    #[pyo3(signature = (fd, size, *, threads = 1))]
+    fn add(&mut self, py: Python<'_>, fd: i32, size: u64, threads: usize) -> PyResult<()> {
         let source = FileSource::new(duplicate(fd)?, size);
         let inference = &mut self.0;
-        detached(py, || inference.add(source))
+        detached(py, || inference.add(&source, threads))
     }
 
     /// What was found, as a JSON document.

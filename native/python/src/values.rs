@@ -66,6 +66,7 @@ pub(crate) fn read_value<'py>(
         Value::Float(value) => value.into_pyobject(py)?.into_any(),
         Value::Decimal(value) => value.into_pyobject(py)?.into_any(),
         Value::Date(value) => value.into_pyobject(py)?.into_any(),
+        Value::Time(value) => value.into_pyobject(py)?.into_any(),
         Value::Timestamp(value) => value.into_pyobject(py)?.into_any(),
         Value::Text(value) => value.into_pyobject(py)?.into_any(),
     }))

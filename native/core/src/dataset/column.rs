@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use arrow_array::types::{
     Date32Type, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type,
-    Int64Type, TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType,
-    TimestampSecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
+    Int64Type, Time64MicrosecondType, TimestampMicrosecondType, TimestampMillisecondType,
+    TimestampNanosecondType, TimestampSecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
 };
 use arrow_array::{
     ArrayRef, ArrowPrimitiveType, BooleanArray, ListArray, PrimitiveArray, StringArray,
@@ -103,6 +103,10 @@ impl Column {
                 },
             ),
             Type::Date => (DataType::Date32, Values::Int32(Vec::new())),
+            Type::Time => (
+                DataType::Time64(TimeUnit::Microsecond),
+                Values::Int64(Vec::new()),
+            ),
             Type::Timestamp { unit, utc } => {
                 let unit = match unit {
                     Unit::Second => TimeUnit::Second,
@@ -154,7 +158,10 @@ impl Column {
                 bytes.extend_from_slice(text.as_bytes());
                 offsets.push(bytes.len() as i32);
             }
-            (Values::Int64(values), Value::Int(value) | Value::Timestamp(value)) => {
+            (
+                Values::Int64(values),
+                Value::Int(value) | Value::Time(value) | Value::Timestamp(value),
+            ) => {
                 values.push(value);
             }
             (Values::Bool(values), Value::Bool(value)) => values.push(value),
@@ -279,6 +286,7 @@ impl Column {
             }
             Values::Int32(values) => primitive::<Int32Type>(values, nulls, data_type),
             Values::Int64(values) => match data_type {
+                DataType::Time64(_) => primitive::<Time64MicrosecondType>(values, nulls, data_type),
                 DataType::Timestamp(TimeUnit::Second, _) => {
                     primitive::<TimestampSecondType>(values, nulls, data_type)
                 }

@@ -1,27 +1,29 @@
 //! One record's BinXML into one row.
 //!
 //! Records made from a template run its plan over their values; records without one are walked token by
-//! token. Both end in [`put_value`] and [`put_text`].
+//! token, [`super::live`]. Both end in [`super::put`].
 
 use std::ops::Range;
 
 use super::cache::{ChunkPlans, DEFINITION_HEADER_BYTES, Definition, PlanCache};
 use super::damage::{Damage, Decoded, Reason};
 use super::limits::{Budget, DEPTH_MAX, RECORD_TEXT_BYTES_MAX};
-use super::piece::static_text;
-use super::plan::{DATA_PREFIX, Op, Plan, PlanPiece, PlanPlace, Put, PutSlot, Source};
+use super::live::Live;
+use super::plan::{Op, Plan, PlanPiece, PlanPlace, Put, PutSlot, Source};
+use super::put::{put_nothing, put_parsed, put_text, put_value, unsuitable};
 use super::rows::EventRows;
 use super::slots::{Slot, SlotStack, read_slots};
-use super::system::{Fit, Parsed, store, store_parsed};
+use super::system::{Fit, store};
 use super::target::{BELOW_EVENT, Context, Label, Place};
 use super::token::{Token, TokenReader};
-use super::value::{self, Rendered, is_absent, render};
-use super::walk::{Piece, Sink, push_name, walk_element};
+use super::value::{self, is_absent, render};
+use super::walk::walk_element;
 use crate::bytes::{offset_at, u32_at};
 use crate::flags;
 
 /// Bytes of a template instance behind its token: version, identifier, offset of the definition.
 const INSTANCE_HEADER_BYTES: usize = 9;
+
 /// What decoding the records of one chunk needs.
 pub(super) struct Decoder<'c, 'd> {
     pub(super) chunk: &'c [u8],
@@ -31,15 +33,6 @@ pub(super) struct Decoder<'c, 'd> {
     pub(super) budget: &'d mut Budget,
     pub(super) slots: &'d mut SlotStack,
 }
-
-const NO_VALUE: Rendered = Rendered {
-    is_null: true,
-    flags: flags::NONE,
-};
-const PLAIN_TEXT: Rendered = Rendered {
-    is_null: false,
-    flags: flags::NONE,
-};
 
 impl<'c> Decoder<'c, '_> {
     /// Decode the BinXML in `binxml` into the row that was begun.
@@ -74,10 +67,7 @@ impl<'c> Decoder<'c, '_> {
                 }
                 Token::OpenElement(name) => {
                     self.rows.add_flags(flags::INLINE);
-                    let mut live = Live {
-                        rows: self.rows,
-                        name: String::new(),
-                    };
+                    let mut live = Live::new(self.rows);
                     walk_element(&mut reader, name, context, &mut live, self.budget)?;
                 }
                 _ => {
@@ -346,163 +336,5 @@ impl<'c> Decoder<'c, '_> {
             }
         }
         Ok(String::from_utf8_lossy(&bytes).into_owned())
-    }
-}
-
-#[cold]
-fn unsuitable(reason: Reason, at: usize) -> Damage {
-    Damage::new(reason, at, "a value does not suit its type")
-}
-
-/// Put a typed value into its column, or into the lists.
-#[inline]
-fn put_value(
-    rows: &mut EventRows,
-    place: Place<'_>,
-    type_code: u8,
-    bytes: &[u8],
-    at: usize,
-) -> Decoded<()> {
-    if let Some(column) = place.column {
-        let fit = store(rows, column, type_code, bytes).map_err(|reason| unsuitable(reason, at))?;
-        if fit != Fit::Misfit {
-            return Ok(());
-        }
-        rows.add_flags(flags::STRANGE_SYSTEM);
-    }
-    if value::is_array(type_code) {
-        return rows.push_array(place.label, type_code, bytes, at);
-    }
-    rows.push_item(place.label, type_code, at, |out| {
-        render(type_code, bytes, out)
-    })
-}
-
-/// Put text into its column, or into the lists.
-fn put_text(
-    rows: &mut EventRows,
-    place: Place<'_>,
-    text: &str,
-    type_code: u8,
-    at: usize,
-) -> Decoded<()> {
-    let parsed = place
-        .column
-        .map_or(Parsed::Misfit, |column| Parsed::new(column, text));
-    put_parsed(rows, place, text, &parsed, type_code, at)
-}
-
-/// Put text, parsed for the column of its place, into that column, or into the lists.
-fn put_parsed(
-    rows: &mut EventRows,
-    place: Place<'_>,
-    text: &str,
-    parsed: &Parsed,
-    type_code: u8,
-    at: usize,
-) -> Decoded<()> {
-    if let Some(column) = place.column {
-        let fit =
-            store_parsed(rows, column, text, parsed).map_err(|reason| unsuitable(reason, at))?;
-        if fit != Fit::Misfit {
-            return Ok(());
-        }
-        rows.add_flags(flags::STRANGE_SYSTEM);
-    }
-    rows.push_item(place.label, type_code, at, |out| {
-        out.extend_from_slice(text.as_bytes());
-        Ok(PLAIN_TEXT)
-    })
-}
-
-/// Tell of an element without content.
-fn put_nothing(rows: &mut EventRows, place: Place<'_>, at: usize) -> Decoded<()> {
-    if place.column.is_some() {
-        return Ok(());
-    }
-    rows.push_item(place.label, value::NULL, at, |_| Ok(NO_VALUE))
-}
-
-/// Writes the row while a template-less element is walked.
-struct Live<'d> {
-    rows: &'d mut EventRows,
-    /// Room for the name of a Data.
-    name: String,
-}
-
-impl Live<'_> {
-    fn put_pieces(&mut self, place: Place<'_>, pieces: &[Piece<'_>], at: usize) -> Decoded<()> {
-        match pieces {
-            [] => return put_nothing(self.rows, place, at),
-            [Piece::Text(text)] => return put_value(self.rows, place, value::STRING, text, at),
-            [Piece::Literal { type_code, bytes }] => {
-                return put_value(self.rows, place, *type_code, bytes, at);
-            }
-            _ => {}
-        }
-        let Some(literal) = static_text(pieces, at)? else {
-            return Err(no_template(at));
-        };
-        self.rows.add_flags(literal.flags);
-        put_text(self.rows, place, &literal.text, literal.type_code, at)
-    }
-}
-
-#[cold]
-fn no_template(at: usize) -> Damage {
-    Damage::new(
-        Reason::Substitution,
-        at,
-        "a substitution stands outside a template",
-    )
-}
-
-impl<'c> Sink<'c> for Live<'_> {
-    fn enter_payload(&mut self, kind: &str) {
-        self.rows.enter_payload(kind);
-    }
-
-    fn open_element(&mut self) {}
-
-    fn close_element(&mut self, _guards: &[u16]) {}
-
-    fn put(&mut self, place: Place<'_>, pieces: &[Piece<'c>], at: usize) -> Decoded<()> {
-        self.put_pieces(place, pieces, at)
-    }
-
-    fn put_named(
-        &mut self,
-        place: Place<'_>,
-        name: &[Piece<'c>],
-        pieces: &[Piece<'c>],
-        at: usize,
-    ) -> Decoded<()> {
-        let mut full = std::mem::take(&mut self.name);
-        full.clear();
-        full.push_str(DATA_PREFIX);
-        match name {
-            [] => {}
-            [Piece::Text(text)] => {
-                if push_name(&mut full, text) {
-                    self.rows.add_flags(flags::LOSSY_TEXT);
-                }
-            }
-            _ => {
-                let name = static_text(name, at)?.ok_or_else(|| no_template(at))?;
-                self.rows.add_flags(name.flags);
-                full.push_str(&name.text);
-            }
-        }
-        let label = Label::Path {
-            full: &full,
-            own_from: Some(DATA_PREFIX.len()),
-        };
-        let put = self.put_pieces(Place { label, ..place }, pieces, at);
-        self.name = full;
-        put
-    }
-
-    fn lossy_name(&mut self) {
-        self.rows.add_flags(flags::LOSSY_TEXT);
     }
 }

@@ -3,6 +3,8 @@
 //! A row is written while its record is decoded and becomes one by [`EventRows::commit`]. A record that
 //! fails half-way leaves nothing behind: [`EventRows::roll_back`].
 
+mod items;
+
 use std::sync::Arc;
 
 use arrow_array::builder::BooleanBuilder;
@@ -11,13 +13,11 @@ use arrow_array::{ArrayRef, RecordBatch, UInt8Array};
 use arrow_buffer::{OffsetBuffer, ScalarBuffer};
 
 use super::columns::{NumberColumn, TextColumn, list};
-use super::damage::{Damage, Decoded, Reason};
-use super::plan::Run;
+use super::damage::Reason;
 use super::schema::{events_schema, type_item};
-use super::slots::Slot;
-use super::target::{Column, Label};
+use super::target::Column;
 use super::time::filetime_nanoseconds;
-use super::value::{self, Rendered};
+use super::value;
 use crate::error::CoreError;
 use crate::flags::{self, Flags};
 use crate::schema::{UTC, text_item};
@@ -284,95 +284,9 @@ impl EventRows {
         self.row.payload_template.get_or_insert(*guid);
     }
 
-    /// Append to the lists what `write` writes.
-    #[inline]
-    pub(super) fn push_item(
-        &mut self,
-        label: Label<'_>,
-        type_code: u8,
-        at: usize,
-        write: impl FnOnce(&mut Vec<u8>) -> Result<Rendered, Reason>,
-    ) -> Decoded<()> {
-        let name = if self.row.in_other_payload {
-            Some(label.full())
-        } else {
-            label.own()
-        };
-        self.names.push_value(name.map(str::as_bytes));
-        let rendered = write(&mut self.values.bytes)
-            .map_err(|reason| Damage::new(reason, at, "a value does not suit its type"))?;
-        self.values.push(!rendered.is_null);
-        self.item_types.push(type_code);
-        self.row.flags |= rendered.flags;
-        self.check_text_bytes(at)
-    }
-
-    /// Append to the lists each item of an array under the same name, as Windows repeats the element for
-    /// each ([MS-EVEN6] 3.1.4.7.5); the type stays the array's. An empty array is one null.
-    pub(super) fn push_array(
-        &mut self,
-        label: Label<'_>,
-        type_code: u8,
-        bytes: &[u8],
-        at: usize,
-    ) -> Decoded<()> {
-        if bytes.is_empty() {
-            return self.push_item(label, type_code, at, |_| Ok(value::NOTHING));
-        }
-        let mut rest = bytes;
-        while !rest.is_empty() {
-            let (item, behind) = value::split_item(type_code, bytes.len(), rest)
-                .map_err(|reason| Damage::new(reason, at, "a value does not suit its type"))?;
-            rest = behind;
-            self.push_item(label, type_code, at, |out| {
-                value::render_item(type_code, item, out)
-            })?;
-        }
-        Ok(())
-    }
-
-    /// Append to the lists the values of a run, none of which is BinXML or an array.
-    pub(super) fn push_run(
-        &mut self,
-        run: &Run,
-        slots: &[Slot],
-        chunk: &[u8],
-        at: usize,
-    ) -> Decoded<()> {
-        self.names
-            .push_values(&run.names, &run.name_ends, &run.unnamed);
-        for put in &run.puts {
-            let slot = slots
-                .get(usize::from(put.slot))
-                .ok_or_else(|| Damage::no_such_slot(at))?;
-            let bytes = slot.bytes(chunk);
-            let rendered = value::render(slot.type_code, bytes, &mut self.values.bytes);
-            let rendered = rendered.map_err(|reason| {
-                Damage::new(reason, slot.range().start, "a value does not suit its type")
-            })?;
-            self.values.push(!rendered.is_null);
-            self.item_types.push(slot.type_code);
-            self.row.flags |= rendered.flags;
-            self.check_text_bytes(at)?;
-        }
-        Ok(())
-    }
-
     /// Whether the payload at hand is not the one that `payload_kind` names.
     pub(super) fn is_in_other_payload(&self) -> bool {
         self.row.in_other_payload
-    }
-
-    #[inline]
-    fn check_text_bytes(&self, at: usize) -> Decoded<()> {
-        if self.text_bytes() <= self.row.text_bytes_max {
-            return Ok(());
-        }
-        Err(Damage::new(
-            Reason::TextLimit,
-            at,
-            "the record's values are many times larger than the record",
-        ))
     }
 
     /// Take back everything that the row has written.

@@ -28,6 +28,8 @@ pub(super) enum Family {
     DateNumber,
     /// A date.
     Date,
+    /// A time of day.
+    Time,
     /// A time on a date; with its zone, without one, or some with and some without.
     Moment(Zoned),
     /// A text with a meaning.
@@ -98,6 +100,27 @@ const NAMED_DATES: [(&str, Option<&str>); 3] = [
     ("%d-%b-%Y", None),
     ("%d %b %Y", Some("%-d %b %Y")),
     ("%-d %b %Y", None),
+];
+
+/// Times of day as ISO 8601 has them; with seconds or without, or some of either.
+pub(super) const ISO_TIME: &str = "iso8601 time of day";
+
+/// Other times of day; the first is the one without seconds among them.
+const TIMES: [(&str, Option<&str>); 14] = [
+    ("%H:%M", None),
+    ("%-H:%M", None),
+    ("%-H:%M:%S", None),
+    ("%-H:%M:%S.%f", None),
+    ("%I:%M %p", Some("%-I:%M %p")),
+    ("%-I:%M %p", None),
+    ("%I:%M:%S %p", Some("%-I:%M:%S %p")),
+    ("%-I:%M:%S %p", None),
+    ("%I:%M:%S.%f %p", Some("%-I:%M:%S.%f %p")),
+    ("%-I:%M:%S.%f %p", None),
+    ("%I:%M%p", Some("%-I:%M%p")),
+    ("%-I:%M%p", None),
+    ("%I:%M:%S%p", Some("%-I:%M:%S%p")),
+    ("%-I:%M:%S%p", None),
 ];
 
 /// Times without a zone.
@@ -243,6 +266,14 @@ pub(super) fn all() -> &'static [Candidate] {
         for (name, wider) in DATES.into_iter().chain(NAMED_DATES) {
             add(name, Family::Date, date(name), wider);
         }
+        let time = |format: &'static str| Spec {
+            format: Some(format),
+            ..of("time64[us]")
+        };
+        add(ISO_TIME, Family::Time, time("iso8601"), None);
+        for (name, wider) in TIMES {
+            add(name, Family::Time, time(name), wider);
+        }
         let local = |format: &'static str| Spec {
             format: Some(format),
             ..of("timestamp[ns]")
@@ -334,9 +365,10 @@ mod tests {
         let names: std::collections::BTreeSet<_> = all().iter().map(|one| one.name).collect();
         assert_eq!(names.len(), all().len());
         assert!(all().len() <= 128);
-        let fixed = 14 + 8 + 1 + 4 + 4 + 2 + 5 + 1 + 4 + 1;
+        let fixed = 14 + 8 + 1 + 4 + 4 + 2 + 5 + 1 + 1 + 4 + 1;
+        let times = TIMES.len();
         let listed = DATES.len() + NAMED_DATES.len() + ZONED.len() + LOCALS.len() + MEANINGS.len();
-        assert_eq!(all().len(), fixed + listed, "a format was refused");
+        assert_eq!(all().len(), fixed + times + listed, "a format was refused");
         for candidate in all() {
             if let Some(wider) = candidate.wider {
                 assert!(number(wider).is_some(), "{wider}");

@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 use super::candidates::{self, Family, Set, Zoned, all, numbers};
 use super::distinct::Distinct;
 use super::number::{Measure, measure};
-use super::witness::{Place, Witness, join, shown};
+use super::witness::{Place, Sightings, Witness, join, shown};
 
 /// Texts that may mean "no value": when the rest of the column has a type that they contradict.
 pub(super) const NULL_WORDS: [&str; 18] = [
@@ -20,6 +20,7 @@ const WORD_BYTES_MAX: usize = 6;
 const EXAMPLES: usize = 3;
 /// Nanoseconds since 1970 end within these seconds.
 const NANO_SECONDS: i64 = 9_223_372_035;
+const MICRO_DIGITS: u32 = 6;
 
 /// Digits of the numbers of a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,7 +36,7 @@ pub(super) struct Column {
     /// Values that are none of the words.
     pub(super) cells: u64,
     /// How often each of [`NULL_WORDS`] was seen, and where first.
-    pub(super) words: [(u64, Place); NULL_WORDS.len()],
+    pub(super) words: [Sightings; NULL_WORDS.len()],
     pub(super) alive: Set,
     pub(super) witnesses: Vec<Witness>,
     pub(super) length: (usize, usize),
@@ -43,10 +44,10 @@ pub(super) struct Column {
     pub(super) integers: (i128, i128),
     /// By the four decimal candidates, in their order.
     pub(super) digits: [Digits; 4],
-    /// Digits behind the second's point, at most.
-    pub(super) fraction: u32,
-    /// Whether a moment lies outside of what 64 bits of nanoseconds hold.
-    pub(super) beyond_nano: bool,
+    /// Candidates that read a moment with more digits behind the second's point than microseconds have.
+    pub(super) below_micro: Set,
+    /// Candidates that read a moment outside of what 64 bits of nanoseconds hold.
+    pub(super) beyond_nano: Set,
     pub(super) distinct: Distinct,
     pub(super) examples: Vec<(Place, Box<[u8]>)>,
     /// No integer between these rules anything out any more.
@@ -81,7 +82,7 @@ fn sets() -> &'static Sets {
             never_plain: of(&|one| {
                 matches!(
                     one.family,
-                    Family::Hex | Family::Date | Family::Moment(_) | Family::Meaning
+                    Family::Hex | Family::Date | Family::Time | Family::Moment(_) | Family::Meaning
                 ) && !matches!(one.name, "md5" | "sha1" | "sha256" | "sha512" | "hex")
             }),
             everything: candidates::everything(),
@@ -93,7 +94,7 @@ impl Default for Column {
     fn default() -> Self {
         Self {
             cells: 0,
-            words: [(0, Place::default()); NULL_WORDS.len()],
+            words: [Sightings::default(); NULL_WORDS.len()],
             alive: sets().everything,
             witnesses: Vec::new(),
             length: (usize::MAX, 0),
@@ -103,8 +104,8 @@ impl Default for Column {
                 scale_min: u32::MAX,
                 scale_max: 0,
             }; 4],
-            fraction: 0,
-            beyond_nano: false,
+            below_micro: 0,
+            beyond_nano: 0,
             distinct: Distinct::default(),
             examples: Vec::new(),
             inner: (i128::MAX, i128::MIN),
@@ -124,11 +125,7 @@ impl Column {
         if value.len() <= WORD_BYTES_MAX
             && let Some(word) = null_word(value)
         {
-            let (count, first) = &mut self.words[word];
-            if *count == 0 {
-                *first = place;
-            }
-            *count += 1;
+            self.words[word].note(place);
             return;
         }
         self.cells += 1;
@@ -283,9 +280,12 @@ impl Column {
             Family::Meaning if candidate.name == "json" => {
                 matches!(value[0], b'{' | b'[') && format.read(value).is_some()
             }
-            Family::Bool | Family::Float(_) | Family::Date | Family::Meaning | Family::Text => {
-                format.read(value).is_some()
-            }
+            Family::Bool
+            | Family::Float(_)
+            | Family::Date
+            | Family::Time
+            | Family::Meaning
+            | Family::Text => format.read(value).is_some(),
         }
     }
 
@@ -299,16 +299,18 @@ impl Column {
             Zoned::Mixed => true,
         };
         if fits {
-            self.fraction = self.fraction.max(moment.digits);
-            self.beyond_nano |= !(-NANO_SECONDS..=NANO_SECONDS).contains(&moment.seconds);
+            let is_fine = moment.digits > MICRO_DIGITS;
+            let is_beyond = !(-NANO_SECONDS..=NANO_SECONDS).contains(&moment.seconds);
+            self.below_micro |= Set::from(is_fine) << number;
+            self.beyond_nano |= Set::from(is_beyond) << number;
         }
         fits
     }
 
     /// Count rows on from `rows`: this state is of a later part of the same file.
     pub(super) fn shift(&mut self, rows: u64) {
-        for (_, place) in &mut self.words {
-            place.row += rows;
+        for seen in &mut self.words {
+            seen.first.row += rows;
         }
         for witness in &mut self.witnesses {
             witness.place.row += rows;
@@ -322,11 +324,7 @@ impl Column {
     pub(super) fn join(&mut self, other: Self) {
         self.cells += other.cells;
         for (mine, theirs) in self.words.iter_mut().zip(other.words) {
-            *mine = match (mine.0, theirs.0) {
-                (_, 0) => *mine,
-                (0, _) => theirs,
-                (a, b) => (a + b, mine.1.min(theirs.1)),
-            };
+            mine.join(theirs);
         }
         self.alive &= other.alive;
         self.witnesses = join(std::mem::take(&mut self.witnesses), other.witnesses);
@@ -343,11 +341,12 @@ impl Column {
             mine.scale_min = mine.scale_min.min(theirs.scale_min);
             mine.scale_max = mine.scale_max.max(theirs.scale_max);
         }
-        self.fraction = self.fraction.max(other.fraction);
+        self.below_micro |= other.below_micro;
         self.beyond_nano |= other.beyond_nano;
         self.distinct.join(other.distinct);
         self.examples.extend(other.examples);
-        self.examples.sort();
+        // No row is in both: values of one row, the items of a list, keep their order.
+        self.examples.sort_by_key(|(place, _)| *place);
         let mut kept: Vec<(Place, Box<[u8]>)> = Vec::with_capacity(EXAMPLES);
         for (place, value) in std::mem::take(&mut self.examples) {
             if kept.len() < EXAMPLES && kept.iter().all(|(_, other)| *other != value) {

@@ -1,9 +1,9 @@
 //! Inference over delimited text: every cell of every row, in parts of a file at once, and file after file.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
 
 use super::column::Column;
+use super::parts::read_in_order;
 use super::readings::{Reading, readings};
 use super::report::{Json, cells};
 use super::witness::Place;
@@ -237,83 +237,21 @@ fn read_parts<S: ReadAt + Sync>(
     if threads < 2 || small {
         return read_part(source, layout, start, length, file, width);
     }
-    let borders = Mutex::new((
-        Borders::new(source, layout, part_bytes.unwrap_or(PART_BYTES))?,
-        0_usize,
-    ));
-    let parts = Mutex::new(BTreeMap::<usize, Part>::new());
-    let first_error = Mutex::new(None);
-    std::thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| {
-                loop {
-                    let next = {
-                        let mut borders = lock(&borders);
-                        let number = borders.1;
-                        borders.1 += 1;
-                        borders.0.next_part().map(|part| (number, part))
-                    };
-                    let read = next.and_then(|(number, part)| match part {
-                        None => Ok(None),
-                        Some((from, to)) => {
-                            let from = from.max(start);
-                            let part = if from < to {
-                                read_part(source, layout, from, to, file, width)?
-                            } else {
-                                Part::of(width)
-                            };
-                            Ok(Some((number, part)))
-                        }
-                    });
-                    match read {
-                        Ok(Some((number, part))) => keep(&mut lock(&parts), number, part),
-                        Ok(None) => return,
-                        Err(error) => {
-                            lock(&first_error).get_or_insert(error);
-                            return;
-                        }
-                    }
-                }
-            });
-        }
-    });
-    if let Some(error) = first_error
-        .into_inner()
-        .unwrap_or_else(std::sync::PoisonError::into_inner)
-    {
-        return Err(error);
-    }
-    let parts = parts
-        .into_inner()
-        .unwrap_or_else(std::sync::PoisonError::into_inner);
-    Ok(parts
-        .into_values()
-        .reduce(Part::followed_by)
-        .unwrap_or_else(|| Part::of(width)))
-}
-
-/// Keep a part; neighbours become one, so that as many are kept as there are threads.
-fn keep(parts: &mut BTreeMap<usize, Part>, number: usize, part: Part) {
-    parts.insert(number, part);
-    // Only the head can be joined: a key is the number of its last part.
-    while parts.len() > 1 {
-        let mut keys = parts.keys().copied();
-        let (Some(first), Some(second)) = (keys.next(), keys.next()) else {
-            return;
-        };
-        if second != first + 1 {
-            return;
-        }
-        if let (Some(one), Some(other)) = (parts.remove(&first), parts.remove(&second)) {
-            parts.insert(second, one.followed_by(other));
-        }
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex
-        .lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner)
+    let mut borders = Borders::new(source, layout, part_bytes.unwrap_or(PART_BYTES))?;
+    let mut all = Part::of(width);
+    read_in_order(
+        threads,
+        || borders.next_part(),
+        |(from, to)| match from.max(start) {
+            from if from < to => read_part(source, layout, from, to, file, width),
+            _ => Ok(Part::of(width)),
+        },
+        |part| {
+            all.follow(part);
+            Ok(())
+        },
+    )?;
+    Ok(all)
 }
 
 impl Part {
@@ -324,8 +262,8 @@ impl Part {
         }
     }
 
-    /// This and the part of the same file right behind it.
-    fn followed_by(mut self, mut next: Self) -> Self {
+    /// Take in the part of the same file right behind this one.
+    fn follow(&mut self, mut next: Self) {
         for (column, mut other) in self.columns.iter_mut().zip(next.columns) {
             other.shift(self.rows);
             column.join(other);
@@ -336,7 +274,6 @@ impl Part {
         self.first_fault = earliest(self.first_fault, next.first_fault);
         self.rows += next.rows;
         self.faults += next.faults;
-        self
     }
 }
 

@@ -14,9 +14,13 @@ mod delimited;
 mod distinct;
 mod form;
 mod jsonl;
+mod kinds;
+mod members;
 mod number;
+mod parts;
 mod readings;
 mod report;
+mod seen;
 mod witness;
 
 pub use delimited::DelimitedInference;

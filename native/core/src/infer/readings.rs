@@ -5,13 +5,16 @@
 //!   * Pairs of words are booleans when both were seen (`true` or `false` alone is enough); `1/0` are integers too: a question.
 //!   * Dates and times: every order of day and month that is left; more than one is a question. A narrower pattern is
 //!     preferred to a wider one that reads the same.
+//!   * Times of day are `time64[us]` when they say seconds in two digits each, or their half of the day. Two numbers may be minutes
+//!     and seconds as well, and an hour in one digit may be one of twelve or a duration: a question. More than six digits behind
+//!     the second are text that means a time: nothing is lost by it.
 //!   * Integers are `int64`, `uint64` when one is greater, `decimal128(38, 0)` beyond. When they could all be moments of
 //!     1990 to 2100, or dates like 20240131, it is a question.
 //!   * Decimal numbers are `decimal128` when all have as many digits behind the point, `float64` otherwise. When the only mark
 //!     could be the point or part groups of digits, it is a question.
 //!   * All else is text.
 
-use super::candidates::{Family, Set, Zoned, all, number, numbers, set_of};
+use super::candidates::{Family, ISO_TIME, Set, Zoned, all, number, numbers, set_of};
 use super::column::{Column, Digits};
 
 /// One way to read a column.
@@ -91,7 +94,8 @@ pub(super) fn readings(column: &Column) -> Vec<Reading> {
     }
     let alive = |name: &str| number(name).is_some_and(|number| column.alive & (1 << number) != 0);
     let specific = set_of(|one| {
-        one.family == Family::Meaning && !matches!(one.name, "hex" | "ip") // an `ipv4` is an `ip` too
+        // An `ipv4` is an `ip` too; a time is kept as text only where no type of times holds it.
+        one.family == Family::Meaning && !matches!(one.name, "hex" | "ip" | "time")
     });
     if let Some(number) = numbers(column.alive & specific).next() {
         return vec![Reading::meaning(all()[number].name)];
@@ -99,8 +103,12 @@ pub(super) fn readings(column: &Column) -> Vec<Reading> {
     if alive("ip") {
         return vec![Reading::meaning("ip")];
     }
+    if alive("time") && !alive(ISO_TIME) {
+        return vec![Reading::meaning("time")];
+    }
     let mut found = booleans(column);
     found.extend(moments(column));
+    found.extend(times(column));
     found.extend(counts(column));
     let integers = set_of(|one| matches!(one.family, Family::Int(..)));
     let wide = column.alive & integers == 0 && column.integers.0 <= column.integers.1;
@@ -149,15 +157,7 @@ fn booleans(column: &Column) -> Vec<Reading> {
 fn moments(column: &Column) -> Vec<Reading> {
     let mut written =
         column.alive & set_of(|one| matches!(one.family, Family::Date | Family::Moment(_)));
-    let mut wider: Set = 0;
-    for number in numbers(written) {
-        if let Some(name) = all()[number].wider
-            && let Some(wide) = self::number(name)
-        {
-            wider |= 1 << wide;
-        }
-    }
-    written &= !wider;
+    written &= !wider_of(written);
     // One kind of ISO 8601 is enough.
     if let Some(mixed) = number("iso8601 some with zone") {
         let alone = written.count_ones() == 1;
@@ -165,14 +165,12 @@ fn moments(column: &Column) -> Vec<Reading> {
             written &= !(1 << mixed);
         }
     }
-    let (unit, fits) = match (column.beyond_nano, column.fraction) {
-        (false, _) => ("ns", true),
-        (true, 0..=6) => ("us", true),
-        (true, _) => ("us", false),
-    };
     numbers(written)
         .filter_map(|number| {
             let candidate = &all()[number];
+            let is_fine = column.below_micro & (1 << number) != 0;
+            let is_beyond = column.beyond_nano & (1 << number) != 0;
+            let (unit, fits) = (if is_beyond { "us" } else { "ns" }, !(is_beyond && is_fine));
             let format = candidate
                 .name
                 .split(' ')
@@ -193,6 +191,39 @@ fn moments(column: &Column) -> Vec<Reading> {
             }
         })
         .collect()
+}
+
+/// Times of day.
+fn times(column: &Column) -> Vec<Reading> {
+    let mut written = column.alive & set_of(|one| one.family == Family::Time);
+    let has = |name: &str| number(name).is_some_and(|number| written & (1 << number) != 0);
+    let (iso, short) = (has(ISO_TIME), has("%H:%M"));
+    if iso {
+        let time = Reading::of(ISO_TIME, "time64[us]", Some("iso8601"));
+        return if short {
+            vec![time, Reading::text()]
+        } else {
+            vec![time]
+        };
+    }
+    written &= !wider_of(written);
+    let mut found: Vec<Reading> = numbers(written)
+        .map(|number| Reading::of(all()[number].name, "time64[us]", Some(all()[number].name)))
+        .collect();
+    if found
+        .iter()
+        .any(|reading| reading.option.starts_with("%-H"))
+    {
+        found.push(Reading::text());
+    }
+    found
+}
+
+/// The candidates that read no more than a narrower one that is alive as well.
+fn wider_of(alive: Set) -> Set {
+    numbers(alive)
+        .filter_map(|number| self::number(all()[number].wider?))
+        .fold(0, |set, wide| set | 1 << wide)
 }
 
 /// Dates and times written as one number.

@@ -105,7 +105,7 @@ impl Json {
     }
 }
 
-fn place(json: &mut Json, place: Place) {
+pub(super) fn place(json: &mut Json, place: Place) {
     json.key("file").number(place.file);
     json.key("row").number(place.row);
     json.key("offset").number(place.offset);
@@ -115,12 +115,12 @@ fn place(json: &mut Json, place: Place) {
 pub(super) fn column(json: &mut Json, column: &Column, readings: &[Reading]) {
     json.key("cells").number(column.cells);
     json.key("words").array(|json| {
-        for (word, (count, first)) in NULL_WORDS.iter().zip(column.words) {
-            if count > 0 {
+        for (word, seen) in NULL_WORDS.iter().zip(column.words) {
+            if seen.count > 0 {
                 json.object(|json| {
                     json.key("word").string(word);
-                    json.key("count").number(count);
-                    place(json, first);
+                    json.key("count").number(seen.count);
+                    place(json, seen.first);
                 });
             }
         }
@@ -227,6 +227,7 @@ fn text_of(value: Value<'_>, kind: Type) -> String {
         (Value::Date(days), _) => jiff::civil::date(1970, 1, 1)
             .checked_add(jiff::Span::new().days(days))
             .map_or_else(|_| days.to_string(), |date| date.to_string()),
+        (Value::Time(microseconds), _) => time_of_day(microseconds),
         (Value::Timestamp(count), kind) => {
             let nanoseconds = match kind {
                 Type::Timestamp {
@@ -242,6 +243,21 @@ fn text_of(value: Value<'_>, kind: Type) -> String {
                 .map_or_else(|| count.to_string(), |moment| moment.to_string())
         }
     }
+}
+
+/// `HH:MM:SS`, and the fraction when there is one.
+fn time_of_day(microseconds: i64) -> String {
+    let (seconds, fraction) = (microseconds / 1_000_000, microseconds % 1_000_000);
+    let mut text = format!(
+        "{:02}:{:02}:{:02}",
+        seconds / 3600,
+        seconds / 60 % 60,
+        seconds % 60
+    );
+    if fraction != 0 {
+        let _ = write!(text, ".{fraction:06}");
+    }
+    text
 }
 
 /// The readings of a column of text cells.

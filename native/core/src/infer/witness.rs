@@ -16,6 +16,35 @@ pub struct Place {
     pub offset: u64,
 }
 
+/// How often something was seen, and where first.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Sightings {
+    pub(super) count: u64,
+    /// Says something while there is one at all.
+    pub(super) first: Place,
+}
+
+impl Sightings {
+    /// One more; places come in their order.
+    #[inline]
+    pub(super) fn note(&mut self, place: Place) {
+        if self.count == 0 {
+            self.first = place;
+        }
+        self.count += 1;
+    }
+
+    /// Make this what both have seen.
+    pub(super) fn join(&mut self, other: Self) {
+        self.first = match (self.count, other.count) {
+            (_, 0) => self.first,
+            (0, _) => other.first,
+            _ => self.first.min(other.first),
+        };
+        self.count += other.count;
+    }
+}
+
 /// The first value that ruled out some candidates.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Witness {
@@ -29,6 +58,8 @@ pub(super) fn shown(value: &[u8]) -> Box<[u8]> {
 }
 
 /// Join two lists so that each candidate keeps its earliest witness.
+///
+/// No row is in both: witnesses of one row, the items of a list, keep their order.
 pub(super) fn join(one: Vec<Witness>, other: Vec<Witness>) -> Vec<Witness> {
     let mut all: Vec<Witness> = one.into_iter().chain(other).collect();
     all.sort_by_key(|witness| witness.place);

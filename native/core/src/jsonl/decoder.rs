@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use arrow_array::RecordBatch;
 
-use super::document::{Document, Fault, Kind, Node, unescaped};
+use super::document::{Document, Fault, Kind, Node};
+use super::escapes::unescaped;
 use super::lines::Lines;
 use super::paths::Known;
 use crate::dataset::{Column, ColumnSpec, Dataset, Misfit, Output, Rows, Source, TextForm, shown};

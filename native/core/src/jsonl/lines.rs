@@ -1,5 +1,7 @@
 //! Lines of a text, one after the other.
 
+use std::ops::Range;
+
 use memchr::memchr;
 
 use crate::account::TextEncoding;
@@ -51,26 +53,27 @@ impl<S: ReadAt> Lines<S> {
     /// The error of the read that tells the encoding.
     pub fn new(source: S) -> Result<Self, CoreError> {
         let length = source.len();
-        Self::between(source, 0, length)
+        Self::beginning_in(source, 0..length)
     }
 
-    /// The lines that begin at `start` or behind it and before `end`, where `start` must be the beginning of a line.
+    /// The lines that begin in a range of bytes, wherever a file is cut: ranges that tile a file have each of its lines once.
     ///
     /// # Errors
-    /// As of [`Lines::new`].
-    pub fn between(source: S, start: u64, end: u64) -> Result<Self, CoreError> {
-        Self::with_blocks(source, start, end, BLOCK_BYTES)
+    /// As of [`Lines::new`], and the first error of looking for the beginning of a line.
+    pub fn beginning_in(source: S, range: Range<u64>) -> Result<Self, CoreError> {
+        Self::with_blocks(source, range, BLOCK_BYTES)
     }
 
     pub(super) fn with_blocks(
         source: S,
-        start: u64,
-        end: u64,
+        range: Range<u64>,
         block_bytes: usize,
     ) -> Result<Self, CoreError> {
         let mut sample = vec![0; source.len().min(SAMPLE_BYTES) as usize];
         source.read_exact_at(&mut sample, 0)?;
-        let encoding = match TextEncoding::detect(&sample).0 {
+        let encoding = TextEncoding::detect(&sample).0;
+        let start = beginning(&source, encoding, &range, block_bytes)?;
+        let encoding = match encoding {
             TextEncoding::Bytes | TextEncoding::Utf8WithMark => Encoding::Utf8,
             TextEncoding::Utf16Le => Encoding::Utf16Le,
             TextEncoding::Utf16Be => Encoding::Utf16Be,
@@ -80,7 +83,7 @@ impl<S: ReadAt> Lines<S> {
             start: 0,
             offset: start,
             lead: 0,
-            end,
+            end: range.end,
             at_beginning: start == 0,
         })
     }
@@ -154,6 +157,42 @@ impl<S: ReadAt> Lines<S> {
     }
 }
 
+/// Where the first line begins in a range; the end of the range when none does.
+fn beginning<S: ReadAt>(
+    source: &S,
+    encoding: TextEncoding,
+    range: &Range<u64>,
+    block_bytes: usize,
+) -> Result<u64, CoreError> {
+    if range.start == 0 {
+        return Ok(0);
+    }
+    let line_end: &[u8] = match encoding {
+        TextEncoding::Bytes | TextEncoding::Utf8WithMark => b"\n",
+        TextEncoding::Utf16Le => b"\n\0",
+        TextEncoding::Utf16Be => b"\0\n",
+    };
+    let unit = line_end.len();
+    // The terminator ends where a line of the range begins; units lie at multiples of their width.
+    let mut at = range.start.saturating_sub(unit as u64);
+    at = at.next_multiple_of(unit as u64);
+    let mut block = vec![0; block_bytes.next_multiple_of(unit)];
+    while at < range.end {
+        let length = (range.end - at).min(block.len() as u64) as usize;
+        let block = &mut block[..length];
+        source.read_exact_at(block, at)?;
+        let found = match unit {
+            1 => memchr(b'\n', block),
+            _ => block.chunks(unit).position(|chunk| chunk == line_end),
+        };
+        if let Some(place) = found {
+            return Ok(at + ((place + 1) * unit) as u64);
+        }
+        at += length as u64;
+    }
+    Ok(range.end)
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -166,7 +205,7 @@ mod tests {
     fn assert_agree(raw: &[u8], block_bytes: usize) {
         let walked = account_lines(&SliceSource(raw), None).unwrap();
         let length = raw.len() as u64;
-        let mut lines = Lines::with_blocks(SliceSource(raw), 0, length, block_bytes).unwrap();
+        let mut lines = Lines::with_blocks(SliceSource(raw), 0..length, block_bytes).unwrap();
         let mut windows = Windows::new(0, crate::account::lines::WINDOW_BYTES).unwrap();
         let (mut end, mut blank_units, mut blank_bytes) = (0, 0, 0);
         while let Some(line) = lines.next().unwrap() {
@@ -192,17 +231,43 @@ mod tests {
         fn the_independent_walk_sees_the_same_lines(
             text in "[a \t\r\n😀]{0,80}", mark: bool, wide in 0u8..3, odd: bool, block in 4usize..40,
         ) {
-            let text = if mark { format!("\u{FEFF}{text}") } else { text };
-            let mut raw: Vec<u8> = match wide {
-                0 => text.into_bytes(),
-                1 => text.encode_utf16().flat_map(u16::to_le_bytes).collect(),
-                _ => text.encode_utf16().flat_map(u16::to_be_bytes).collect(),
-            };
-            if odd {
-                raw.push(b'x');
-            }
-            assert_agree(&raw, block);
+            assert_agree(&encoded(&text, mark, wide, odd), block);
         }
+
+        #[test]
+        fn cuts_part_no_line_and_lose_none(
+            text in "[a\r\n\u{0A0A}😀]{0,60}", mark: bool, wide in 0u8..3, odd: bool, block in 4usize..20,
+            mut cuts in proptest::collection::vec(0u64..260, 0..12),
+        ) {
+            let raw = encoded(&text, mark, wide, odd);
+            let length = raw.len() as u64;
+            let spans = |from: u64, to: u64| {
+                let mut lines = Lines::with_blocks(SliceSource(&raw), from..to, block).unwrap();
+                let mut spans = Vec::new();
+                while let Some(line) = lines.next().unwrap() {
+                    spans.push((line.offset, line.length, line.text.map(<[u8]>::to_vec)));
+                }
+                spans
+            };
+            cuts.retain(|cut| *cut < length);
+            cuts.extend([0, length]);
+            cuts.sort_unstable();
+            let parts: Vec<_> = cuts.windows(2).flat_map(|pair| spans(pair[0], pair[1])).collect();
+            prop_assert_eq!(parts, spans(0, length));
+        }
+    }
+
+    fn encoded(text: &str, mark: bool, wide: u8, odd: bool) -> Vec<u8> {
+        let text = format!("{}{text}", if mark { "\u{FEFF}" } else { "" });
+        let mut raw: Vec<u8> = match wide {
+            0 => text.into_bytes(),
+            1 => text.encode_utf16().flat_map(u16::to_le_bytes).collect(),
+            _ => text.encode_utf16().flat_map(u16::to_be_bytes).collect(),
+        };
+        if odd {
+            raw.push(b'x');
+        }
+        raw
     }
 
     #[test]

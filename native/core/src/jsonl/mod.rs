@@ -6,9 +6,12 @@
 
 mod decoder;
 mod document;
+mod escapes;
 mod lines;
+mod parser;
 mod paths;
 
 pub use decoder::JsonlDecoder;
-pub use document::{Document, Fault, Kind, Node, unescaped};
+pub use document::{Document, Fault, Kind, Node};
+pub use escapes::unescaped;
 pub use lines::{LINE_BYTES_MAX, Line, Lines};

@@ -14,7 +14,7 @@
 //!     (leading zeros allowed), `plus` (a plus sign allowed) and `group C` (digits may stand in groups of three parted by the
 //!     character C; `space` for a blank);
 //!   * booleans: the two words, the true one first: `yes/no`;
-//!   * dates and timestamps: see [`pattern`].
+//!   * dates, times of day and timestamps: see [`pattern`].
 
 mod calendar;
 mod json;
@@ -23,6 +23,7 @@ mod nulls;
 mod number;
 pub mod pattern;
 mod shape;
+mod time_of_day;
 mod types;
 mod zone;
 
@@ -35,6 +36,7 @@ pub(crate) use pattern::Moment;
 
 use moment::Moments;
 use number::{Decimals, Floats, Integers};
+use time_of_day::Times;
 
 /// What a cell says, in the type of its column.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -51,6 +53,8 @@ pub enum Value<'a> {
     Decimal(i128),
     /// Days since 1970-01-01.
     Date(i32),
+    /// Microseconds since midnight, less than a day of them.
+    Time(i64),
     /// Since 1970-01-01T00:00:00, in the unit of the type; UTC, or local time when the type names no zone.
     Timestamp(i64),
     /// The text itself.
@@ -105,6 +109,7 @@ enum Reader {
     Floats(Floats),
     Decimals(Decimals),
     Dates(pattern::Pattern),
+    Times(Times),
     Moments(Box<Moments>),
     Text(Meaning),
 }
@@ -148,6 +153,7 @@ impl Format {
             Type::Date => Reader::Dates(pattern::Pattern::of_date(
                 spec.format.unwrap_or("%Y-%m-%d"),
             )?),
+            Type::Time => Reader::Times(Times::new(spec.format.unwrap_or("iso8601"))?),
             Type::Timestamp { unit, utc } => Reader::Moments(Box::new(Moments::new(
                 spec.format.unwrap_or("iso8601"),
                 unit,
@@ -190,7 +196,9 @@ impl Format {
             Reader::Moments(moments) if moments.is_count() => {
                 matches!(kind, JsonKind::Number | JsonKind::Text)
             }
-            Reader::Dates(_) | Reader::Moments(_) | Reader::Text(_) => kind == JsonKind::Text,
+            Reader::Dates(_) | Reader::Times(_) | Reader::Moments(_) | Reader::Text(_) => {
+                kind == JsonKind::Text
+            }
         }
     }
 
@@ -211,6 +219,7 @@ impl Format {
             Reader::Floats(floats) => floats.read(text).map(Value::Float),
             Reader::Decimals(decimals) => decimals.read(text).map(Value::Decimal),
             Reader::Dates(pattern) => pattern.read_date(text).map(Value::Date),
+            Reader::Times(times) => times.read(text).map(Value::Time),
             Reader::Moments(moments) => moments.read(text).map(Value::Timestamp),
             Reader::Bool { yes, no } => {
                 if *text == **yes {

@@ -165,19 +165,44 @@ pub(super) fn iso8601(text: &[u8]) -> Option<Moment> {
     }
     let year = u16::from(pair(text, 0)?) * 100 + u16::from(pair(text, 2)?);
     let days = days_since_1970(year, pair(text, 5)?, pair(text, 8)?)?;
-    let (hour, minute) = (pair(text, 11)?, pair(text, 14)?);
+    let (clock, rest) = iso_clock(&text[11..])?;
+    Some(Moment {
+        seconds: i64::from(days) * SECONDS_PER_DAY + clock.seconds,
+        nanoseconds: clock.nanoseconds,
+        digits: clock.digits,
+        offset: iso_offset(rest)?,
+    })
+}
+
+/// A time of day as ISO 8601 has it.
+pub(super) struct Clock {
+    /// Since midnight.
+    pub(super) seconds: i64,
+    pub(super) nanoseconds: u32,
+    /// Digits that the fraction was written with.
+    pub(super) digits: u32,
+}
+
+/// `HH:MM[:SS[.f]]`, and what stands behind it; a comma may stand for the point. 00:00 to 23:59:59 and its fractions: the end
+/// of a day (`24:00`) is a time of the next one, and a leap second (`23:59:60`) has no place among the others.
+#[inline]
+pub(super) fn iso_clock(text: &[u8]) -> Option<(Clock, &[u8])> {
+    if text.len() < 5 || text[2] != b':' {
+        return None;
+    }
+    let (hour, minute) = (pair(text, 0)?, pair(text, 3)?);
     if hour > 23 || minute > 59 {
         return None;
     }
-    let mut clock = i64::from(hour) * 3600 + i64::from(minute) * 60;
-    let mut rest = &text[16..];
+    let mut seconds = i64::from(hour) * 3600 + i64::from(minute) * 60;
+    let mut rest = &text[5..];
     let (mut nanoseconds, mut digits) = (0, 0);
     if rest.len() >= 3 && rest[0] == b':' {
         let second = pair(rest, 1)?;
         if second > 59 {
             return None;
         }
-        clock += i64::from(second);
+        seconds += i64::from(second);
         rest = &rest[3..];
         if let [b'.' | b',', fraction @ ..] = rest {
             while digits < 9 && (digits as usize) < fraction.len() {
@@ -195,12 +220,12 @@ pub(super) fn iso8601(text: &[u8]) -> Option<Moment> {
             rest = &fraction[digits as usize..];
         }
     }
-    Some(Moment {
-        seconds: i64::from(days) * SECONDS_PER_DAY + clock,
+    let clock = Clock {
+        seconds,
         nanoseconds,
         digits,
-        offset: iso_offset(rest)?,
-    })
+    };
+    Some((clock, rest))
 }
 
 /// Nothing, `Z`, `+02`, `+0200` or `+02:00`.

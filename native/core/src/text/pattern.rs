@@ -1,4 +1,4 @@
-//! Dates and times as a pattern of fields writes them, as `strftime` does.
+//! Dates, times of day and times on a date as a pattern of fields writes them, as `strftime` does.
 //!
 //! | field | reads |
 //! |---|---|
@@ -42,6 +42,14 @@ enum Item {
     Fraction,
     Offset,
     ZoneName,
+}
+
+/// What a pattern is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Says {
+    Date,
+    TimeOfDay,
+    Moment,
 }
 
 /// A parsed pattern.
@@ -111,10 +119,29 @@ impl Pattern {
     /// # Errors
     /// A field is unknown or is there twice, or the fields do not make a date.
     pub fn of_date(text: &str) -> Result<Self, FormatError> {
-        let pattern = Self::parse(text)?;
+        let pattern = Self::parse(text, Says::Date)?;
         if pattern.has_time() || pattern.zoned {
             return Err(FormatError(format!(
                 "`{text}` says a time: the column would have to be a timestamp"
+            )));
+        }
+        Ok(pattern)
+    }
+
+    /// A pattern of a time of day: it says the hour, no date and no zone.
+    ///
+    /// # Errors
+    /// A field is unknown or is there twice, or the fields do not make a time.
+    pub fn of_time(text: &str) -> Result<Self, FormatError> {
+        let pattern = Self::parse(text, Says::TimeOfDay)?;
+        if pattern.zoned {
+            return Err(FormatError(format!(
+                "`{text}` says a zone, and a time of day has none: the column would have to be text"
+            )));
+        }
+        if !pattern.has_time() {
+            return Err(FormatError(format!(
+                "`{text}` is no format of times: it says no hour"
             )));
         }
         Ok(pattern)
@@ -125,7 +152,7 @@ impl Pattern {
     /// # Errors
     /// As for a date; and it must say the hour.
     pub fn of_moment(text: &str) -> Result<Self, FormatError> {
-        let pattern = Self::parse(text)?;
+        let pattern = Self::parse(text, Says::Moment)?;
         if !pattern.has_time() {
             return Err(FormatError(format!(
                 "`{text}` says no time: the column would have to be a date32"
@@ -162,7 +189,7 @@ impl Pattern {
         ])
     }
 
-    fn parse(text: &str) -> Result<Self, FormatError> {
+    fn parse(text: &str, says: Says) -> Result<Self, FormatError> {
         let refused = |why: String| FormatError(format!("`{text}` is no format of times: {why}"));
         let mut items = Vec::new();
         let mut bytes = text.bytes();
@@ -214,12 +241,12 @@ impl Pattern {
                 .any(|item| matches!(item, Item::Offset | Item::ZoneName)),
             items: items.into(),
         };
-        pattern.check().map_err(refused)?;
+        pattern.check(says).map_err(refused)?;
         Ok(pattern)
     }
 
-    /// That the fields make one date and at most one time.
-    fn check(&self) -> Result<(), String> {
+    /// That the fields make one date, or none in a time of day, and at most one time.
+    fn check(&self, says: Says) -> Result<(), String> {
         use Item::{
             BlankDay, Day, DayName, DayWhole, Fraction, HalfDay, Hour, Hour12, Minute, Month,
             MonthName, MonthWhole, Offset, Second, ShortDay, ShortHour, ShortHour12, ShortMinute,
@@ -243,7 +270,13 @@ impl Pattern {
         let one_date = years == 1
             && ((months == 1 && days == 1 && year_days == 0)
                 || (months == 0 && days == 0 && year_days == 1));
-        if !one_date {
+        if says == Says::TimeOfDay {
+            if years + months + days + year_days + count(&[DayName, DayWhole]) > 0 {
+                return Err(
+                    "it says a date: the column would have to be a date32 or a timestamp".into(),
+                );
+            }
+        } else if !one_date {
             return Err("it must say year, month and day once, or year and day of the year".into());
         }
         if hours + half_hours > 1
@@ -271,17 +304,19 @@ impl Pattern {
     #[inline]
     pub(super) fn read(&self, text: &[u8]) -> Option<Moment> {
         let parts = self.parts(text)?;
-        let hour = match parts.afternoon {
-            None => parts.hour,
-            Some(afternoon) => parts.hour % 12 + 12 * u8::from(afternoon),
-        };
-        let clock = i64::from(hour) * 3600 + i64::from(parts.minute) * 60 + i64::from(parts.second);
         Some(Moment {
-            seconds: i64::from(parts.days()?) * SECONDS_PER_DAY + clock,
+            seconds: i64::from(parts.days()?) * SECONDS_PER_DAY + parts.clock(),
             nanoseconds: parts.nanoseconds,
             digits: parts.digits,
             offset: parts.offset,
         })
+    }
+
+    /// A time of day: its seconds since midnight, its nanoseconds and the digits these were written with.
+    #[inline]
+    pub(super) fn read_time(&self, text: &[u8]) -> Option<(i64, u32, u32)> {
+        let parts = self.parts(text)?;
+        Some((parts.clock(), parts.nanoseconds, parts.digits))
     }
 
     #[inline]
@@ -299,6 +334,16 @@ impl Pattern {
 }
 
 impl Parts {
+    /// Seconds since midnight.
+    #[inline]
+    fn clock(&self) -> i64 {
+        let hour = match self.afternoon {
+            None => self.hour,
+            Some(afternoon) => self.hour % 12 + 12 * u8::from(afternoon),
+        };
+        i64::from(hour) * 3600 + i64::from(self.minute) * 60 + i64::from(self.second)
+    }
+
     #[inline]
     fn days(&self) -> Option<i32> {
         let days = if self.year_day > 0 {

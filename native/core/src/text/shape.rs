@@ -2,7 +2,7 @@
 
 use super::FormatError;
 use super::json::is_json;
-use super::moment::iso8601;
+use super::moment::iso_clock;
 
 /// Meaning of the texts of a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -33,7 +33,7 @@ pub enum Meaning {
     Sha512,
     /// Bytes in hexadecimal digits, two each; `0x` may stand before them.
     Hex,
-    /// A time of day: `HH:MM[:SS[.f]]`.
+    /// A time of day: `HH:MM[:SS[.f]]`; up to nine digits behind the second, which no type of times keeps.
     Time,
     /// A value in JSON.
     Json,
@@ -218,12 +218,5 @@ fn hex(text: &[u8]) -> bool {
 }
 
 fn time(text: &[u8]) -> bool {
-    let mut whole = [0_u8; 40];
-    let start = b"2000-01-01T";
-    if text.len() + start.len() > whole.len() {
-        return false;
-    }
-    whole[..start.len()].copy_from_slice(start);
-    whole[start.len()..start.len() + text.len()].copy_from_slice(text);
-    iso8601(&whole[..start.len() + text.len()]).is_some_and(|moment| moment.offset.is_none())
+    iso_clock(text).is_some_and(|(_, rest)| rest.is_empty())
 }

@@ -67,6 +67,8 @@ pub enum Type {
     Utf8,
     /// `date32`
     Date,
+    /// `time64[us]`: a time of day, of no date and no zone
+    Time,
     /// `timestamp[unit]`, `timestamp[unit, UTC]`
     Timestamp {
         /// Of the count.
@@ -111,6 +113,7 @@ impl Type {
             "float64" => Self::Float64,
             "utf8" => Self::Utf8,
             "date32" => Self::Date,
+            "time64[us]" => Self::Time,
             _ => return Self::with_arguments(name),
         })
     }
@@ -157,6 +160,7 @@ impl Type {
             Self::Decimal { precision, scale } => format!("decimal128({precision}, {scale})"),
             Self::Utf8 => "utf8".to_owned(),
             Self::Date => "date32".to_owned(),
+            Self::Time => "time64[us]".to_owned(),
             Self::Timestamp { unit, utc } => {
                 format!(
                     "timestamp[{}{}]",

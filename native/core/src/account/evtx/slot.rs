@@ -108,9 +108,11 @@ impl<'bytes> Slot<'bytes> {
         limit: usize,
         magic: &Finder<'_>,
     ) -> Option<usize> {
+        // Where a record ends, and its magic with it, does not matter, only where it begins.
+        let magic_limit = (limit + super::RECORD_MAGIC.len() - 1).min(self.bytes.len());
         let mut from = from;
         loop {
-            let candidate = from + magic.find(self.bytes.get(from..limit)?)?;
+            let candidate = from + magic.find(self.bytes.get(from..magic_limit)?)?;
             if self.record_at(candidate, self.bytes.len()).is_some() {
                 return Some(candidate);
             }

@@ -90,6 +90,21 @@ fn a_whole_log_has_all_its_records_and_no_finding() {
     assert_eq!(tally.compare(&account).unwrap(), []);
 }
 
+/// The free-space offset may lie anywhere in the last record, be it in its magic: behind damage, the record is still live.
+#[test]
+fn a_record_behind_damage_is_live_when_it_begins_before_the_free_space() {
+    for inside in 0..=100 {
+        let mut chunk = chunk(1..=10, 100);
+        chunk[512 + 800] = 0; // the ninth record's magic
+        chunk[48..52].copy_from_slice(&(512 + 900 + inside as u32).to_le_bytes());
+        seal(&mut chunk);
+        let account = account(&log(&[chunk], false));
+        let (present, slack) = if inside == 0 { (9, 1) } else { (10, 0) };
+        assert_eq!((account.present, account.damaged), (present, 1), "{inside}");
+        assert_eq!(account.slack_records, slack, "{inside}");
+    }
+}
+
 #[test]
 fn each_damage_of_file_and_chunk_headers_has_its_code() {
     type Damage = fn(&mut Vec<u8>);
