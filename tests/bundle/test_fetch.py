@@ -170,7 +170,7 @@ class Resolving:
             RESOLVER.format(python=sys.executable, full=str(self.full), told=str(base / "told"))
         )
         uv.chmod(0o755)
-        monkeypatch.setenv("PATH", f"{bin_folder}{os.pathsep}{os.environ['PATH']}")
+        monkeypatch.setattr(fetch, "_uv", lambda: str(uv))
 
     def lock(self, index: Index) -> Path:
         return fetch.lock(
