@@ -78,10 +78,10 @@ class App:
                 raise  # at once: the sentinel goes on with what was asked of it, and ends when it is idle
             except BaseException:
                 if stop_after:
-                    autostart.release(client)
+                    autostart.release(client, self.home)
                 raise
             if stop_after:
-                autostart.release(client)
+                autostart.release(client, self.home)
 
     @property
     def is_new(self) -> bool:

@@ -60,8 +60,12 @@ def connect(home: Home, *, workers: int = 0, notice: Notice | None = None) -> Cl
     return Client.over(dial)
 
 
-def release(client: Client) -> None:
-    """Stop the sentinel that was started on demand, unless others need it, and wait until it is gone."""
+def release(client: Client, home: Home) -> None:
+    """Stop the sentinel that was started on demand, unless others need it, and wait until it is gone.
+
+    One that is gone already, because it was stopped or drained meanwhile, is not started again for this.
+    """
+    client.dial_with(lambda: open_socket(home))
     try:
         status = client.hello()
         if not status.on_demand:
@@ -305,5 +309,5 @@ def _watch(pid: int) -> int | None:
     """Descriptor that becomes readable when the process ends; `None` when it is gone already."""
     try:
         return os.pidfd_open(pid)
-    except OSError:
+    except ProcessLookupError:
         return None

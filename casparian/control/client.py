@@ -234,6 +234,10 @@ class Client:
             except OSError:
                 return
 
+    def dial_with(self, dial: Dial) -> None:
+        """Open lost connections another way from now on."""
+        self._dial = dial
+
     def close(self) -> None:
         """Hang up; the next request connects again."""
         if self._channel is not None:

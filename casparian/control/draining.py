@@ -257,5 +257,5 @@ def _watch(pid: int) -> int | None:
     """Descriptor that becomes readable when the process ends; `None` when it is gone already."""
     try:
         return os.pidfd_open(pid)
-    except OSError:
+    except ProcessLookupError:
         return None

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from casparian.control import draining
+from casparian.control import autostart, draining
 from casparian.control.client import Client, is_answering
 from casparian.control.draining import StillRunningError
 from casparian.errors import CasparianError, Conflict
@@ -64,7 +66,7 @@ def test_jobs_finish_the_queue_waits_and_the_next_sentinel_does_the_rest(world: 
     status = draining.drain(home_of(world), said.append, on_event=heard.append)
     assert status is not None
     assert not is_answering(home_of(world))
-    assert not world.alive(), "sentinel and workers are gone"
+    assert not world.alive(), "sentinel and workers are gone, and no command started others"
     assert heard
     assert heard[0].jobs >= 1
     assert said
@@ -72,6 +74,25 @@ def test_jobs_finish_the_queue_waits_and_the_next_sentinel_does_the_rest(world: 
     assert world.run()["jobs"]["failed"] == 0
     rows = world.column("SELECT count(*) FROM syslog_events")
     assert rows == [FILES * ROWS], "each line once"
+
+
+def test_who_lets_go_of_a_sentinel_that_was_drained_starts_no_other(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = home_of(world)
+    started: list[Home] = []
+    with autostart.connect(home, workers=1) as client:
+        assert draining.drain(home) is not None
+        start = autostart.start
+
+        def counted(home: Home, **options: Any) -> socket.socket:
+            started.append(home)
+            return start(home, **options)
+
+        monkeypatch.setattr(autostart, "start", counted)
+        autostart.release(client, home)
+    assert not started
+    assert not world.alive()
 
 
 def test_no_sentinel_is_no_fault(world: World) -> None:
